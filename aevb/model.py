@@ -1,0 +1,154 @@
+"""The generative model p(z) p(x|z) and the recognition model q(z|x), as two small things that meet.
+
+Shapes: data `x` are `(M, D)`, latents `z` are `(L, M, J)` for L samples of the J latent variables of M
+datapoints. Log-densities are `(L, M)`, in nats, summed over dimensions. Parameters of the generative
+model are the paper's theta, those of the recognition model its phi.
+"""
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+from aevb.networks import BernoulliMLP, GaussianMLP, log_normal
+
+
+def reparameterize(mu: Tensor, log_var: Tensor, n_samples: int, *, generator: torch.Generator) -> Tensor:
+    """z = mu + sigma * eps with eps ~ N(0, I): the g_phi(eps, x) of eq. 4 for a Gaussian (section 2.4).
+
+    `mu` and `log_var` are `(M, J)`; the result is `(n_samples, M, J)`, differentiable in both.
+    """
+    eps = torch.randn((n_samples, *mu.shape), generator=generator, dtype=mu.dtype, device=mu.device)
+    return mu + torch.exp(0.5 * log_var) * eps
+
+
+class LatentVariableModel(nn.Module):
+    """p(z) = N(0, I), any p(x|z), and a diagonal Gaussian q(z|x) (section 3).
+
+    A subclass supplies `latent_dim`, `log_likelihood`, `posterior` and `sample_likelihood`.
+    """
+
+    latent_dim: int
+
+    def log_likelihood(self, x: Tensor, z: Tensor) -> Tensor:
+        """log p(x|z), `(L, M)`, nats."""
+        raise NotImplementedError
+
+    def sample_likelihood(self, z: Tensor, *, generator: torch.Generator) -> Tensor:
+        """x ~ p(x|z), `(M, D)` for `z` of shape `(M, J)`."""
+        raise NotImplementedError
+
+    def posterior(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """`(mu, log_var)` of q(z|x), each `(M, J)` (eq. 9)."""
+        raise NotImplementedError
+
+    def log_prior(self, z: Tensor) -> Tensor:
+        """log p(z) = log N(z; 0, I), `(L, M)`, nats."""
+        return -0.5 * (self.latent_dim * math.log(2 * math.pi) + z.square().sum(-1))
+
+    def log_joint(self, x: Tensor, z: Tensor) -> Tensor:
+        """log p(x, z) = log p(z) + log p(x|z), `(L, M)`, nats."""
+        return self.log_prior(z) + self.log_likelihood(x, z)
+
+    def log_posterior(self, z: Tensor, x: Tensor) -> Tensor:
+        """log q(z|x) of eq. 9, `(L, M)`, nats (of the recognition model, not of the true posterior)."""
+        return log_normal(z, *self.posterior(x))
+
+    def sample_posterior(self, x: Tensor, n_samples: int, *, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        """z ~ q(z|x), `(L, M, J)`, by reparameterization, and log q(z|x), `(L, M)`, nats."""
+        mu, log_var = self.posterior(x)
+        z = reparameterize(mu, log_var, n_samples, generator=generator)
+        return z, log_normal(z, mu, log_var)
+
+    def sample_joint(self, n: int, *, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        """`n` draws (x, z) ~ p(x|z) p(z): `x` is `(n, D)`, `z` is `(n, J)`. The model's dreams."""
+        parameter = next(self.parameters())
+        z = torch.randn((n, self.latent_dim), generator=generator, dtype=parameter.dtype, device=parameter.device)
+        return self.sample_likelihood(z, generator=generator), z
+
+
+class VAE(LatentVariableModel):
+    """The variational auto-encoder of section 3: both densities are MLPs of Appendix C.
+
+    `decoder` is p(x|z) with parameters theta, `encoder` is q(z|x) with parameters phi.
+    """
+
+    def __init__(self, decoder: BernoulliMLP | GaussianMLP, encoder: GaussianMLP):
+        super().__init__()
+        self.decoder = decoder
+        self.encoder = encoder
+        self.latent_dim = encoder.mu.out_features
+
+    def log_likelihood(self, x: Tensor, z: Tensor) -> Tensor:
+        return self.decoder.log_prob(x, z)
+
+    def sample_likelihood(self, z: Tensor, *, generator: torch.Generator) -> Tensor:
+        return self.decoder.sample(z, generator=generator)
+
+    def posterior(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        return self.encoder(x)
+
+
+def bernoulli_vae(n_pixels: int, n_hidden: int, latent_dim: int, *, generator: torch.Generator) -> VAE:
+    """The MNIST model of section 5: Bernoulli decoder (eq. 11), Gaussian encoder (eq. 12)."""
+    decoder = BernoulliMLP(latent_dim, n_hidden, n_pixels, generator=generator)
+    return VAE(decoder, GaussianMLP(n_pixels, n_hidden, latent_dim, generator=generator))
+
+
+def gaussian_vae(n_pixels: int, n_hidden: int, latent_dim: int, *, generator: torch.Generator) -> VAE:
+    """The Frey Face model of section 5: Gaussian decoder with means in (0, 1), Gaussian encoder (eq. 12)."""
+    decoder = GaussianMLP(latent_dim, n_hidden, n_pixels, generator=generator, unit_mean=True)
+    return VAE(decoder, GaussianMLP(n_pixels, n_hidden, latent_dim, generator=generator))
+
+
+class LinearGaussian(LatentVariableModel):
+    """p(x|z) = N(x; Wz + b, s^2 I) with q(z|x) = N(z; V(x - b), diag(exp(log_var))): everything is known.
+
+    The model the book checks its machinery on: evidence, posterior and bound have closed forms
+    (Bishop 2006, section 12.2). `W` is `(D, J)`, `b` is `(D,)`, `s` a number; theta = (W, b).
+    q starts at the mean of the exact posterior and at the variances that make the bound tightest; it
+    is the exact posterior when the columns of W are orthogonal, and only then.
+    """
+
+    def __init__(self, W: Tensor, b: Tensor, s: float):
+        super().__init__()
+        self.W, self.b, self.s = nn.Parameter(W), nn.Parameter(b), s
+        self.latent_dim = W.shape[1]
+        precision = self._precision().detach()
+        self.V = nn.Parameter(torch.linalg.solve(precision, W.detach().T) / s**2)  # (J, D)
+        self.log_var = nn.Parameter(-torch.log(precision.diagonal()))  # (J,)
+
+    def _precision(self) -> Tensor:
+        """Precision of the exact posterior, I + W'W / s^2, `(J, J)`: the same for every x."""
+        return torch.eye(self.latent_dim, dtype=self.W.dtype) + self.W.T @ self.W / self.s**2
+
+    def log_likelihood(self, x: Tensor, z: Tensor) -> Tensor:
+        return log_normal(x, z @ self.W.T + self.b, torch.full_like(self.b, 2 * math.log(self.s)))
+
+    def sample_likelihood(self, z: Tensor, *, generator: torch.Generator) -> Tensor:
+        return torch.normal((z @ self.W.T + self.b).detach(), self.s, generator=generator)
+
+    def posterior(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        mu = (x - self.b) @ self.V.T
+        return mu, self.log_var.expand_as(mu)
+
+    def exact_posterior(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Mean `(M, J)` and covariance `(J, J)` of p(z|x)."""
+        covariance = torch.linalg.inv(self._precision())
+        return (x - self.b) @ self.W @ covariance / self.s**2, covariance
+
+    def log_evidence(self, x: Tensor) -> Tensor:
+        """log p(x) = log N(x; b, WW' + s^2 I), `(M,)`, nats: exact."""
+        covariance = self.W @ self.W.T + self.s**2 * torch.eye(len(self.b), dtype=self.b.dtype)
+        return torch.distributions.MultivariateNormal(self.b, covariance).log_prob(x)
+
+    def exact_bound(self, x: Tensor) -> Tensor:
+        """The lower bound L(theta, phi; x) of eq. 2 at the present q, `(M,)`, nats: exact.
+
+        log p(x) minus the KL divergence from q(z|x) to p(z|x), by eq. 1.
+        """
+        mean, covariance = self.exact_posterior(x)
+        mu, log_var = self.posterior(x)
+        q = torch.distributions.MultivariateNormal(mu, torch.diag_embed(torch.exp(log_var)))
+        p = torch.distributions.MultivariateNormal(mean, covariance)
+        return self.log_evidence(x) - torch.distributions.kl_divergence(q, p)

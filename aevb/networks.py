@@ -1,0 +1,97 @@
+"""The multilayer perceptrons of Appendix C, each of them a conditional density.
+
+Letters: `u` is what is conditioned on and `v` what is modelled; any leading shape `...` is allowed and
+broadcasts, so that latents `(L, M, J)` meet data `(M, D)`. Every log-density is in nats, summed over the
+last axis.
+"""
+
+import math
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+INITIAL_STD = 0.01  # the paper's N(0, 0.01), section 5, read as a standard deviation
+
+
+def log_normal(v: Tensor, mu: Tensor, log_var: Tensor) -> Tensor:
+    """log N(v; mu, diag(exp(log_var))), summed over the last axis: shape `(...)`, nats.
+
+    `v`, `mu` and `log_var` broadcast against each other.
+    """
+    quadratic = (v - mu).square() * torch.exp(-log_var)
+    return -0.5 * (math.log(2 * math.pi) + log_var + quadratic).sum(-1)
+
+
+def linear(n_in: int, n_out: int, *, generator: torch.Generator) -> nn.Linear:
+    """An affine layer whose weights and biases are drawn from N(0, INITIAL_STD^2)."""
+    layer = nn.utils.skip_init(nn.Linear, n_in, n_out)  # torch's own initialisation draws from the global seed
+    with torch.no_grad():
+        for parameter in layer.parameters():
+            parameter.normal_(0.0, INITIAL_STD, generator=generator)
+    return layer
+
+
+class BernoulliMLP(nn.Module):
+    """p(v|u), a product of Bernoullis with means y = sigmoid(W2 tanh(W1 u + b1) + b2) (eq. 11).
+
+    For `v` strictly between 0 and 1 (grey pixels, as in the paper) `log_prob` is still eq. 11, but
+    exp(log_prob) is no longer normalised over `v`: such numbers compare only with each other.
+    """
+
+    def __init__(self, n_in: int, n_hidden: int, n_out: int, *, generator: torch.Generator):
+        super().__init__()
+        self.hidden = linear(n_in, n_hidden, generator=generator)
+        self.logit = linear(n_hidden, n_out, generator=generator)
+
+    def forward(self, u: Tensor) -> Tensor:
+        """Logits of the means, `(..., n_out)`, for `u` of shape `(..., n_in)`."""
+        return self.logit(torch.tanh(self.hidden(u)))
+
+    def log_prob(self, v: Tensor, u: Tensor) -> Tensor:
+        """log p(v|u) of eq. 11, `(...)`, nats; `v` is `(..., n_out)` with values in [0, 1]."""
+        logits = self(u)
+        # the same sum as eq. 11, written on the logits so that no logarithm of zero can occur
+        return -F.binary_cross_entropy_with_logits(logits, v.expand_as(logits), reduction="none").sum(-1)
+
+    def mean(self, u: Tensor) -> Tensor:
+        """The means y, `(..., n_out)`."""
+        return torch.sigmoid(self(u))
+
+    def sample(self, u: Tensor, *, generator: torch.Generator) -> Tensor:
+        """One draw v ~ p(v|u), zeros and ones, `(..., n_out)`."""
+        return torch.bernoulli(self.mean(u), generator=generator)
+
+
+class GaussianMLP(nn.Module):
+    """p(v|u) = N(v; mu(u), diag(sigma^2(u))), both linear in one tanh layer (eq. 12).
+
+    With `unit_mean=True` the means pass through a sigmoid into (0, 1), as section 5 does for the Frey
+    Face pixels. The density has no upper bound: where data can be fitted exactly, log_var runs away.
+    """
+
+    def __init__(self, n_in: int, n_hidden: int, n_out: int, *, generator: torch.Generator, unit_mean: bool = False):
+        super().__init__()
+        self.unit_mean = unit_mean
+        self.hidden = linear(n_in, n_hidden, generator=generator)
+        self.mu = linear(n_hidden, n_out, generator=generator)
+        self.log_var = linear(n_hidden, n_out, generator=generator)
+
+    def forward(self, u: Tensor) -> tuple[Tensor, Tensor]:
+        """`(mu, log_var)`, each `(..., n_out)`, for `u` of shape `(..., n_in)`."""
+        h = torch.tanh(self.hidden(u))
+        mu = self.mu(h)
+        return (torch.sigmoid(mu) if self.unit_mean else mu), self.log_var(h)
+
+    def log_prob(self, v: Tensor, u: Tensor) -> Tensor:
+        """log p(v|u) of eq. 12, `(...)`, nats; `v` is `(..., n_out)`."""
+        return log_normal(v, *self(u))
+
+    def mean(self, u: Tensor) -> Tensor:
+        """The means mu, `(..., n_out)`."""
+        return self(u)[0]
+
+    def sample(self, u: Tensor, *, generator: torch.Generator) -> Tensor:
+        """One draw v ~ p(v|u), `(..., n_out)`; gradients do not flow through it."""
+        mu, log_var = self(u)
+        return torch.normal(mu.detach(), torch.exp(0.5 * log_var).detach(), generator=generator)

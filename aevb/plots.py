@@ -1,0 +1,120 @@
+"""The figures: one style and one palette for the whole book, and the figures that several pages share."""
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from torch import Tensor
+
+# Okabe and Ito's palette, told apart by readers of all kinds of colour vision
+BLUE, ORANGE, GREEN, PINK, SKY, YELLOW, GREY = (
+    "#0072B2",
+    "#D55E00",
+    "#009E73",
+    "#CC79A7",
+    "#56B4E9",
+    "#E69F00",
+    "#666666",
+)
+COLOURS = {"aevb": BLUE, "wake-sleep": ORANGE}
+NAMES = {"aevb": "AEVB", "wake-sleep": "wake-sleep", "mnist": "MNIST", "frey": "Frey Face"}
+# how each source of a curve is drawn: the paper's behind, pale and wide; ours in front
+SOURCES = {
+    "published": {"linewidth": 4.5, "alpha": 0.28},
+    "recorded": {"linewidth": 1.3},
+    "live": {"linewidth": 1.3, "marker": "o", "markersize": 3.2},
+}
+PAPER_AXES = {"samples": (1e5, 1e8), "mnist": (-150.0, -100.0), "frey": (0.0, 1600.0)}
+PANELS = (*(("mnist", dim) for dim in (3, 5, 10, 20, 200)), *(("frey", dim) for dim in (2, 5, 10, 20)))
+
+
+def use_style() -> None:
+    """Set the book's matplotlib style for this session."""
+    plt.rcParams.update(
+        {
+            "figure.dpi": 110,
+            "figure.figsize": (7.0, 3.6),
+            "figure.constrained_layout.use": True,
+            "font.size": 10,
+            "axes.titlesize": 10,
+            "axes.spines.top": False,
+            "axes.spines.right": False,
+            "axes.grid": True,
+            "grid.color": "#dddddd",
+            "grid.linewidth": 0.6,
+            "axes.axisbelow": True,
+            "axes.prop_cycle": plt.cycler(color=[BLUE, ORANGE, GREEN, PINK, SKY, YELLOW]),
+            "legend.frameon": False,
+            "image.cmap": "gray_r",
+        }
+    )
+
+
+def figure2(
+    sources: dict[str, pd.DataFrame], axes: dict[str, tuple[float, float]] = PAPER_AXES, seed_band: bool = True
+) -> Figure:
+    """Figure 2: the lower bound against training samples, nine panels, test solid and train dashed.
+
+    `sources` maps "published", "recorded" or "live" to curve tables (see `aevb.results`). `axes` gives the
+    limits of `samples` and of each dataset's bound, by default those the paper drew. Where a source has
+    several seeds, the line is their mean and the band, if `seed_band`, their range.
+    """
+    figure, grid = plt.subplots(2, 5, figsize=(12.5, 5.4), sharex=True)
+    for axis, (dataset, latent_dim) in zip(grid.flat, PANELS, strict=False):
+        for source, table in sources.items():
+            panel = table[(table["dataset"] == dataset) & (table["latent_dim"] == latent_dim)]
+            for (algorithm, split), curve in panel.groupby(["algorithm", "split"]):
+                _draw(axis, curve, COLOURS[algorithm], "-" if split == "test" else "--", source, seed_band)
+        axis.set(
+            xscale="log", xlim=axes["samples"], ylim=axes[dataset], title=f"{NAMES[dataset]}, $N_z = {latent_dim}$"
+        )
+    for row in grid:
+        row[0].set_ylabel("lower bound (nats per datapoint)")
+    for axis in (*grid[0, 4:], *grid[1, :4]):
+        axis.set_xlabel("training samples seen")
+        axis.tick_params(labelbottom=True)
+    grid[1, 4].axis("off")
+    grid[1, 4].legend(handles=_legend(sources), loc="center left")
+    return figure
+
+
+def _draw(axis: plt.Axes, curve: pd.DataFrame, colour: str, line: str, source: str, seed_band: bool) -> None:
+    by_samples = curve.groupby("samples")["lower_bound"]
+    mean = by_samples.mean()
+    style = dict(SOURCES[source])
+    if line == "--":
+        style.pop("marker", None)
+    axis.plot(mean.index, mean, line, color=colour, **style)
+    if seed_band and "seed" in curve and curve["seed"].nunique() > 1:
+        axis.fill_between(mean.index, by_samples.min(), by_samples.max(), color=colour, alpha=0.2, linewidth=0)
+
+
+def _legend(sources: dict[str, pd.DataFrame]) -> list[Line2D]:
+    algorithms = [Line2D([], [], color=COLOURS[name], label=NAMES[name]) for name in COLOURS]
+    splits = [Line2D([], [], color=GREY, linestyle=line, label=name) for name, line in (("test", "-"), ("train", "--"))]
+    drawn = [Line2D([], [], color=GREY, label=source, **SOURCES[source]) for source in sources]
+    return algorithms + splits + drawn
+
+
+def image_grid(images: Tensor, image_shape: tuple[int, int], columns: int, inverted: bool = False) -> np.ndarray:
+    """Tile `images` `(n, D)`, values in [0, 1], into one array of `columns` columns with a thin gap between.
+
+    `inverted` is for faces, which are drawn light on dark while digits are drawn black on white.
+    """
+    height, width = image_shape
+    rows = -(-len(images) // columns)
+    canvas = np.full((rows * (height + 1) - 1, columns * (width + 1) - 1), 1.0 if inverted else 0.0)
+    for index, image in enumerate(images.reshape(-1, height, width).numpy()):
+        row, column = divmod(index, columns)
+        top, left = row * (height + 1), column * (width + 1)
+        canvas[top : top + height, left : left + width] = image
+    return canvas
+
+
+def show_images(axis: plt.Axes, images: Tensor, image_shape: tuple[int, int], columns: int, dataset: str) -> None:
+    """Draw `images` `(n, D)` on `axis` as a grid: digits black on white, faces as photographs."""
+    faces = dataset == "frey"
+    canvas = image_grid(images, image_shape, columns, inverted=faces)
+    axis.imshow(canvas, cmap="gray" if faces else "gray_r", vmin=0, vmax=1)
+    axis.axis("off")

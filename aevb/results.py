@@ -1,0 +1,201 @@
+"""Tidy tables with their provenance: the published curves, the recorded ones, and how they agree.
+
+A curve table has a row a point: `dataset, latent_dim, algorithm, split, samples, lower_bound`, in nats per
+datapoint, and ours also `run` and `seed`. `results/published/` holds the paper's curves, `results/recorded/`
+ours with a manifest, `results/live/` what this machine has computed and nobody keeps.
+"""
+
+import ast
+import hashlib
+import json
+import os
+import platform
+import shutil
+import subprocess
+from datetime import UTC, datetime
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+
+from aevb.files import write_text
+
+ROOT = Path(__file__).resolve().parents[1] / "results"
+CURVE = ["dataset", "latent_dim", "algorithm", "split"]
+DECADES = (1e6, 1e7, 1e8)
+# the modules whose code decides the numbers of a run
+NUMERICAL = ("data", "networks", "model", "bounds", "objectives", "training")
+
+
+def published(figure: str) -> pd.DataFrame:
+    """The paper's curves of "figure2" or "figure3", read off its figures (see `results/published/README.md`)."""
+    path = ROOT / "published" / f"{figure}.csv"
+    if not path.exists():
+        raise ValueError(f"no published curves for {figure!r}: there are 'figure2' and 'figure3'")
+    return pd.read_csv(path)
+
+
+def recorded(figure: str) -> pd.DataFrame:
+    """Our recorded curves for `figure`; an empty table where nothing is recorded yet."""
+    return _curves(ROOT / "recorded", figure)
+
+
+def manifest(figure: str) -> dict[str, dict]:
+    """For each recorded run of `figure`, by its key: configuration, step size, commit, versions, machine, time."""
+    return _manifest(ROOT / "recorded", figure)
+
+
+def live(figure: str, profile: str) -> tuple[pd.DataFrame, dict[str, dict]]:
+    """The curves of `figure` last computed on this machine at `profile`, and their manifest; empty where none were."""
+    return _curves(ROOT / "live" / profile, figure), _manifest(ROOT / "live" / profile, figure)
+
+
+def _curves(folder: Path, figure: str) -> pd.DataFrame:
+    path = folder / f"{figure}.csv"
+    return (
+        pd.read_csv(path) if path.exists() else pd.DataFrame(columns=["run", *CURVE, "seed", "samples", "lower_bound"])
+    )
+
+
+def _manifest(folder: Path, figure: str) -> dict[str, dict]:
+    path = folder / f"{figure}.json"
+    return json.loads(path.read_text()) if path.exists() else {}
+
+
+def _write(folder: Path, figure: str, table: pd.DataFrame, entries: dict[str, dict]) -> None:
+    write_text(folder / f"{figure}.csv", table.to_csv(index=False, float_format="%.3f"))
+    write_text(folder / f"{figure}.json", json.dumps(entries, indent=1, sort_keys=True) + "\n")
+
+
+def write_live(figure: str, profile: str, table: pd.DataFrame, entries: dict[str, dict]) -> None:
+    """Keep the curves just computed at `profile`, for the table of claims."""
+    _write(ROOT / "live" / profile, figure, table, entries)
+
+
+def write_record(figure: str, table: pd.DataFrame, entries: dict[str, dict]) -> None:
+    """Add runs to the record of `figure`; where a run is recorded already, the longer curve stays."""
+    kept, known = recorded(figure), manifest(figure)
+    for key, entry in entries.items():
+        if known.get(key, {}).get("samples", 0) > entry["samples"]:
+            continue
+        known[key] = entry
+        others = kept[kept["run"] != key]
+        kept = pd.concat([part for part in (others, table[table["run"] == key]) if len(part)])
+    kept = kept.sort_values(["dataset", "latent_dim", "algorithm", "seed", "split", "samples"])
+    _write(ROOT / "recorded", figure, kept, known)
+
+
+def at(table: pd.DataFrame, samples: float, value: str = "lower_bound") -> pd.Series:
+    """Each curve's value at `samples`, interpolated linearly in log samples and averaged over seeds.
+
+    Indexed by the curve's name (CURVE); curves that do not reach that far, or begin later, are left out.
+    """
+
+    def interpolate(curve: pd.DataFrame) -> float:
+        curve = curve.sort_values("samples")
+        return np.interp(
+            np.log(samples), np.log(curve["samples"]), curve[value].astype(float), left=np.nan, right=np.nan
+        )
+
+    by = CURVE + (["seed"] if "seed" in table else [])
+    values = {name: interpolate(curve) for name, curve in table.groupby(by, sort=False)}
+    index = (
+        pd.MultiIndex.from_tuples(values, names=by) if values else pd.MultiIndex.from_arrays([[]] * len(by), names=by)
+    )
+    series = pd.Series(list(values.values()), index=index, name=value, dtype=float).dropna()
+    return series.groupby(CURVE).mean()
+
+
+def agreement(ours: pd.DataFrame, theirs: pd.DataFrame, samples: tuple[float, ...] = DECADES) -> pd.DataFrame:
+    """Ours minus published for every curve at each of `samples`, as far as both go, in nats per datapoint.
+
+    Columns: CURVE, `samples`, `published`, `ours`, `difference`. Below 3e5 samples the published curves
+    have too few points to compare with.
+    """
+    parts = []
+    for count in samples:
+        both = pd.DataFrame({"published": at(theirs, count), "ours": at(ours, count)}).dropna().reset_index()
+        both.insert(len(CURVE), "samples", int(count))
+        parts.append(both)
+    table = pd.concat(parts, ignore_index=True)
+    return table.assign(difference=table["ours"] - table["published"])
+
+
+def provenance() -> dict:
+    """Where and with what numbers are being computed: commit, versions, machine. No names, no paths."""
+    return {
+        "commit": _commit(),
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "numpy": np.__version__,
+        "machine": f"{_processor()}, {os.cpu_count()} cores",
+        "system": platform.system(),
+        "date": datetime.now(UTC).date().isoformat(),
+    }
+
+
+def _commit() -> str:
+    """The present commit, with a plus sign where tracked files differ from it; "unknown" outside a checkout."""
+
+    def git(*words: str) -> str:
+        return subprocess.run(
+            ["git", *words], cwd=ROOT.parent, capture_output=True, text=True, check=True
+        ).stdout.strip()
+
+    try:
+        return git("rev-parse", "--short=12", "HEAD") + ("+" if git("status", "--porcelain", "-uno") else "")
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"
+
+
+def _processor() -> str:
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.exists():
+        names = [line.split(":", 1)[1].strip() for line in cpuinfo.read_text().splitlines() if "model name" in line]
+        if names:
+            return names[0]
+    return platform.processor() or platform.machine()
+
+
+def fingerprint() -> str:
+    """A hash of the code that decides a run's numbers, blind to comments, docstrings and layout.
+
+    Live results are kept under it, so that a reader who changes an objective sees new curves, not old ones.
+    """
+    digest = hashlib.sha256()
+    for name in NUMERICAL:
+        tree = ast.parse((Path(__file__).parent / f"{name}.py").read_text(encoding="utf-8"))
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef) and ast.get_docstring(node) is not None:
+                node.body = node.body[1:]
+        digest.update(ast.dump(tree).encode())
+    return digest.hexdigest()[:8]
+
+
+def save_measurement(profile: str, name: str, value: float) -> None:
+    """Keep one number that a chapter measured at `profile`, for the table of claims."""
+    write_text(ROOT / "live" / profile / "measurements" / f"{name}.json", json.dumps(value))
+
+
+def measurements(profile: str) -> dict[str, float]:
+    """The numbers that chapters measured at this profile on this machine, by name."""
+    folder = ROOT / "live" / profile / "measurements"
+    return {path.stem: json.loads(path.read_text()) for path in sorted(folder.glob("*.json"))}
+
+
+def record_measurements(profile: str) -> None:
+    """Add what chapters measured on this machine at `profile` to the record."""
+    known = recorded_measurements() | measurements(profile)
+    write_text(ROOT / "recorded" / "measurements.json", json.dumps(known, indent=1, sort_keys=True) + "\n")
+
+
+def recorded_measurements() -> dict[str, float]:
+    """The recorded measurements, by name."""
+    path = ROOT / "recorded" / "measurements.json"
+    return json.loads(path.read_text()) if path.exists() else {}
+
+
+def forget(profile: str) -> None:
+    """Drop what chapters found at this profile (not the runs), so that a table of claims shows one execution."""
+    shutil.rmtree(ROOT / "live" / profile, ignore_errors=True)

@@ -1,0 +1,260 @@
+"""The one loop that trains every algorithm: Adagrad, MAP weight decay, a log-spaced grid, checkpoints (section 5).
+
+A run is a value: a frozen `Run` says all that decides its numbers, except how far to go. Going further
+continues the same run, so a short curve is the beginning of the long one.
+"""
+
+import dataclasses
+import hashlib
+import json
+import math
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from aevb.bounds import estimator_b
+from aevb.data import Dataset, load
+from aevb.files import write_whole
+from aevb.model import LatentVariableModel, bernoulli_vae, gaussian_vae
+from aevb.objectives import OBJECTIVES
+
+WARM_UP_STEPS = 100  # Adagrad accumulates and nothing moves: the author's library, not the paper
+SELECTION_STEPS = 300  # "the first few iterations": each candidate step size trains this far, warm-up included
+EVALUATION_BATCH = 1000
+CHECKPOINT_STEPS = 5000  # what an interruption loses at most, half a minute or so
+POINTS_PER_DECADE = 10
+
+
+class DivergedError(RuntimeError):
+    """A run whose bound is no longer a number."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """All that decides the numbers of a run, except its length.
+
+    `step_sizes` are the candidates for Adagrad's global step size; `n_train` takes the first training
+    points only. `hidden` is the width of the one hidden layer of encoder and decoder.
+    """
+
+    dataset: str
+    algorithm: str
+    latent_dim: int
+    hidden: int
+    seed: int = 0
+    n_train: int | None = None
+    batch_size: int = 100
+    step_sizes: tuple[float, ...] = (0.01, 0.02, 0.1)
+
+    def __post_init__(self):
+        if self.algorithm not in OBJECTIVES:
+            raise ValueError(f"unknown algorithm {self.algorithm!r}: choose one of {', '.join(OBJECTIVES)}")
+
+    @property
+    def key(self) -> str:
+        """A stable hash of the configuration, the name its results are kept under."""
+        text = json.dumps(dataclasses.asdict(self), sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+
+@dataclass(frozen=True)
+class Point:
+    """The bound at one place of a curve, in nats per datapoint.
+
+    `train` is the average of the estimates seen in training since the last point, which lags behind the
+    parameters as the paper's own train curves do; `test` is evaluated at the parameters, one sample a datapoint.
+    """
+
+    samples: int
+    train: float
+    test: float
+
+
+def evaluation_grid(samples: int, batch_size: int = 100) -> list[int]:
+    """Where a curve has points: ten a decade from 10^4 samples on, at whole minibatches, none past `samples`.
+
+    It does not depend on where the run ends. Raises ValueError where no point lies before `samples`.
+    """
+    first = 4 * POINTS_PER_DECADE
+    last = math.floor(math.log10(max(samples, 1)) * POINTS_PER_DECADE) + 1
+    points = (round(10 ** (k / POINTS_PER_DECADE) / batch_size) * batch_size for k in range(first, last + 1))
+    grid = [point for point in points if point <= samples]
+    if not grid:
+        raise ValueError(f"a run of {samples} samples ends before the first point of its curve: ask for 10000 or more")
+    return grid
+
+
+def build_model(run: Run, dataset: Dataset, *, generator: torch.Generator) -> LatentVariableModel:
+    """The model of section 5 for this dataset: Bernoulli decoder for MNIST, Gaussian for Frey Face."""
+    build = gaussian_vae if dataset.name == "frey" else bernoulli_vae
+    return build(dataset.train.shape[1], run.hidden, run.latent_dim, generator=generator)
+
+
+def map_adagrad(model: torch.nn.Module, step_size: float, prior_weight: float) -> torch.optim.Adagrad:
+    """Adagrad with the gradient of `prior_weight` log N(theta; 0, I) in it: MAP, as section 5 asks.
+
+    That gradient is minus theta, which is what weight decay adds. The prior covers weight matrices and
+    not biases. `prior_weight` is M/N, the share of the prior that goes with one minibatch.
+    """
+    weights = [p for p in model.parameters() if p.ndim > 1]
+    biases = [p for p in model.parameters() if p.ndim <= 1]
+    groups = [{"params": weights, "weight_decay": prior_weight}, {"params": biases, "weight_decay": 0.0}]
+    return torch.optim.Adagrad(groups, lr=step_size, eps=1e-8, fused=True)
+
+
+@torch.no_grad()
+def evaluate(model: LatentVariableModel, dataset: Dataset, pixels: Tensor, *, generator: torch.Generator) -> float:
+    """The lower bound in nats per datapoint, averaged over `pixels` `(N, D)`, by estimator B with one sample each."""
+    total = sum(
+        estimator_b(model, dataset.unit(batch), generator=generator).sum().item()
+        for batch in pixels.split(EVALUATION_BATCH)
+    )
+    return total / len(pixels)
+
+
+class Trainer:
+    """One run under way at one step size; `state` and `restore` carry it across interruptions, bit for bit."""
+
+    def __init__(self, run: Run, step_size: float):
+        self.run, self.step_size = run, step_size
+        self.dataset = load(run.dataset)
+        self.train_pixels = self.dataset.train[: run.n_train]
+        if run.n_train is not None and len(self.train_pixels) < run.n_train:
+            raise ValueError(f"n_train={run.n_train}, but {run.dataset} has {len(self.train_pixels)} training points")
+        self.generator = torch.Generator().manual_seed(run.seed)
+        self.model = build_model(run, self.dataset, generator=self.generator)
+        self.optimizer = map_adagrad(self.model, step_size, run.batch_size / len(self.train_pixels))
+        self.objective = OBJECTIVES[run.algorithm]
+        self.steps = 0
+        self.seconds = 0.0
+        self.curve: list[Point] = []
+        self._reset_average()
+
+    @property
+    def samples(self) -> int:
+        """Training samples seen."""
+        return self.steps * self.run.batch_size
+
+    def step(self) -> None:
+        """One minibatch, drawn with replacement, and one Adagrad update (Algorithm 1)."""
+        rows = torch.randint(len(self.train_pixels), (self.run.batch_size,), generator=self.generator)
+        update = self.objective(self.model, self.dataset.unit(self.train_pixels[rows]), generator=self.generator)
+        self.optimizer.zero_grad()
+        update.loss.backward()
+        warming_up = self.steps < WARM_UP_STEPS
+        for group in self.optimizer.param_groups:
+            group["lr"] = 0.0 if warming_up else self.step_size
+        self.optimizer.step()
+        self.steps += 1
+        self.bound_sum += update.bound.mean()
+        self.bound_count += 1
+
+    def advance(self, samples: int) -> None:
+        """Train until `samples` samples have been seen."""
+        start = time.perf_counter()
+        while self.samples < samples:
+            self.step()
+        self.seconds += time.perf_counter() - start
+
+    def add_point(self) -> None:
+        """Evaluate, and add a point to the curve. Raises DivergedError where the bound is not a number."""
+        generator = torch.Generator().manual_seed(self.run.seed)  # the same noise at each point, apart from training's
+        test = evaluate(self.model, self.dataset, self.dataset.test, generator=generator)
+        train = self.running_average()
+        if not (math.isfinite(train) and math.isfinite(test)):
+            raise DivergedError(f"{self.run} diverged at step size {self.step_size} after {self.samples} samples")
+        self.curve.append(Point(self.samples, train, test))
+        self._reset_average()
+
+    def running_average(self) -> float:
+        """Mean of the bounds seen in training since the last point, nats per datapoint."""
+        return (self.bound_sum / self.bound_count).item()
+
+    def _reset_average(self) -> None:
+        self.bound_sum, self.bound_count = torch.zeros((), dtype=torch.float64), 0
+
+    def state(self) -> dict:
+        """Everything that `restore` needs to go on as if nothing had happened."""
+        return {
+            "run": dataclasses.asdict(self.run),
+            "step_size": self.step_size,
+            "model": self.model.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "generator": self.generator.get_state(),
+            "progress": (self.steps, self.seconds, self.bound_sum, self.bound_count),
+            "curve": [dataclasses.astuple(point) for point in self.curve],
+        }
+
+    def restore(self, state: dict) -> None:
+        """Take over a `state`."""
+        self.model.load_state_dict(state["model"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.generator.set_state(state["generator"])
+        self.steps, self.seconds, self.bound_sum, self.bound_count = state["progress"]
+        self.curve = [Point(*values) for values in state["curve"]]
+
+
+def choose_step_size(run: Run) -> Trainer:
+    """The trainer of the candidate step size with the best training bound after `SELECTION_STEPS` steps (section 5).
+
+    The bound is averaged over the steps after the warm-up. A candidate that diverges loses; the winner's
+    trainer goes on from where it stands. Raises DivergedError where every candidate diverges.
+    """
+    if len(run.step_sizes) == 1:
+        return Trainer(run, run.step_sizes[0])
+    best, best_bound = None, -math.inf
+    for step_size in run.step_sizes:
+        trainer = Trainer(run, step_size)
+        trainer.advance(WARM_UP_STEPS * run.batch_size)
+        before = trainer.bound_sum.clone()
+        trainer.advance(SELECTION_STEPS * run.batch_size)
+        bound = (trainer.bound_sum - before).item()
+        if bound > best_bound:  # False for NaN
+            best, best_bound = trainer, bound
+    if best is None:
+        raise DivergedError(f"{run}: every step size of {run.step_sizes} diverged; add smaller ones to step_sizes")
+    return best
+
+
+def fit(run: Run, samples: int, checkpoint: Path | None = None) -> Trainer:
+    """Train `run` to the last point of the evaluation grid within `samples`, with a point at each place of it.
+
+    With `checkpoint`, the run is kept in that file as it goes and taken up from it, bit for bit: at most
+    CHECKPOINT_STEPS steps are lost. A checkpoint that is already further is returned as it stands.
+    Returns the trainer with its `model` and `curve`.
+    """
+    trainer = None
+    if checkpoint is not None and checkpoint.exists():
+        trainer = load_checkpoint(run, checkpoint)
+    if trainer is None:
+        trainer = choose_step_size(run)
+    for target in evaluation_grid(samples, run.batch_size):
+        while trainer.samples < target:
+            trainer.advance(min(target, trainer.samples + CHECKPOINT_STEPS * run.batch_size))
+            if trainer.samples == target:
+                trainer.add_point()
+            if checkpoint is not None:
+                save_checkpoint(trainer, checkpoint)
+    return trainer
+
+
+def save_checkpoint(trainer: Trainer, path: Path) -> None:
+    """Write the trainer's state to `path`, whole or not at all."""
+    write_whole(path, lambda temporary: torch.save(trainer.state(), temporary))
+
+
+def load_checkpoint(run: Run, path: Path) -> Trainer:
+    """The trainer saved at `path`. Raises ValueError where the file is damaged or belongs to another run."""
+    try:
+        state = torch.load(path, weights_only=True)
+        saved = Run(**{**state["run"], "step_sizes": tuple(state["run"]["step_sizes"])})
+        trainer = Trainer(run, state["step_size"])
+        if saved == run:
+            trainer.restore(state)
+            return trainer
+    except Exception as error:  # torch raises many kinds for a damaged file, all of them meaning this
+        raise ValueError(f"{path} is not a readable checkpoint: delete it to start that run again") from error
+    raise ValueError(f"{path} belongs to another run: delete it to start {run} again")
