@@ -62,6 +62,8 @@ def normalise(notebook: NotebookNode) -> NotebookNode:
         cell["id"] = f"cell-{number:03d}"
         for name in TRANSIENT:
             cell.metadata.pop(name, None)
+        if not cell.metadata.get("tags", True):
+            del cell.metadata["tags"]  # papermill adds empty ones
         for output in cell.get("outputs", []):
             output.get("metadata", {}).clear()
     return notebook
@@ -93,7 +95,13 @@ def execute(text: Path, notebook: Path, profile: str) -> Outcome:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # papermill's own, about its input lacking a parameters cell
             papermill.execute_notebook(
-                notebook, notebook, parameters=parameters, kernel_name="python3", cwd=text.parent, progress_bar=False
+                notebook,
+                notebook,
+                parameters=parameters,
+                kernel_name="python3",
+                cwd=text.parent,
+                progress_bar=False,
+                extra_arguments=["--IPKernelApp.log_level=ERROR"],  # its warnings would break the bar
             )
     except papermill.PapermillExecutionError as failure:
         error = f"{failure.ename}: {failure.evalue}"

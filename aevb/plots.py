@@ -3,6 +3,7 @@
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
+from IPython.display import Markdown
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from torch import Tensor
@@ -64,6 +65,7 @@ def figure2(
     for axis, (dataset, latent_dim) in zip(grid.flat, PANELS, strict=False):
         for source, table in sources.items():
             panel = table[(table["dataset"] == dataset) & (table["latent_dim"] == latent_dim)]
+            panel = panel[panel["split"].isin(["train", "test"])]
             for (algorithm, split), curve in panel.groupby(["algorithm", "split"]):
                 _draw(axis, curve, COLOURS[algorithm], "-" if split == "test" else "--", source, seed_band)
         axis.set(
@@ -118,3 +120,9 @@ def show_images(axis: plt.Axes, images: Tensor, image_shape: tuple[int, int], co
     canvas = image_grid(images, image_shape, columns, inverted=faces)
     axis.imshow(canvas, cmap="gray" if faces else "gray_r", vmin=0, vmax=1)
     axis.axis("off")
+
+
+def closing_box(rows: list[tuple[str, str, str]]) -> Markdown:
+    """The box a chapter ends with, from numbers it computed: *the paper says / we got / tolerance*, a row each."""
+    lines = ["| the paper says | we got | tolerance |", "| --- | --- | --- |"]
+    return Markdown("\n".join(lines + [f"| {' | '.join(row)} |" for row in rows]))

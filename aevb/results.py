@@ -1,7 +1,7 @@
 """Tidy tables with their provenance: the published curves, the recorded ones, and how they agree.
 
 A curve table has a row a point: `dataset, latent_dim, algorithm, split, samples, lower_bound`, in nats per
-datapoint, and ours also `run` and `seed`. `results/published/` holds the paper's curves, `results/recorded/`
+datapoint, and ours also `run` and `seed`, and a third split, `running` (see `aevb.training.Point`). `results/published/` holds the paper's curves, `results/recorded/`
 ours with a manifest, `results/live/` what this machine has computed and nobody keeps.
 """
 

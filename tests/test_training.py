@@ -1,0 +1,432 @@
+import dataclasses
+import itertools
+import math
+import os
+import pickle
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from aevb import data, training
+from aevb.training import DivergedError, Run, Trainer, choose_step_size, evaluate, evaluation_grid, fit
+
+RUN = Run("tiny", "aevb", latent_dim=2, hidden=6, batch_size=50, step_sizes=(0.05,))  # 10^4 samples are 200 steps
+
+
+@pytest.fixture(autouse=True)
+def tiny(monkeypatch) -> data.Dataset:
+    """64 training and 32 test images of 20 random pixels, from dark to bright, in place of every dataset."""
+    random = torch.randint(0, 256, (96, 20), generator=torch.Generator().manual_seed(0))
+    pixels = (random * torch.linspace(0, 1, 20)).to(torch.uint8)
+    dataset = data.Dataset("tiny", pixels[:64], pixels[:0], pixels[64:], {}, 255.0, (4, 5))
+    monkeypatch.setattr(training, "load", lambda name: dataset)
+    return dataset
+
+
+def parameters(trainer):
+    return [parameter.detach().clone() for parameter in trainer.model.parameters()]
+
+
+def squares(trainer):
+    """Adagrad's sums of squared gradients."""
+    return [trainer.optimizer.state[parameter]["sum"].clone() for parameter in trainer.model.parameters()]
+
+
+def assert_identical(ours, other):
+    """Bit for bit: what was learnt, what was seen on the way, and what would come next."""
+    assert ours.curve == other.curve
+    assert (ours.steps, ours.step_size) == (other.steps, other.step_size)
+    for a, b in zip(parameters(ours) + squares(ours), parameters(other) + squares(other), strict=True):
+        assert torch.equal(a, b)
+    assert torch.equal(ours.generator.get_state(), other.generator.get_state())
+    assert torch.equal(ours.bound_sum, other.bound_sum)
+
+
+def map_gradient(trainer):
+    """The gradient that the next step descends, by autograd: of loss - M/N log N(weights; 0, I)."""
+    again = torch.Generator()
+    again.set_state(trainer.generator.get_state())
+    rows = torch.randint(len(trainer.train_pixels), (trainer.run.batch_size,), generator=again)
+    loss = trainer.objective(trainer.model, trainer.dataset.unit(trainer.train_pixels[rows]), generator=again).loss
+    share = trainer.run.batch_size / len(trainer.train_pixels)
+    for name, parameter in trainer.model.named_parameters():
+        if name.endswith("weight"):
+            loss = loss - share * torch.distributions.Normal(0.0, 1.0).log_prob(parameter).sum()
+    return torch.autograd.grad(loss, list(trainer.model.parameters()))
+
+
+# one step
+
+
+@pytest.mark.parametrize("n_train", [None, 32])
+@pytest.mark.parametrize("algorithm", ["aevb", "wake-sleep"])
+def test_decay_is_the_gradient_of_the_log_prior_scaled(algorithm, n_train):
+    """The effective gradient of one Adagrad step, with weights so large that the prior's share shows."""
+    trainer = Trainer(dataclasses.replace(RUN, algorithm=algorithm, n_train=n_train), 0.05)
+    with torch.no_grad():
+        for parameter in trainer.model.parameters():
+            parameter.mul_(100)
+    trainer.steps = RUN.warm_up
+    expected, before = map_gradient(trainer), parameters(trainer)
+    trainer.step()
+    for g, old, new, total in zip(expected, before, parameters(trainer), squares(trainer), strict=True):
+        effective = -(new - old) / 0.05 * (total.sqrt() + 1e-8)
+        rounding = 4 * torch.finfo(torch.float32).eps * (old.abs().max() / 0.05 + 1)  # of new - old
+        torch.testing.assert_close(effective, g, rtol=rounding.item(), atol=1e-6)
+
+
+@pytest.mark.parametrize("warm_up", [100, 10])
+def test_nothing_moves_in_the_warm_up_while_squared_gradients_accumulate(warm_up):
+    trainer = Trainer(dataclasses.replace(RUN, warm_up=warm_up), 0.05)
+    start, totals = parameters(trainer), [torch.zeros_like(p) for p in trainer.model.parameters()]
+    for _ in range(warm_up):
+        totals = [total + g**2 for total, g in zip(totals, map_gradient(trainer), strict=True)]
+        trainer.step()
+    for old, new in zip(start, parameters(trainer), strict=True):
+        assert torch.equal(old, new)
+    for total, ours in zip(totals, squares(trainer), strict=True):
+        torch.testing.assert_close(ours, total, rtol=1e-4, atol=0)
+        assert (ours > 0).all()
+
+
+@pytest.mark.parametrize("warm_up", [100, 10, 0])
+def test_the_first_update_is_adagrads(warm_up):
+    """-lr g / (sqrt(sum of the warm-up's squares and this one's) + 1e-8)."""
+    trainer = Trainer(dataclasses.replace(RUN, warm_up=warm_up), 0.05)
+    trainer.advance(warm_up * RUN.batch_size)
+    g, totals, start = map_gradient(trainer), squares(trainer), parameters(trainer)
+    trainer.step()
+    for gradient, total, old, new in zip(g, totals, start, parameters(trainer), strict=True):
+        expected = old - 0.05 * gradient / ((total + gradient**2).sqrt() + 1e-8)
+        torch.testing.assert_close(new, expected, rtol=1e-5, atol=1e-7)
+        assert not torch.equal(new, old)
+
+
+def test_only_the_first_training_points_are_used(tiny):
+    trainer = Trainer(dataclasses.replace(RUN, n_train=10), 0.05)
+    assert torch.equal(trainer.train_pixels, tiny.train[:10])
+    with pytest.raises(ValueError, match="n_train=65, but tiny has 64 training points"):
+        Trainer(dataclasses.replace(RUN, n_train=65), 0.05)
+
+
+def test_minibatches_are_drawn_with_replacement_from_all_of_the_training_points(tiny):
+    """100 batches of 50 from 64 points miss one with probability 64 (63/64)^5000 < 1e-30."""
+    trainer, rows = Trainer(RUN, 0.05), []
+    objective = trainer.objective
+    trainer.objective = lambda model, x, generator: rows.append(x) or objective(model, x, generator=generator)
+    trainer.advance(100 * RUN.batch_size)
+    assert len(torch.cat(rows).unique(dim=0)) == 64
+    assert any(len(x.unique(dim=0)) < len(x) for x in rows)
+
+
+# the curve
+
+
+def test_the_bound_is_a_mean_over_datapoints_whatever_the_batches(tiny, generator, monkeypatch):
+    """With q's variance put to nothing the noise has no effect; 7 does not divide 32."""
+    model = Trainer(RUN, 0.05).model
+    with torch.no_grad():
+        model.encoder.log_var.bias.fill_(-40.0)
+        z, _ = model.posterior(tiny.unit(tiny.test))
+        kl = 0.5 * (z.square() + math.exp(-40) - 1 + 40).sum(-1)  # log_var's weights add less than 1 %
+        expected = (model.decoder.log_prob(tiny.unit(tiny.test), z) - kl).mean().item()
+    values = []
+    for size in (7, 32, 1000):
+        monkeypatch.setattr(training, "EVALUATION_BATCH", size)
+        values.append(evaluate(model, tiny, tiny.test, generator=generator))
+    assert values == pytest.approx([values[0]] * 3, rel=1e-5)
+    assert values[0] == pytest.approx(expected, rel=0.01)
+
+
+def test_a_point_has_the_average_since_the_last_one_and_the_test_bound_now(tiny):
+    trainer, seen = Trainer(RUN, 0.05), []
+    objective = trainer.objective
+    trainer.objective = lambda *args, **kwargs: seen.append(objective(*args, **kwargs)) or seen[-1]
+    for target in (10_000, 12_000):
+        seen.clear()
+        trainer.advance(target)
+        trainer.add_point()
+        test = evaluate(trainer.model, tiny, tiny.test, generator=torch.Generator().manual_seed(RUN.seed))
+        point = trainer.curve[-1]
+        assert (point.samples, point.test) == (target, test)
+        assert point.running == pytest.approx(torch.stack([u.bound.mean() for u in seen]).mean().item())
+
+
+def test_the_train_bound_is_evaluated_on_the_first_training_points(tiny):
+    """As many as there are test points: where those are the same images, the two differ by their noise alone."""
+    trainer = Trainer(RUN, 0.05)
+    trainer.advance(10_000)
+    with torch.no_grad():
+        trainer.model.encoder.log_var.bias.fill_(-40.0)
+    trainer.dataset = dataclasses.replace(tiny, test=tiny.train[:32])
+    trainer.add_point()
+    assert trainer.curve[0].train == pytest.approx(trainer.curve[0].test, rel=1e-5)
+
+
+def test_evaluating_does_not_disturb_training():
+    watched, unwatched = Trainer(RUN, 0.05), Trainer(RUN, 0.05)
+    for trainer in (watched, unwatched):
+        trainer.advance(11_000)
+        if trainer is watched:
+            trainer.add_point()
+        trainer.advance(12_000)
+    for a, b in zip(parameters(watched), parameters(unwatched), strict=True):
+        assert torch.equal(a, b)
+
+
+def test_training_raises_the_bound():
+    """From y = 1/2 at every pixel to what the best constant mean of each pixel can give."""
+    trainer = fit(RUN, 40_000)
+    mean = trainer.dataset.unit(trainer.train_pixels).mean(0).clamp_min(1e-6)
+    best_constant = (torch.xlogy(mean, mean) + torch.xlogy(1 - mean, 1 - mean)).sum().item()
+    assert trainer.curve[-1].train > best_constant - 0.1 > -20 * math.log(2) + 2
+
+
+@pytest.mark.parametrize("batch_size", [1, 32, 50, 100, 1000, 5000, 20_000])
+def test_the_grid_rises_in_whole_minibatches_and_ends_within_the_run(batch_size):
+    grid = evaluation_grid(1_000_000, batch_size)
+    assert all(a < b for a, b in itertools.pairwise(grid))
+    assert all(point > 0 and point % batch_size == 0 for point in grid)
+    assert 1_000_000 - batch_size <= grid[-1] <= 1_000_000
+
+
+def test_the_grid_has_ten_points_a_decade_from_ten_thousand():
+    grid = evaluation_grid(1_000_000)
+    assert (len(grid), grid[0], grid[10], grid[20]) == (21, 10_000, 100_000, 1_000_000)
+    for k, point in enumerate(grid):
+        assert abs(point - 10 ** (4 + k / 10)) <= 50
+
+
+def test_a_longer_grid_begins_with_the_shorter_one():
+    longest = evaluation_grid(10_000_000)
+    for samples in (10_000, 12_599, 12_600, 99_999, 100_000, 316_200, 3_162_300):
+        grid = evaluation_grid(samples)
+        assert grid == longest[: len(grid)]
+        assert longest[len(grid)] > samples
+    with pytest.raises(ValueError, match="9999 samples ends before the first point"):
+        evaluation_grid(9_999)
+
+
+@pytest.mark.parametrize("step_sizes", [(0.05,), (0.02, 0.05)])
+def test_fit_has_a_point_at_each_place_of_the_grid(step_sizes):
+    """Also where choosing the step size has already gone past some of them."""
+    trainer = fit(dataclasses.replace(RUN, step_sizes=step_sizes), 13_000)
+    assert [point.samples for point in trainer.curve] == evaluation_grid(13_000, RUN.batch_size)
+
+
+# the same numbers again
+
+
+@pytest.mark.parametrize("step_sizes", [(0.05,), (0.02, 0.05)])
+@pytest.mark.parametrize("algorithm", ["aevb", "wake-sleep"])
+def test_the_same_run_gives_the_same_numbers(algorithm, step_sizes):
+    run = dataclasses.replace(RUN, algorithm=algorithm, step_sizes=step_sizes)
+    before = torch.get_rng_state()
+    assert_identical(fit(run, 16_000), fit(run, 16_000))
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_another_seed_gives_other_numbers():
+    assert fit(RUN, 10_000).curve != fit(dataclasses.replace(RUN, seed=1), 10_000).curve
+
+
+@pytest.mark.parametrize("step_sizes", [(0.05,), (0.02, 0.05)])
+def test_a_longer_run_begins_with_the_shorter_one(step_sizes):
+    run = dataclasses.replace(RUN, step_sizes=step_sizes)
+    short, long = fit(run, 20_000).curve, fit(run, 26_000).curve
+    assert len(long) > len(short) > 0
+    assert long[: len(short)] == short
+
+
+@pytest.mark.parametrize("step_sizes", [(0.05,), (0.02, 0.05)])
+def test_a_run_continued_is_the_run_not_stopped(tmp_path, step_sizes):
+    run, checkpoint = dataclasses.replace(RUN, step_sizes=step_sizes), tmp_path / "run.pt"
+    for samples in (16_000, 20_000, 26_000):
+        stopped = fit(run, samples, checkpoint)
+    assert_identical(stopped, fit(run, 26_000))
+
+
+@pytest.mark.parametrize("algorithm", ["aevb", "wake-sleep"])
+@pytest.mark.parametrize("last", [60, 230, 320])  # in the warm-up, and between points of the grid
+def test_a_run_killed_anywhere_is_the_run_not_stopped(tmp_path, monkeypatch, last, algorithm):
+    run, checkpoint, step = dataclasses.replace(RUN, algorithm=algorithm), tmp_path / "run.pt", Trainer.step
+
+    def killed(trainer):
+        if trainer.steps == last:
+            raise KeyboardInterrupt
+        step(trainer)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(training, "CHECKPOINT_STEPS", 17)
+        patch.setattr(Trainer, "step", killed)
+        with pytest.raises(KeyboardInterrupt):
+            fit(run, 17_000, checkpoint)
+    assert 0 < last - training.load_checkpoint(run, checkpoint).steps <= 17
+    assert_identical(fit(run, 17_000, checkpoint), fit(run, 17_000))
+
+
+def test_a_checkpoint_between_points_is_taken_up_where_it_stands(tmp_path):
+    trainer = Trainer(RUN, 0.05)
+    trainer.advance(10_000)
+    trainer.add_point()
+    trainer.advance(11_350)
+    training.save_checkpoint(trainer, tmp_path / "run.pt")
+    assert_identical(training.load_checkpoint(RUN, tmp_path / "run.pt"), trainer)
+    assert_identical(fit(RUN, 16_000, tmp_path / "run.pt"), fit(RUN, 16_000))
+
+
+def test_a_checkpoint_that_is_further_is_returned_as_it_stands(tmp_path):
+    long = fit(RUN, 16_000, tmp_path / "run.pt")
+    assert_identical(fit(RUN, 10_000, tmp_path / "run.pt"), long)
+
+
+def test_a_state_does_not_change_as_its_trainer_goes_on():
+    trainer, other = Trainer(RUN, 0.05), Trainer(RUN, 0.05)
+    trainer.advance(6_000)
+    state = trainer.state()
+    other.advance(6_000)
+    trainer.advance(7_000)
+    resumed = Trainer(RUN, 0.05)
+    resumed.restore(state)
+    assert_identical(resumed, other)
+
+
+class Bomb:
+    """Whoever unpickles it makes the file `path`."""
+
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return Path.touch, (self.path,)
+
+
+@pytest.mark.parametrize("damage", ["empty", "truncated", "text", "pickle", "another thing"])
+def test_a_damaged_checkpoint_is_refused_in_one_line(tmp_path, damage):
+    checkpoint = tmp_path / "run.pt"
+    fit(RUN, 10_000, checkpoint)
+    good = checkpoint.read_bytes()
+    if damage == "another thing":
+        torch.save({"model": torch.zeros(3)}, checkpoint)
+    else:
+        bad = {"empty": b"", "truncated": good[:-100], "text": b"hello\n"}
+        checkpoint.write_bytes(bad[damage] if damage in bad else pickle.dumps(Bomb(tmp_path / "opened")))
+    with pytest.raises(ValueError, match="not a readable checkpoint: delete it") as caught:
+        fit(RUN, 12_600, checkpoint)
+    assert str(checkpoint) in str(caught.value)
+    assert "\n" not in str(caught.value)
+    assert not (tmp_path / "opened").exists()
+
+
+@pytest.mark.parametrize(
+    "change", [{"seed": 1}, {"hidden": 7}, {"n_train": 10}, {"warm_up": 10}, {"step_sizes": (0.02,)}]
+)
+def test_another_runs_checkpoint_is_refused_in_one_line(tmp_path, change):
+    fit(RUN, 10_000, tmp_path / "run.pt")
+    with pytest.raises(ValueError, match="belongs to another run") as caught:
+        fit(dataclasses.replace(RUN, **change), 10_000, tmp_path / "run.pt")
+    assert "\n" not in str(caught.value)
+
+
+def test_missing_data_is_not_blamed_on_the_checkpoint(tmp_path, monkeypatch):
+    fit(RUN, 10_000, tmp_path / "run.pt")
+
+    def missing(name):
+        raise data.DataError("no such data: set AEVB_DATA")
+
+    monkeypatch.setattr(training, "load", missing)
+    with pytest.raises(data.DataError, match="set AEVB_DATA"):
+        fit(RUN, 12_600, tmp_path / "run.pt")
+
+
+# the step size
+
+
+def early_bound(run, step_size):
+    """The mean training bound from the end of the warm-up to step 300, by hand."""
+    trainer, bounds = Trainer(run, step_size), []
+    objective = trainer.objective
+    trainer.objective = lambda *args, **kwargs: bounds.append(objective(*args, **kwargs)) or bounds[-1]
+    trainer.advance(300 * run.batch_size)
+    return torch.stack([update.bound.mean() for update in bounds[run.warm_up :]]).double().mean().item()
+
+
+@pytest.mark.parametrize("algorithm", ["aevb", "wake-sleep"])
+@pytest.mark.parametrize("step_sizes", [(0.0001, 0.05, 3.0), (0.05, 3.0, 0.0001), (3.0, 0.0001, 0.05)])
+def test_the_best_training_bound_wins(algorithm, step_sizes):
+    run = dataclasses.replace(RUN, algorithm=algorithm, step_sizes=step_sizes)
+    best = max(step_sizes, key=lambda step_size: early_bound(run, step_size))
+    assert best == 0.05  # neither the first nor the last by accident
+    assert choose_step_size(run).step_size == best
+
+
+def test_the_winner_goes_on_from_where_it_stands():
+    winner, plain = choose_step_size(dataclasses.replace(RUN, step_sizes=(0.0001, 0.05))), Trainer(RUN, 0.05)
+    plain.advance(training.SELECTION_STEPS * RUN.batch_size)
+    assert_identical(winner, plain)
+
+
+@pytest.mark.parametrize("decoder", ["bernoulli", "gaussian"])
+@pytest.mark.parametrize("algorithm", ["aevb", "wake-sleep"])
+@pytest.mark.parametrize("bad", [1e6, 1e38])
+def test_a_candidate_that_diverges_loses(tiny, monkeypatch, algorithm, bad, decoder):
+    if decoder == "gaussian":
+        monkeypatch.setattr(training, "load", lambda name: dataclasses.replace(tiny, name="frey"))
+    for step_sizes in ((bad, 0.05), (0.05, bad)):
+        run = dataclasses.replace(RUN, algorithm=algorithm, step_sizes=step_sizes)
+        trainer = choose_step_size(run)
+        assert trainer.step_size == 0.05
+        assert math.isfinite(trainer.running_average())
+
+
+@pytest.mark.parametrize("algorithm", ["aevb", "wake-sleep"])
+def test_where_every_candidate_diverges_one_line_says_so(algorithm):
+    run = dataclasses.replace(RUN, algorithm=algorithm, step_sizes=(1e38, 1e37))
+    with pytest.raises(DivergedError, match=r"every step size .* diverged; add smaller ones") as caught:
+        fit(run, 20_000)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("algorithm", ["aevb", "wake-sleep"])
+def test_a_run_with_one_step_size_that_diverges_says_so_in_one_line(tmp_path, algorithm):
+    with pytest.raises(DivergedError, match=r"diverged at step size 1e\+38") as caught:
+        fit(dataclasses.replace(RUN, algorithm=algorithm, step_sizes=(1e38,)), 10_000, tmp_path / "run.pt")
+    assert "\n" not in str(caught.value)
+
+
+# the value that a run is
+
+
+def test_unknown_algorithms_are_refused():
+    with pytest.raises(ValueError, match="unknown algorithm 'adam': choose one of aevb, wake-sleep"):
+        dataclasses.replace(RUN, algorithm="adam")
+
+
+def test_the_key_is_this_one_here_and_in_every_process():
+    """Recorded results are found by it: a change of this number orphans them."""
+    run = Run("mnist", "aevb", 3, 500)
+    assert run.key == "6949dc0a2c13"
+    code = "from aevb.training import Run; print(Run('mnist', 'aevb', 3, 500).key)"
+    environment = os.environ | {"PYTHONHASHSEED": "7"}
+    other = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
+    assert other.stdout.strip() == run.key
+
+
+def test_whatever_changes_the_numbers_changes_the_key():
+    changes = {
+        "dataset": "frey", "algorithm": "wake-sleep", "latent_dim": 3, "hidden": 7, "seed": 1,
+        "n_train": 10, "batch_size": 51, "warm_up": 10, "step_sizes": (0.05, 0.1),
+    }  # fmt: skip
+    assert set(changes) == {field.name for field in dataclasses.fields(Run)}
+    keys = {dataclasses.replace(RUN, **{name: value}).key for name, value in changes.items()} | {RUN.key}
+    assert len(keys) == len(changes) + 1
+
+
+def test_frey_face_has_the_gaussian_decoder_and_mnist_the_bernoulli_one(tiny, generator):
+    for name, unit_mean in (("frey", True), ("mnist", None)):
+        model = training.build_model(RUN, dataclasses.replace(tiny, name=name), generator=generator)
+        assert getattr(model.decoder, "unit_mean", None) is unit_mean
+        assert (model.latent_dim, model.decoder(torch.zeros(1, 2))[0].shape[-1]) == (2, 20)
