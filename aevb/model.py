@@ -106,6 +106,7 @@ class LinearGaussian(LatentVariableModel):
 
     The model the book checks its machinery on: evidence, posterior and bound have closed forms
     (Bishop 2006, section 12.2). `W` is `(D, J)`, `b` is `(D,)`, `s` a number; theta = (W, b).
+    The b in q follows theta's without a gradient, so that phi = (V, log_var) alone is trained through q.
     q starts at the mean of the exact posterior and at the variances that make the bound tightest; it
     is the exact posterior when the columns of W are orthogonal, and only then.
     """
@@ -129,7 +130,7 @@ class LinearGaussian(LatentVariableModel):
         return torch.normal((z @ self.W.T + self.b).detach(), self.s, generator=generator)
 
     def posterior(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        mu = (x - self.b) @ self.V.T
+        mu = (x - self.b.detach()) @ self.V.T
         return mu, self.log_var.expand_as(mu)
 
     def exact_posterior(self, x: Tensor) -> tuple[Tensor, Tensor]:

@@ -60,7 +60,9 @@ class BernoulliMLP(nn.Module):
 
     def sample(self, u: Tensor, *, generator: torch.Generator) -> Tensor:
         """One draw v ~ p(v|u), zeros and ones, `(..., n_out)`."""
-        return torch.bernoulli(self.mean(u), generator=generator)
+        y = self.mean(u)
+        # not torch.bernoulli, which refuses NaN: a diverging run must reach the check that reports it
+        return (torch.rand(y.shape, generator=generator, dtype=y.dtype, device=y.device) < y).to(y.dtype)
 
 
 class GaussianMLP(nn.Module):
@@ -93,5 +95,6 @@ class GaussianMLP(nn.Module):
 
     def sample(self, u: Tensor, *, generator: torch.Generator) -> Tensor:
         """One draw v ~ p(v|u), `(..., n_out)`; gradients do not flow through it."""
-        mu, log_var = self(u)
-        return torch.normal(mu.detach(), torch.exp(0.5 * log_var).detach(), generator=generator)
+        mu, log_var = (part.detach() for part in self(u))
+        eps = torch.randn(mu.shape, generator=generator, dtype=mu.dtype, device=mu.device)
+        return mu + torch.exp(0.5 * log_var) * eps

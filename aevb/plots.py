@@ -122,7 +122,12 @@ def show_images(axis: plt.Axes, images: Tensor, image_shape: tuple[int, int], co
     axis.axis("off")
 
 
+def markdown_table(header: list[str], rows: list[tuple]) -> Markdown:
+    """A table that renders in a notebook and in the page."""
+    lines = [header, ["---"] * len(header), *rows]
+    return Markdown("\n".join(f"| {' | '.join(str(cell) for cell in line)} |" for line in lines))
+
+
 def closing_box(rows: list[tuple[str, str, str]]) -> Markdown:
-    """The box a chapter ends with, from numbers it computed: *the paper says / we got / tolerance*, a row each."""
-    lines = ["| the paper says | we got | tolerance |", "| --- | --- | --- |"]
-    return Markdown("\n".join(lines + [f"| {' | '.join(row)} |" for row in rows]))
+    """The box a chapter ends with, from numbers it computed, a row each."""
+    return markdown_table(["the paper says", "we got", "tolerance"], rows)

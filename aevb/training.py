@@ -21,7 +21,7 @@ from aevb.files import write_whole
 from aevb.model import LatentVariableModel, bernoulli_vae, gaussian_vae
 from aevb.objectives import OBJECTIVES
 
-SELECTION_STEPS = 300  # "the first few iterations": each candidate step size trains this far, warm-up included
+SELECTION_STEPS = 200  # "the first few iterations": each candidate step size trains this far after the warm-up
 EVALUATION_BATCH = 1000
 CHECKPOINT_STEPS = 5000  # what an interruption loses at most, half a minute or so
 POINTS_PER_DECADE = 10
@@ -80,14 +80,14 @@ class Point:
 def evaluation_grid(samples: int, batch_size: int = 100) -> list[int]:
     """Where a curve has points: ten a decade from 10^4 samples on, at whole minibatches, none past `samples`.
 
-    It does not depend on where the run ends. Raises ValueError where no point lies before `samples`.
+    It does not depend on where the run ends. Raises ValueError where no point lies within `samples`.
     """
     first = 4 * POINTS_PER_DECADE
     last = math.floor(math.log10(max(samples, 1)) * POINTS_PER_DECADE) + 1
     points = (round(10 ** (k / POINTS_PER_DECADE) / batch_size) * batch_size for k in range(first, last + 1))
-    grid = [point for point in points if point <= samples]
+    grid = sorted({point for point in points if 0 < point <= samples})
     if not grid:
-        raise ValueError(f"a run of {samples} samples ends before the first point of its curve: ask for 10000 or more")
+        raise ValueError(f"a run of {samples} samples ends before the first point of its curve: ask for more")
     return grid
 
 
@@ -135,7 +135,7 @@ class Trainer:
         self.steps = 0
         self.seconds = 0.0
         self.curve: list[Point] = []
-        self._reset_average()
+        self.reset_average()
 
     @property
     def samples(self) -> int:
@@ -173,17 +173,18 @@ class Trainer:
         if not all(math.isfinite(value) for value in (train, test, running)):
             raise DivergedError(f"{self.run} diverged at step size {self.step_size} after {self.samples} samples")
         self.curve.append(Point(self.samples, train, test, running))
-        self._reset_average()
+        self.reset_average()
 
     def running_average(self) -> float:
         """Mean of the bounds seen in training since the last point, nats per datapoint."""
         return (self.bound_sum / self.bound_count).item()
 
-    def _reset_average(self) -> None:
+    def reset_average(self) -> None:
+        """Begin a new running average."""
         self.bound_sum, self.bound_count = torch.zeros((), dtype=torch.float64), 0
 
     def state(self) -> dict:
-        """Everything that `restore` needs to go on as if nothing had happened."""
+        """Everything that `restore` needs to go on as if nothing had happened; to be saved before the next step."""
         return {
             "run": dataclasses.asdict(self.run),
             "step_size": self.step_size,
@@ -203,23 +204,23 @@ class Trainer:
         self.curve = [Point(*values) for values in state["curve"]]
 
 
-def choose_step_size(run: Run) -> Trainer:
-    """The trainer of the candidate step size with the best training bound after `SELECTION_STEPS` steps (section 5).
+def choose_step_size(run: Run) -> float:
+    """The candidate step size with the best training bound over the first `SELECTION_STEPS` steps after the warm-up.
 
-    The bound is averaged over the steps after the warm-up. A candidate that diverges loses; the winner's
-    trainer goes on from where it stands. Raises DivergedError where every candidate diverges.
+    Section 5: "based on performance on the training set in the first few iterations". A candidate that
+    diverges loses. Raises DivergedError where every candidate diverges.
     """
     if len(run.step_sizes) == 1:
-        return Trainer(run, run.step_sizes[0])
+        return run.step_sizes[0]
     best, best_bound = None, -math.inf
     for step_size in run.step_sizes:
         trainer = Trainer(run, step_size)
         trainer.advance(run.warm_up * run.batch_size)
-        before = trainer.bound_sum.clone()
-        trainer.advance(SELECTION_STEPS * run.batch_size)
-        bound = (trainer.bound_sum - before).item()
+        trainer.reset_average()
+        trainer.advance((run.warm_up + SELECTION_STEPS) * run.batch_size)
+        bound = trainer.running_average()
         if bound > best_bound:  # False for NaN
-            best, best_bound = trainer, bound
+            best, best_bound = step_size, bound
     if best is None:
         raise DivergedError(f"{run}: every step size of {run.step_sizes} diverged; add smaller ones to step_sizes")
     return best
@@ -232,18 +233,19 @@ def fit(run: Run, samples: int, checkpoint: Path | None = None) -> Trainer:
     CHECKPOINT_STEPS steps are lost. A checkpoint that is already further is returned as it stands.
     Returns the trainer with its `model` and `curve`.
     """
-    trainer = None
     if checkpoint is not None and checkpoint.exists():
         trainer = load_checkpoint(run, checkpoint)
-    if trainer is None:
-        trainer = choose_step_size(run)
-    for target in evaluation_grid(samples, run.batch_size):
+    else:
+        trainer = Trainer(run, choose_step_size(run))
+    done = trainer.curve[-1].samples if trainer.curve else 0
+    for target in (point for point in evaluation_grid(samples, run.batch_size) if point > done):
         while trainer.samples < target:
             trainer.advance(min(target, trainer.samples + CHECKPOINT_STEPS * run.batch_size))
-            if trainer.samples == target:
-                trainer.add_point()
-            if checkpoint is not None:
+            if checkpoint is not None and trainer.samples < target:
                 save_checkpoint(trainer, checkpoint)
+        trainer.add_point()
+        if checkpoint is not None:
+            save_checkpoint(trainer, checkpoint)
     return trainer
 
 
@@ -257,10 +259,10 @@ def load_checkpoint(run: Run, path: Path) -> Trainer:
     try:
         state = torch.load(path, weights_only=True)
         saved = Run(**{**state["run"], "step_sizes": tuple(state["run"]["step_sizes"])})
-        trainer = Trainer(run, state["step_size"])
-        if saved == run:
-            trainer.restore(state)
-            return trainer
     except Exception as error:  # torch raises many kinds for a damaged file, all of them meaning this
         raise ValueError(f"{path} is not a readable checkpoint: delete it to start that run again") from error
-    raise ValueError(f"{path} belongs to another run: delete it to start {run} again")
+    if saved != run:
+        raise ValueError(f"{path} belongs to another run: delete it to start {run} again")
+    trainer = Trainer(run, state["step_size"])
+    trainer.restore(state)
+    return trainer
