@@ -8,7 +8,8 @@ from pathlib import Path
 
 from tabulate import tabulate
 
-from aevb import book, claims, data, experiments, results
+from aevb import book, claims, data, experiments, plots, results
+from aevb.files import write_whole
 
 # kernels and workers inherit it: one thread a run is faster and steadier than several on a busy machine
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -94,8 +95,13 @@ def _claims(profile: str) -> str:
 
 
 def update_notebooks(options: argparse.Namespace) -> int:
-    """Execute chapters at the default profile and update the committed notebooks of those that succeed."""
+    """Execute chapters at the default profile and update the committed notebooks, and the README's figure."""
     outcomes = book.update_notebooks(options.names)
+    plots.use_style()
+    sources = {"published": results.published("figure2"), "recorded": results.recorded("figure2")}
+    write_whole(
+        book.BOOK / "_static" / "figure2.png", lambda path: plots.figure2(sources).savefig(path, format="png", dpi=90)
+    )
     print(tabulate([(o.chapter, f"{o.seconds:.0f} s", o.error or "ok") for o in outcomes], ["chapter", "time", ""]))
     return int(any(outcome.error for outcome in outcomes))
 

@@ -4,10 +4,12 @@ A chapter is `book/NN_name.md`, which people write, and `book/NN_name.ipynb`, wh
 committed notebook holds nothing that changes from one execution to the next.
 """
 
+import contextlib
 import os
 import shutil
 import subprocess
 import sys
+import threading
 import time
 import warnings
 from dataclasses import dataclass
@@ -19,6 +21,7 @@ import papermill
 from nbformat import NotebookNode
 from tqdm import tqdm
 
+from aevb import results
 from aevb.files import write_text
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -26,7 +29,7 @@ BOOK = ROOT / "book"
 STAGE = ROOT / "_build" / "reproduce"
 PAGE = ROOT / "_build" / "html" / "index.html"
 DEFAULT_PROFILE = "quick"  # the one the parameters cells carry
-FRONT_PAGE = "00_"  # it shows what the other chapters found, so it runs last
+FRONT_PAGE = "00_"
 TRANSIENT = ("papermill", "execution", "jupyter", "widgets", "ExecuteTime")
 
 
@@ -64,9 +67,22 @@ def normalise(notebook: NotebookNode) -> NotebookNode:
             cell.metadata.pop(name, None)
         if not cell.metadata.get("tags", True):
             del cell.metadata["tags"]  # papermill adds empty ones
-        for output in cell.get("outputs", []):
-            output.get("metadata", {}).clear()
+        if cell.cell_type == "code":
+            cell.outputs = _merged(cell.outputs)
+            for output in cell.outputs:
+                output.get("metadata", {}).clear()
     return notebook
+
+
+def _merged(outputs: list[NotebookNode]) -> list[NotebookNode]:
+    """The same outputs with neighbouring pieces of one stream joined: where a kernel flushes is chance."""
+    merged = []
+    for output in outputs:
+        if merged and output.output_type == "stream" == merged[-1].output_type and output.name == merged[-1].name:
+            merged[-1].text += output.text
+        else:
+            merged.append(output)
+    return merged
 
 
 def differences(text: Path, notebook: Path) -> list[str]:
@@ -111,23 +127,41 @@ def execute(text: Path, notebook: Path, profile: str) -> Outcome:
 
 
 def execute_all(texts: list[Path], folder: Path, profile: str) -> list[Outcome]:
-    """Execute chapters one after another into `folder`, the front page last, with a bar in the terminal.
+    """Execute chapters one after another into `folder`, with a bar in the terminal.
 
     A chapter that fails keeps its half-executed notebook, and the others still run.
     """
-    order = sorted(texts, key=lambda text: (text.name.startswith(FRONT_PAGE), text.name))
     outcomes = []
-    with tqdm(order, unit="chapter") as bar:
+    with tqdm(texts, unit="chapter", disable=not texts) as bar, _ticking(bar):
         for text in bar:
             bar.set_description(f"{text.stem:<24}")
             outcomes.append(execute(text, folder / f"{text.stem}.ipynb", profile))
-    return sorted(outcomes, key=lambda outcome: outcome.chapter)
+    return outcomes
+
+
+@contextlib.contextmanager
+def _ticking(bar: tqdm):
+    """Redraw `bar` every second: a chapter may take minutes, and its clock should be seen to run."""
+    stop = threading.Event()
+
+    def tick() -> None:
+        while not stop.wait(1.0):
+            bar.refresh()
+
+    thread = threading.Thread(target=tick, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        thread.join()
 
 
 def update_notebooks(names: list[str]) -> list[Outcome]:
-    """Execute chapters (all, or those named) at the default profile and commit-ready, each only if it succeeds.
+    """Execute chapters (all, or those named) at the default profile; commit-ready notebooks of those that succeed.
 
-    Raises ValueError for a name that no chapter has.
+    What they measured is recorded, and the front page, which shows it, comes last. Raises ValueError for a
+    name that no chapter has.
     """
     texts = chapters()
     if names:
@@ -136,7 +170,10 @@ def update_notebooks(names: list[str]) -> list[Outcome]:
             raise ValueError(f"no chapter called {', '.join(unknown)}: choose among {', '.join(known)}")
         texts = [known[name] for name in names]
     stage = ROOT / "_build" / "notebooks"
-    outcomes = execute_all(texts, stage, DEFAULT_PROFILE)
+    front = [text for text in texts if text.name.startswith(FRONT_PAGE)]
+    outcomes = execute_all([text for text in texts if text not in front], stage, DEFAULT_PROFILE)
+    results.record_measurements(DEFAULT_PROFILE)
+    outcomes += execute_all(front, stage, DEFAULT_PROFILE)
     for outcome in outcomes:
         if not outcome.error:
             executed = nbformat.read(stage / f"{outcome.chapter}.ipynb", as_version=4)

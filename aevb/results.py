@@ -1,8 +1,9 @@
 """Tidy tables with their provenance: the published curves, the recorded ones, and how they agree.
 
 A curve table has a row a point: `dataset, latent_dim, algorithm, split, samples, lower_bound`, in nats per
-datapoint, and ours also `run` and `seed`, and a third split, `running` (see `aevb.training.Point`). `results/published/` holds the paper's curves, `results/recorded/`
-ours with a manifest, `results/live/` what this machine has computed and nobody keeps.
+datapoint, and ours also `run` and `seed`, and a third split, `running` (see `aevb.training.Point`).
+`results/published/` holds the paper's curves, `results/recorded/` ours with a manifest, `results/live/` what this
+machine has computed and nobody keeps.
 """
 
 import ast
@@ -186,7 +187,8 @@ def measurements(profile: str) -> dict[str, float]:
 
 def record_measurements(profile: str) -> None:
     """Add what chapters measured on this machine at `profile` to the record."""
-    known = recorded_measurements() | measurements(profile)
+    rounded = {name: float(f"{value:.3g}") for name, value in measurements(profile).items()}
+    known = recorded_measurements() | rounded
     write_text(ROOT / "recorded" / "measurements.json", json.dumps(known, indent=1, sort_keys=True) + "\n")
 
 

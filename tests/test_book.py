@@ -1,0 +1,357 @@
+import html
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import jupytext
+import nbformat
+import pytest
+import yaml
+
+from aevb import book, results
+from aevb.book import Outcome, build, chapters, differences, execute, execute_all, normalise
+
+TEXTS = chapters()
+NOTEBOOKS = [path.with_suffix(".ipynb") for path in TEXTS]
+each_chapter = pytest.mark.parametrize("text", TEXTS, ids=lambda text: text.stem)
+HEADER = """---
+jupytext:
+  text_representation:
+    extension: .md
+    format_name: myst
+kernelspec:
+  display_name: Python 3
+  language: python
+  name: python3
+---
+
+"""
+PARAMETERS = ("profile = 'quick'\nsize = 2", "parameters")
+
+
+def write(path: Path, *cells: str | tuple[str, str], title="A chapter") -> Path:
+    """A chapter's text: code cells, each with its tag where it is a pair."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    parts = [f"{HEADER}# {title}\n"]
+    for cell in cells:
+        source, tag = cell if isinstance(cell, tuple) else (cell, "")
+        options = f":tags: [{tag}]\n\n" if tag else ""
+        parts.append(f"```{{code-cell}} ipython3\n{options}{source}\n```\n")
+    path.write_text("\n".join(parts), encoding="utf-8")
+    return path
+
+
+def printed(notebook: Path) -> str:
+    cells = nbformat.read(notebook, as_version=4).cells
+    return "".join(o.get("text", "") for cell in cells for o in cell.get("outputs", []))
+
+
+def committed(text: Path) -> nbformat.NotebookNode:
+    notebook = text.with_suffix(".ipynb")
+    assert notebook.exists(), f"execute it: python -m aevb notebooks {text.stem}"
+    return nbformat.read(notebook, as_version=4)
+
+
+# text and notebook in step
+
+
+@each_chapter
+def test_every_chapter_is_committed_as_it_is_written(text):
+    committed(text)
+    assert differences(text, text.with_suffix(".ipynb")) == []
+
+
+@each_chapter
+def test_every_committed_notebook_is_normal(text):
+    """What `normalise` would drop or change has not been committed."""
+    before = nbformat.writes(committed(text))
+    assert nbformat.writes(normalise(committed(text))) == before
+
+
+def test_there_are_no_other_notebooks():
+    assert sorted(book.BOOK.glob("*.ipynb")) == NOTEBOOKS
+
+
+def test_the_table_of_contents_names_every_page_once():
+    toc = yaml.safe_load((book.ROOT / "_toc.yml").read_text())
+    named = [toc["root"], *(chapter["file"] for part in toc["parts"] for chapter in part["chapters"])]
+    assert [name for name in named if name.endswith(".ipynb")] == [f"book/{path.name}" for path in NOTEBOOKS]
+    assert len(set(named)) == len(named)
+    pages = {f"book/{path.stem}" for path in book.BOOK.glob("*.md")}
+    assert {name.removesuffix(".ipynb") for name in named} == pages
+
+
+@pytest.fixture
+def pair(tmp_path) -> tuple[Path, Path]:
+    text = write(tmp_path / "03_a.md", PARAMETERS, "print(1)", ("print(2)", "hide-input"))
+    notebook = tmp_path / "03_a.ipynb"
+    notebook.write_text(nbformat.writes(book.to_notebook(text)))
+    assert differences(text, notebook) == []
+    return text, notebook
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "found"),
+    [
+        ("print(1)", "print(3)", ["03_a.ipynb, cell 2: its source differs from 03_a.md"]),
+        ("# A chapter", "# A chapter!", ["03_a.ipynb, cell 0: its source differs from 03_a.md"]),
+        ("hide-input", "remove-cell", ["03_a.ipynb, cell 3: its metadata differs from 03_a.md"]),
+        (":tags: [parameters]\n\n", "", ["03_a.ipynb, cell 1: its metadata differs from 03_a.md"]),
+        ("print(1)\n```", "print(1)\n```\n\nMore.\n\n```{code-cell} ipython3\n1\n```", ["03_a.md has 6 cells"]),
+    ],
+)
+def test_an_edited_text_is_reported(pair, old, new, found):
+    text, notebook = pair
+    before = text.read_text()
+    assert before.count(old) == 1
+    text.write_text(before.replace(old, new))
+    lines = differences(text, notebook)
+    assert lines[0].startswith(found[0])
+    assert "6 cells" in lines[0] or lines == found
+
+
+def test_a_missing_cell_is_reported(pair):
+    text, notebook = pair
+    cut = nbformat.read(notebook, as_version=4)
+    del cut.cells[-1]
+    notebook.write_text(nbformat.writes(cut))
+    assert differences(text, notebook) == ["03_a.md has 4 cells, 03_a.ipynb has 3"]
+
+
+def test_outputs_are_no_difference(pair):
+    text, notebook = pair
+    execute(text, notebook, "quick")
+    notebook.write_text(nbformat.writes(normalise(nbformat.read(notebook, as_version=4))))
+    assert printed(notebook) == "1\n2\n"
+    assert differences(text, notebook) == []
+
+
+# executing
+
+
+def test_executing_twice_leaves_no_diff(tmp_path):
+    """Of a chapter with all kinds of outputs; what papermill and the kernel leave would differ."""
+    text = write(
+        tmp_path / "03_a.md",
+        PARAMETERS,
+        "import matplotlib.pyplot as plt\nprint('one')\nsize + 1",
+        "plt.plot([1, size]);",
+        "from IPython.display import Markdown\nMarkdown('| a |')",
+    )
+    written = []
+    for number in range(2):
+        outcome = execute(text, tmp_path / f"{number}.ipynb", "quick")
+        assert outcome.error == ""
+        raw = nbformat.read(tmp_path / f"{number}.ipynb", as_version=4)
+        assert "papermill" in raw.metadata
+        written.append(nbformat.writes(normalise(raw)))
+    assert written[0] == written[1]
+    for kind in ("image/png", "text/markdown", '"execute_result"', '"stream"'):
+        assert kind in written[0]
+    assert "papermill" not in written[0]
+
+
+def test_normalising_keeps_what_matters_and_nothing_of_the_machine(pair):
+    notebook = nbformat.read(pair[1], as_version=4)
+    notebook.metadata["language_info"]["version"] = "3.11.7"
+    notebook.cells[1].metadata |= {"papermill": {"duration": 1.5}, "execution": {"start": "now"}, "ExecuteTime": {}}
+    notebook.cells[2].metadata |= {"tags": [], "mystnb": {"image": {"alt": "words"}}}
+    notebook.cells[3]["id"] = "0d3fa2b1"
+    kept = normalise(notebook)
+    assert kept.metadata["language_info"] == {"name": "python"}
+    assert [cell.metadata for cell in kept.cells] == [
+        {}, {"tags": ["parameters"]}, {"mystnb": {"image": {"alt": "words"}}}, {"tags": ["hide-input"]},
+    ]  # fmt: skip
+    assert [cell["id"] for cell in kept.cells] == ["cell-000", "cell-001", "cell-002", "cell-003"]
+    nbformat.validate(kept)
+
+
+def test_where_a_kernel_flushes_does_not_matter(pair):
+    notebook = nbformat.read(pair[1], as_version=4)
+    pieces = [("stdout", "a"), ("stdout", "\n"), ("stdout", "b\n"), ("stderr", "c"), ("stdout", "d")]
+    notebook.cells[1].outputs = [nbformat.v4.new_output("stream", name=name, text=text) for name, text in pieces]
+    found = [(output.name, output.text) for output in normalise(notebook).cells[1].outputs]
+    assert found == [("stdout", "a\nb\n"), ("stderr", "c"), ("stdout", "d")]
+
+
+@pytest.mark.parametrize(
+    ("cells", "profile", "printed_profile", "injected"),
+    [
+        ([PARAMETERS, "print(profile, size)"], "smoke", "smoke 2\n", True),
+        ([PARAMETERS, "print(profile, size)"], "quick", "quick 2\n", False),
+        (["profile = 'mine'", "print(profile)"], "smoke", "mine\n", False),
+    ],
+)
+def test_the_profile_is_injected_where_it_is_asked_for(tmp_path, cells, profile, printed_profile, injected):
+    text, notebook = write(tmp_path / "03_a.md", *cells), tmp_path / "out" / "03_a.ipynb"
+    outcome = execute(text, notebook, profile)
+    assert (outcome.chapter, outcome.error) == ("03_a", "")
+    assert outcome.seconds > 0
+    assert printed(notebook) == printed_profile
+    tags = [tag for cell in nbformat.read(notebook, as_version=4).cells for tag in cell.metadata.get("tags", [])]
+    assert ("injected-parameters" in tags) == injected
+
+
+def test_one_failing_chapter_is_reported_and_kept_and_the_others_run(tmp_path, capsys):
+    texts = [
+        write(tmp_path / "03_good.md", "print('good', file=open('trace', 'a'))"),
+        write(tmp_path / "04_bad.md", "print('so far')", "raise ValueError('too\\nbad')", "print('never')"),
+        write(tmp_path / "05_also_good.md", "print(open('trace').read())"),
+    ]
+    out = tmp_path / "out"
+    outcomes = execute_all(texts, out, "quick")
+    assert [(o.chapter, o.error) for o in outcomes] == [
+        ("03_good", ""),
+        ("04_bad", "ValueError: too"),
+        ("05_also_good", ""),
+    ]
+    assert printed(out / "05_also_good.ipynb") == "good\n\n"  # both in the folder of the texts
+    assert printed(out / "04_bad.ipynb") == "so far\n"
+    kept = nbformat.read(out / "04_bad.ipynb", as_version=4)
+    errors = [output for cell in kept.cells for output in cell.get("outputs", []) if output.output_type == "error"]
+    assert {(error.ename, error.evalue) for error in errors} == {("ValueError", "too\nbad")}
+    assert re.search(r"05_also_good.*3/3", capsys.readouterr().err)
+
+
+def test_a_kernel_that_dies_is_a_failure_too(tmp_path):
+    text = write(tmp_path / "03_a.md", "print('so far')", "import os\nos._exit(9)")
+    outcome = execute(text, tmp_path / "out.ipynb", "quick")
+    assert outcome == Outcome("03_a", outcome.seconds, outcome.error)
+    assert "Dead" in outcome.error
+    assert "\n" not in outcome.error
+    assert (tmp_path / "out.ipynb").exists()
+
+
+def test_unknown_chapters_are_refused_with_the_choices():
+    with pytest.raises(ValueError, match="no chapter called 99_nothing: choose among 00_what_this_is, ") as caught:
+        book.update_notebooks([TEXTS[0].stem, "99_nothing"])
+    assert "\n" not in str(caught.value)
+
+
+MEASURE = """
+import json, pathlib
+path = pathlib.Path('../results/live/quick/measurements/a.json')
+path.parent.mkdir(parents=True)
+path.write_text('0.25')
+"""
+
+
+def test_only_chapters_that_succeed_are_updated_and_the_front_page_knows_the_others(tmp_path, monkeypatch):
+    folder = tmp_path / "book"
+    texts = [
+        write(folder / "00_front.md", "print(open('../results/recorded/measurements.json').read())"),
+        write(folder / "03_good.md", MEASURE),
+        write(folder / "04_bad.md", "1 / 0"),
+        write(folder / "05_other.md", "print(2)"),
+    ]
+    for text in texts:
+        text.with_suffix(".ipynb").write_text("old")
+    monkeypatch.setattr(results, "ROOT", tmp_path / "results")
+    monkeypatch.setattr(book, "ROOT", tmp_path)
+    monkeypatch.setattr(book, "BOOK", folder)
+    monkeypatch.setattr(book, "chapters", lambda: texts)
+    outcomes = book.update_notebooks(["00_front", "03_good", "04_bad"])
+    assert {outcome.chapter: outcome.error for outcome in outcomes} == {
+        "00_front": "", "03_good": "", "04_bad": "ZeroDivisionError: division by zero",
+    }  # fmt: skip
+    assert '"a": 0.25' in printed(folder / "00_front.ipynb")
+    for text in texts[:2]:
+        assert differences(text, text.with_suffix(".ipynb")) == []
+        assert text.with_suffix(".ipynb").read_text().endswith("}\n")
+    assert [text.with_suffix(".ipynb").read_text() for text in texts[2:]] == ["old", "old"]
+
+
+# what is committed
+
+
+def outputs(text):
+    return [(cell, output) for cell in committed(text).cells for output in cell.get("outputs", [])]
+
+
+@each_chapter
+def test_every_figure_has_a_caption_a_name_and_a_text(text):
+    for cell, output in outputs(text):
+        if "image/png" in output.get("data", {}):
+            mystnb = cell.metadata.get("mystnb", {})
+            where = cell.source.splitlines()[0]
+            assert mystnb.get("figure", {}).get("caption", "").strip(), f"{text.stem}: no caption at {where}"
+            assert mystnb["figure"].get("name", "").startswith("fig-"), f"{text.stem}: no name at {where}"
+            assert len(mystnb.get("image", {}).get("alt", "")) > 20, f"{text.stem}: no alt text at {where}"
+
+
+def test_no_two_figures_share_a_name():
+    cells = [cell for text in TEXTS for cell in jupytext.read(text).cells]
+    names = [cell.metadata["mystnb"]["figure"]["name"] for cell in cells if "figure" in cell.metadata.get("mystnb", {})]
+    assert len(names) > 10
+    assert len(set(names)) == len(names)
+
+
+@each_chapter
+def test_committed_outputs_are_fit_to_be_read(text):
+    """Executed from top to bottom, without errors, warnings, paths of a machine or progress bars."""
+    code = [cell for cell in committed(text).cells if cell.cell_type == "code"]
+    assert [cell.execution_count for cell in code] == list(range(1, len(code) + 1))
+    for _, output in outputs(text):
+        assert output.output_type != "error"
+        assert output.get("name") != "stderr"
+        words = output.get("text", "") + "".join(v for k, v in output.get("data", {}).items() if k.startswith("text/"))
+        assert not re.search(r"(?<![\w.~:/)])/(home|root|work|Users|tmp|usr|opt|var)\b", words)
+        assert not re.search(r"\d%\||it/s|\r|0x[0-9a-f]{6,}", words)
+
+
+def test_nbval_notices_one_changed_digit(tmp_path):
+    text = write(tmp_path / "03_a.md", "print(f'bound: {-1 / 8:.3f}')")
+    good, bad = tmp_path / "good.ipynb", tmp_path / "bad.ipynb"
+    assert execute(text, good, "quick").error == ""
+    content = nbformat.writes(normalise(nbformat.read(good, as_version=4)))
+    assert content.count("bound: -0.125") == 1
+    good.write_text(content)
+    bad.write_text(content.replace("bound: -0.125", "bound: -0.126"))
+    command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-q", "--nbval", "--nbval-current-env"]
+    result = subprocess.run([*command, good, bad], cwd=tmp_path, capture_output=True, text=True, timeout=120)
+    assert result.returncode == 1, result.stdout[-2000:]
+    assert re.search(r"1 failed, 1 passed", result.stdout), result.stdout[-2000:]
+    assert "bad.ipynb" in result.stdout.split("short test summary")[-1]
+
+
+# the page
+
+
+@pytest.fixture(scope="module")
+def page(tmp_path_factory) -> Path:
+    """The book built from what is committed, warnings being errors."""
+    output = tmp_path_factory.mktemp("page")
+    assert build(output=output) == 0
+    return output / "_build" / "html"
+
+
+def test_the_page_has_a_front(page):
+    assert (page / "index.html").exists()
+    assert "00_what_this_is" in (page / "index.html").read_text()
+
+
+@each_chapter
+def test_every_chapter_is_a_page_with_its_title_and_its_figures(page, text):
+    content = (page / "book" / f"{text.stem}.html").read_text(encoding="utf-8")
+    title = re.search(r"^# (.*)$", text.read_text(encoding="utf-8"), re.MULTILINE).group(1)
+    headings = [html.unescape(re.sub("<[^>]*>", "", found)) for found in re.findall("<h1>(.*?)</h1>", content, re.S)]
+    assert any(heading.removesuffix("#").strip().endswith(title) for heading in headings)
+    assert "Traceback" not in content
+    figures = sum("image/png" in output.get("data", {}) for _, output in outputs(text))
+    assert len(re.findall(r'<img alt="[^"]{20,}"', content)) >= figures
+    assert content.count("<figcaption>") >= figures
+
+
+def test_a_warning_fails_the_build_and_no_warning_does_not(tmp_path):
+    source = tmp_path / "source"
+    write(source / "book" / "00_front.md", "1", title="Front").rename(source / "book" / "page.md")
+    (source / "_toc.yml").write_text("format: jb-book\nroot: book/page\n")
+    (source / "_config.yml").write_text(
+        "title: A book\nonly_build_toc_files: true\nexecute: {execute_notebooks: 'off'}\n"
+    )
+    (source / "book" / "page.md").write_text("# Front\n\nText.\n")
+    assert build(source, tmp_path / "out") == 0
+    assert (tmp_path / "out" / "_build" / "html" / "index.html").exists()
+    (source / "book" / "page.md").write_text("# Front\n\nText, {doc}`nowhere`.\n")
+    assert build(source, tmp_path / "out") != 0

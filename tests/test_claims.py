@@ -1,0 +1,208 @@
+import itertools
+import re
+
+import pandas as pd
+import pytest
+
+from aevb import claims, results
+from aevb.claims import Claim
+
+PUBLISHED = results.published("figure2")
+SWAPPED = PUBLISHED.replace({"algorithm": {"aevb": "wake-sleep", "wake-sleep": "aevb"}})
+
+
+def curve(algorithm, bounds, split="test", latent_dim=3, dataset="mnist", **more):
+    """`bounds` maps samples to the bound."""
+    name = {"dataset": dataset, "latent_dim": latent_dim, "algorithm": algorithm, "split": split, **more}
+    return pd.DataFrame([{**name, "samples": samples, "lower_bound": bound} for samples, bound in bounds.items()])
+
+
+def both(aevb, wake_sleep, **name):
+    return pd.concat([curve("aevb", aevb, **name), curve("wake-sleep", wake_sleep, **name)])
+
+
+def row(table, claim):
+    (found,) = table[table["number"] == claim.number].itertuples()
+    return found
+
+
+# the measurements
+
+
+def test_speed_up_counts_the_samples_to_wake_sleeps_last_bound():
+    slow = {1e4: -200.0, 1e5: -150.0, 1e6: -140.0}
+    assert claims.speed_up(both({1e4: -190, 1e5: -140, 1e6: -100}, slow), "mnist", 3) == 10
+    assert claims.speed_up(both({1e4: -190, 1e5: -140.1, 1e6: -139}, slow), "mnist", 3) == 1
+    assert claims.speed_up(both({1e4: -139}, slow), "mnist", 3) == 100
+
+
+def test_speed_up_is_nothing_where_the_bound_is_never_reached():
+    assert claims.speed_up(both({1e4: -200, 1e6: -141}, {1e4: -200, 1e6: -140}), "mnist", 3) == 0
+
+
+def test_speed_up_looks_at_test_curves_of_its_panel_within_the_papers_axes():
+    table = pd.concat(
+        [
+            both({1e6: -150, 1e7: -140, 1e8: -130}, {1e6: -160, 1e8: -140, 2e8: -129}),
+            both({1e4: 0.0}, {1e8: 0.0}, split="train"),
+            both({1e4: 0.0}, {1e8: 0.0}, latent_dim=5),
+            both({1e4: 0.0}, {1e8: 0.0}, dataset="frey"),
+        ]
+    )
+    assert claims.speed_up(table, "mnist", 3) == 10
+
+
+def test_seeds_are_averaged_before_curves_are_compared():
+    table = pd.concat([both({1e5: -10, 1e6: -2}, {1e6: -4}, seed=0), both({1e5: -4, 1e6: -1}, {1e6: -6}, seed=1)])
+    assert claims.speed_up(table, "mnist", 3) == 1  # seed 1 alone would get there at 1e5
+    assert claims.advantage(table, "mnist", 3) == 3.5
+
+
+def test_advantage_is_taken_where_the_shorter_curve_ends():
+    long, short = {1e4: -200, 1e6: -100, 1e8: -80}, {1e4: -220, 1e5: -160}
+    assert claims.advantage(both(long, short), "mnist", 3) == pytest.approx(-150 + 160)  # interpolated in log samples
+    assert claims.advantage(both(short, long), "mnist", 3) == pytest.approx(-160 + 150)
+
+
+def test_gap_growth_is_the_last_gap_at_most_latents_minus_that_at_fewest():
+    gaps = {2: 5.0, 10: 100.0, 20: 30.0}
+    panels = [
+        pd.concat(
+            [
+                curve("aevb", {1e4: 0, 1e7: 50.0}, "train", dim),
+                curve("aevb", {1e4: 0, 1e7: 50.0 - gap, 2e8: 1e6}, "test", dim),
+                curve("wake-sleep", {1e7: 1e9}, "train", dim),
+                curve("wake-sleep", {1e7: 0.0}, "test", dim),
+            ]
+        )
+        for dim, gap in gaps.items()
+    ]
+    assert claims.gap_growth(pd.concat(panels), "mnist") == pytest.approx(25)
+    assert claims.gap_growth(pd.concat(reversed(panels)), "mnist") == pytest.approx(25)
+
+
+def test_cost_is_a_mean_of_seconds_a_sample_over_mnist_runs():
+    speeds = [("mnist", "aevb", 1000), ("mnist", "aevb", 250), ("mnist", "wake-sleep", 500), ("frey", "aevb", 1)]
+    entries = {
+        str(number): {"config": {"dataset": dataset, "algorithm": algorithm}, "samples_per_second": speed}
+        for number, (dataset, algorithm, speed) in enumerate(speeds)
+    }
+    assert claims.cost_per_sample(entries) == pytest.approx({"aevb": 0.0025, "wake-sleep": 0.002})
+    assert claims.cost_per_sample({}) == {}
+
+
+# the table
+
+
+def test_the_published_curves_bear_out_the_first_two_claims_and_the_third_on_mnist_alone():
+    table = claims.table(PUBLISHED, PUBLISHED, {}, {})
+    for claim, verdict in ((claims.FASTER, "holds"), (claims.BETTER, "holds"), (claims.OVERFITTING, "holds in part")):
+        assert row(table, claim).verdict == verdict
+        assert row(table, claim).ours == row(table, claim).published
+    assert "9 of 9 panels" in row(table, claims.FASTER).ours
+    assert re.fullmatch(r"mnist -\d+\.\d; frey \+1\d\d\.\d", row(table, claims.OVERFITTING).ours)
+
+
+def test_the_verdicts_are_not_a_matter_of_taste():
+    """With the labels of the algorithms swapped, and with a swap in some panels only."""
+    table = claims.table(SWAPPED, PUBLISHED, {}, {})
+    assert row(table, claims.FASTER).verdict == row(table, claims.BETTER).verdict == "does not hold"
+    assert "0 of 9 panels" in row(table, claims.FASTER).ours
+    assert "9 of 9 panels" in row(table, claims.FASTER).published
+    mixed = pd.concat([PUBLISHED[PUBLISHED["dataset"] == "frey"], SWAPPED[SWAPPED["dataset"] == "mnist"]])
+    table = claims.table(mixed, PUBLISHED, {}, {})
+    assert row(table, claims.FASTER).verdict == row(table, claims.BETTER).verdict == "holds in part"
+
+
+def test_short_runs_do_not_judge_overfitting():
+    short = PUBLISHED[PUBLISHED["samples"] < 9e6]
+    found = row(claims.table(short, PUBLISHED, {}, {}), claims.OVERFITTING)
+    assert (found.ours, found.verdict) == ("-", "not testable before 1e+07 samples")
+    assert "frey" in found.published
+
+
+def test_one_dataset_is_enough():
+    table = claims.table(PUBLISHED[PUBLISHED["dataset"] == "mnist"], PUBLISHED, {}, {})
+    for claim in (claims.FASTER, claims.BETTER, claims.OVERFITTING):
+        assert row(table, claim).verdict == "holds"
+        assert "frey" not in row(table, claim).ours
+
+
+def test_panels_with_one_algorithm_are_left_out():
+    lone = PUBLISHED[(PUBLISHED["latent_dim"] != 20) | (PUBLISHED["algorithm"] == "aevb")]
+    assert "7 of 7 panels" in row(claims.table(lone, PUBLISHED, {}, {}), claims.FASTER).ours
+
+
+@pytest.mark.parametrize(
+    ("claim", "name", "value", "verdict"),
+    [
+        (claims.VARIANCE, "estimator-variance", 0.99, "holds"),
+        (claims.VARIANCE, "estimator-variance", 1.01, "does not hold"),
+        (claims.B_BELOW_A, "variance-ratio-b-a", 0.5, "holds"),
+        (claims.B_BELOW_A, "variance-ratio-b-a", 2.0, "does not hold"),
+        (claims.NAIVE, "variance-ratio-score-pathwise", 11.0, "holds"),
+        (claims.NAIVE, "variance-ratio-score-pathwise", 9.0, "does not hold"),
+    ],
+)
+def test_single_measurements_are_judged(claim, name, value, verdict):
+    found = row(claims.table(PUBLISHED, PUBLISHED, {}, {name: value}), claim)
+    assert (float(found.ours), found.verdict) == (pytest.approx(value, rel=0.05), verdict)
+
+
+@pytest.mark.parametrize(
+    ("aevb", "wake_sleep", "minutes", "cost", "complexity"),
+    [
+        (0.0006, 0.0006, "10.0", "faster here", "holds"),
+        (0.0018, 0.0035, "30.0", "holds", "holds"),
+        (0.0030, 0.0063, "50.0", "slower here", "does not hold"),
+    ],
+)
+def test_costs_are_judged(aevb, wake_sleep, minutes, cost, complexity):
+    table = claims.table(PUBLISHED, PUBLISHED, {"aevb": aevb, "wake-sleep": wake_sleep}, {})
+    assert (row(table, claims.COST).ours, row(table, claims.COST).verdict) == (minutes, cost)
+    assert row(table, claims.SAME_COST).verdict == complexity
+    assert float(row(table, claims.SAME_COST).ours) == pytest.approx(wake_sleep / aevb, abs=0.005)
+
+
+def test_what_is_missing_is_said():
+    curves = results.recorded("no such figure")
+    table = claims.table(curves, PUBLISHED, {}, {})
+    assert set(table["verdict"]) == {"not measured in this run"}
+    assert set(table["ours"]) == {"-"}
+    for claim in (claims.VARIANCE, claims.COST, claims.B_BELOW_A, claims.NAIVE, claims.SAME_COST):
+        assert row(table, claim).published
+    assert row(claims.table(curves, PUBLISHED, {"aevb": 1.0}, {}), claims.SAME_COST).verdict.startswith("not measured")
+
+
+def test_every_claim_has_its_own_number_and_words_and_a_row():
+    made = [value for value in vars(claims).values() if isinstance(value, Claim)]
+    for field in ("number", "quote"):
+        assert len({getattr(claim, field) for claim in made}) == len(made)
+    table = claims.table(PUBLISHED, PUBLISHED, {}, {})
+    assert list(table["number"]) == sorted(claim.number for claim in made)
+    assert set(table["claim"]) == {f'"{claim.quote}"' for claim in made}
+
+
+def test_of_record_and_of_profile_take_everything_from_their_own_folder(tmp_path, monkeypatch):
+    root = tmp_path / "results"
+    (root / "published").mkdir(parents=True)
+    PUBLISHED.to_csv(root / "published" / "figure2.csv", index=False)
+    monkeypatch.setattr(results, "ROOT", root)
+    tables = {"recorded": PUBLISHED, "live": SWAPPED}
+    for (where, table), speed in zip(tables.items(), (1000, 100), strict=True):
+        config = {"dataset": "mnist", "algorithm": "aevb"}
+        entries = {"a": {"config": config, "samples_per_second": speed, "samples": 1}}
+        curves = table.assign(run="a", seed=0)
+        if where == "live":
+            results.write_live("figure2", "smoke", curves, entries)
+            results.save_measurement("smoke", "estimator-variance", 2.0)
+        else:
+            results.save_measurement("quick", "estimator-variance", 0.5)
+            results.write_record("figure2", curves, entries)
+            results.record_measurements("quick")
+    expected = {claims.FASTER: ("holds", "does not hold"), claims.COST: ("faster here", "slower here")}
+    expected[claims.VARIANCE] = ("holds", "does not hold")
+    for (claim, verdicts), (place, table) in itertools.product(
+        expected.items(), enumerate((claims.of_record(), claims.of_profile("smoke")))
+    ):
+        assert row(table, claim).verdict == verdicts[place]

@@ -1,0 +1,192 @@
+import dataclasses
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from aevb import experiments, results
+from aevb.experiments import checkpoint_path, figure2, run_grid
+from aevb.training import Run, fit
+
+AEVB = Run("mnist", "aevb", latent_dim=2, hidden=5, n_train=500, step_sizes=(0.01, 0.02))
+RUNS = [AEVB, dataclasses.replace(AEVB, algorithm="wake-sleep", step_sizes=(0.02,))]
+SAMPLES = 12_600  # two points
+
+
+@pytest.fixture
+def root(tmp_path, monkeypatch) -> Path:
+    """An empty results folder. It reaches this process alone: with jobs=1, joblib starts no other."""
+    monkeypatch.setattr(results, "ROOT", tmp_path / "results")
+    return tmp_path / "results"
+
+
+def bounds(table):
+    return table.set_index(["run", "split", "samples"])["lower_bound"].to_dict()
+
+
+def by_hand(run, samples):
+    """What `fit` alone gives, in the terms of a curve table."""
+    return {
+        (run.key, split, point.samples): getattr(point, split)
+        for point in fit(run, samples).curve
+        for split in ("train", "test", "running")
+    }
+
+
+# what is run
+
+
+def test_figure_2_is_eighteen_settings_for_each_seed():
+    for profile, seeds in (("smoke", 1), ("quick", 1), ("standard", 1), ("paper", 3)):
+        runs = figure2(profile)
+        assert len({run.key for run in runs}) == len(runs) == 18 * seeds
+        settings = {(run.dataset, run.latent_dim, run.algorithm) for run in runs}
+        assert len(settings) == 18
+        assert {run.seed for run in runs} == set(range(seeds))
+
+
+def test_figure_2_has_the_papers_settings():
+    published = results.published("figure2")
+    names = ["dataset", "latent_dim", "algorithm"]
+    assert {(run.dataset, run.latent_dim, run.algorithm) for run in figure2("quick")} == set(
+        published[names].itertuples(index=False, name=None)
+    )
+    for run in figure2("paper"):
+        assert run.hidden == {"mnist": 500, "frey": 200}[run.dataset]
+        assert (run.batch_size, run.step_sizes, run.n_train) == (100, (0.01, 0.02, 0.1), None)
+
+
+def test_a_profile_changes_only_how_far_it_goes_and_how_often():
+    smallest, largest = (set(figure2(profile)) for profile in ("smoke", "paper"))
+    assert smallest < largest
+    reach = [profile.samples for profile in experiments.PROFILES.values()]
+    assert reach == sorted(reach)
+    assert (list(experiments.PROFILES), reach[-1]) == (["smoke", "quick", "standard", "paper"], 10**8)
+
+
+@pytest.mark.parametrize("datasets", [("mnist",), ("frey",)])
+def test_one_dataset_can_be_run_alone(datasets):
+    assert figure2("quick", datasets) == [run for run in figure2("quick") if run.dataset in datasets]
+
+
+@pytest.mark.parametrize("ask", [experiments.get_profile, figure2, lambda name: experiments.compute("figure2", name)])
+def test_unknown_profiles_are_refused_with_the_choices(ask, root):
+    with pytest.raises(ValueError, match="unknown profile 'fast': choose one of smoke, quick, standard, paper") as err:
+        ask("fast")
+    assert "\n" not in str(err.value)
+    assert not root.exists()
+
+
+def test_unknown_figures_are_not_recorded(root):
+    with pytest.raises(ValueError, match="cannot record 'figure9': choose one of figure2"):
+        experiments.record("figure9", "smoke")
+
+
+# running it
+
+
+def test_a_grid_gives_what_each_run_gives_alone(root):
+    table, entries = run_grid(RUNS, SAMPLES, jobs=1)
+    assert bounds(table) == by_hand(RUNS[0], SAMPLES) | by_hand(RUNS[1], SAMPLES)
+    assert len(table) == 2 * 2 * 3
+    for run in RUNS:
+        rows, entry = table[table["run"] == run.key], entries[run.key]
+        about = ["dataset", "latent_dim", "algorithm", "seed"]
+        assert rows[about].drop_duplicates().values.tolist() == [["mnist", 2, run.algorithm, 0]]
+        assert Run(**entry["config"]) == run
+        assert entry["step_size"] in run.step_sizes
+        assert (entry["samples"], entry["torch"]) == (12_600, torch.__version__)
+        assert entry["samples_per_second"] == pytest.approx(12_600 / entry["seconds"], rel=0.5)
+        json.dumps(entry)
+
+
+def test_a_run_that_exists_is_not_repeated(root):
+    first, entries = run_grid(RUNS, SAMPLES, jobs=1)
+    kept = {run: checkpoint_path(run).read_bytes() for run in RUNS}
+    again, same = run_grid(RUNS, SAMPLES, jobs=1)
+    assert bounds(again) == bounds(first)
+    assert [same[run.key]["seconds"] for run in RUNS] == [entries[run.key]["seconds"] for run in RUNS]
+    assert {run: checkpoint_path(run).read_bytes() for run in RUNS} == kept  # its own seconds too, to the last bit
+    assert len(list((root / "live" / "runs").iterdir())) == 2
+
+
+def test_a_smaller_profiles_curve_is_the_beginning_of_a_larger_ones(root):
+    short, _ = run_grid(RUNS, 10_000, jobs=1)
+    long, entries = run_grid(RUNS, 20_000, jobs=1)  # goes on from there
+    assert bounds(short).items() < bounds(long).items()
+    assert bounds(long) == by_hand(RUNS[0], 20_000) | by_hand(RUNS[1], 20_000)
+    back, shorter = run_grid(RUNS, 10_000, jobs=1)
+    assert bounds(back) == bounds(short)
+    assert {entry["samples"] for entry in entries.values()} == {20_000}
+    assert {entry["samples"] for entry in shorter.values()} == {10_000}
+
+
+def test_a_change_of_the_code_is_a_new_run(root, monkeypatch):
+    before = checkpoint_path(RUNS[0])
+    monkeypatch.setattr(results, "fingerprint", lambda: "another")
+    assert checkpoint_path(RUNS[0]) != before
+
+
+def test_the_callers_threads_are_given_back(root):
+    threads = torch.get_num_threads()
+    torch.set_num_threads(3)
+    try:
+        experiments.train(RUNS[1], 10_000)
+        assert torch.get_num_threads() == 3
+    finally:
+        torch.set_num_threads(threads)
+
+
+def test_two_processes_give_the_numbers_of_one(root, tmp_path):
+    """In a copy of the package, whose workers keep their runs beside it."""
+    shutil.copytree(Path(experiments.__file__).parent, tmp_path / "aevb", ignore=shutil.ignore_patterns("__pycache__"))
+    code = (
+        "from aevb import experiments\n"
+        "from aevb.training import Run\n"
+        f"table, _ = experiments.run_grid({RUNS!r}, {SAMPLES}, jobs=2)\n"
+        "table.to_json('table.json', double_precision=15)\n"
+    )
+    environment = os.environ | {"PYTHONPATH": str(tmp_path)}
+    subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env=environment, check=True, timeout=300)
+    alone, _ = run_grid(RUNS, SAMPLES, jobs=1)
+    together = json.loads((tmp_path / "table.json").read_text())
+    assert list(together["run"].values()) == list(alone["run"])  # in the order asked for
+    assert list(together["lower_bound"].values()) == pytest.approx(list(alone["lower_bound"]), rel=1e-12)
+    names = {path.name for path in (tmp_path / "results" / "live" / "runs").iterdir()}
+    assert names == {checkpoint_path(run).name for run in RUNS}
+
+
+def test_compute_keeps_curves_for_the_claims_and_record_for_good(root, monkeypatch):
+    monkeypatch.setitem(experiments.FIGURES, "figure2", lambda profile, datasets: RUNS if profile == "smoke" else [])
+    monkeypatch.setitem(experiments.PROFILES, "smoke", experiments.Profile(samples=SAMPLES, seeds=1))
+    monkeypatch.setattr(os, "cpu_count", lambda: 1)  # so that no other process runs
+    table = experiments.compute("figure2", "smoke")
+    experiments.record("figure2", "smoke", samples=10_000)
+    kept, entries = results.live("figure2", "smoke")
+    assert bounds(kept) == pytest.approx(bounds(table), abs=5e-4)
+    assert set(entries) == {run.key for run in RUNS}
+    assert set(results.recorded("figure2")["samples"]) == {10_000}
+    assert {entry["samples"] for entry in results.manifest("figure2").values()} == {10_000}
+
+
+# the record
+
+
+def test_the_record_can_be_made_again():
+    """The beginning of a recorded curve, trained afresh at the step size that was chosen then."""
+    name = Run("mnist", "aevb", 3, 500).key
+    if name not in results.manifest("figure2"):
+        pytest.skip("figure 2 is not recorded yet: python -m aevb record figure2")
+    entry, recorded = results.manifest("figure2")[name], results.recorded("figure2")
+    run = dataclasses.replace(Run(**entry["config"]), step_sizes=(entry["step_size"],))
+    ours = bounds(recorded[recorded["run"] == name])
+    curve = fit(run, 20_000).curve
+    assert [point.samples for point in curve] == [10_000, 12_600, 15_800, 20_000]
+    for point in curve:
+        for split in ("train", "test", "running"):
+            assert getattr(point, split) == pytest.approx(ours[name, split, point.samples], abs=0.5)

@@ -1,0 +1,141 @@
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from matplotlib.colors import to_hex
+
+from aevb import experiments, plots, results
+
+PUBLISHED = results.published("figure2")
+MNIST_3 = "MNIST, $N_z = 3$"
+
+
+@pytest.fixture(autouse=True)
+def headless():
+    plt.switch_backend("agg")
+    yield
+    plt.close("all")
+
+
+def curves(seeds=1, splits=("train", "test", "running"), dims=(3,)):
+    rows = [
+        {"dataset": "mnist", "latent_dim": dim, "algorithm": algorithm, "split": split, "seed": seed}
+        | {"samples": samples, "lower_bound": -samples / 1e4 - 10 * seed}
+        for seed in range(seeds)
+        for dim in dims
+        for algorithm in ("aevb", "wake-sleep")
+        for split in splits
+        for samples in (10_000, 20_000)
+    ]
+    return pd.DataFrame(rows)
+
+
+def panels(figure):
+    return {axis.get_title(): axis for axis in figure.axes if axis.get_title()}
+
+
+# figure 2
+
+
+def test_figure_2_has_the_papers_nine_panels_on_the_papers_axes():
+    found = panels(plots.figure2({"published": PUBLISHED}))
+    assert set(found) == {
+        f"{plots.NAMES[name]}, $N_z = {dim}$" for name, dims in experiments.LATENT_DIMS.items() for dim in dims
+    }
+    assert len(found) == 9
+    for title, axis in found.items():
+        assert axis.get_xscale() == "log"
+        assert axis.get_xlim() == (1e5, 1e8)
+        assert axis.get_ylim() == ((-150, -100) if title.startswith("MNIST") else (0, 1600))
+        assert len(axis.lines) == 4
+
+
+def test_other_axes_can_be_asked_for():
+    found = panels(plots.figure2({"live": curves()}, {"samples": (1e4, 1e6), "mnist": (-200, 0), "frey": (1, 2)}))
+    assert {axis.get_xlim() for axis in found.values()} == {(1e4, 1e6)}
+    assert {axis.get_ylim() for axis in found.values()} == {(-200, 0), (1, 2)}
+
+
+def test_each_panel_has_the_lines_its_sources_have_and_no_others():
+    sources = {"published": PUBLISHED, "recorded": curves(), "live": curves(dims=(3, 5))}
+    for title, axis in panels(plots.figure2(sources)).items():
+        # two algorithms, two splits; the split "running" is not drawn
+        assert len(axis.lines) == {MNIST_3: 12, "MNIST, $N_z = 5$": 8}.get(title, 4)
+
+
+def test_an_empty_record_draws_nothing():
+    sources = {"published": PUBLISHED, "recorded": results.recorded("no such figure")}
+    assert {len(axis.lines) for axis in panels(plots.figure2(sources)).values()} == {4}
+
+
+def test_a_line_is_its_curve_in_its_colour_and_dash():
+    table = curves()
+    table.loc[table["algorithm"] == "wake-sleep", "lower_bound"] -= 100
+    table.loc[table["split"] == "train", "lower_bound"] += 0.5
+    lines = panels(plots.figure2({"recorded": table}))[MNIST_3].lines
+    drawn = {(to_hex(line.get_color()).upper(), line.get_linestyle()): line.get_ydata() for line in lines}
+    expected = {
+        (plots.BLUE, "-"): [-1, -2],
+        (plots.BLUE, "--"): [-0.5, -1.5],
+        (plots.ORANGE, "-"): [-101, -102],
+        (plots.ORANGE, "--"): [-100.5, -101.5],
+    }
+    assert {name: list(bounds) for name, bounds in drawn.items()} == expected
+    assert all(list(line.get_xdata()) == [10_000, 20_000] for line in lines)
+
+
+def test_several_seeds_are_drawn_as_their_mean_and_range():
+    axis = panels(plots.figure2({"recorded": curves(seeds=3, splits=("test",))}))[MNIST_3]
+    assert [list(line.get_ydata()) for line in axis.lines] == [[-11, -12]] * 2
+    bands = [band.get_datalim(axis.transData).intervaly for band in axis.collections]
+    assert [sorted(band) for band in bands] == [pytest.approx([-22, -1])] * 2
+    plain = panels(plots.figure2({"recorded": curves(seeds=3)}, seed_band=False))[MNIST_3]
+    assert not plain.collections
+
+
+def test_the_legend_names_algorithms_splits_and_the_sources_given():
+    figure = plots.figure2({"published": PUBLISHED, "live": curves()})
+    (legend,) = [axis.get_legend() for axis in figure.axes if axis.get_legend()]
+    assert [text.get_text() for text in legend.get_texts()] == [
+        "AEVB", "wake-sleep", "test", "train", "published", "live",
+    ]  # fmt: skip
+
+
+# images
+
+
+@pytest.mark.parametrize(("inverted", "gap"), [(False, 0.0), (True, 1.0)])
+def test_images_are_tiled_row_by_row_with_a_gap_of_one_pixel(inverted, gap):
+    a, b, c = (np.arange(6).reshape(2, 3) / 10 + shift for shift in (0.1, 0.2, 0.3))
+    images = torch.tensor(np.stack([a, b, c]).reshape(3, 6))
+    expected = np.full((5, 7), gap)
+    expected[:2, :3], expected[:2, 4:], expected[3:, :3] = a, b, c
+    assert np.array_equal(plots.image_grid(images, (2, 3), columns=2, inverted=inverted), expected)
+    assert plots.image_grid(images[:2], (2, 3), columns=2).shape == (2, 7)
+
+
+@pytest.mark.parametrize(("dataset", "colours"), [("mnist", "gray_r"), ("frey", "gray")])
+def test_digits_are_drawn_black_on_white_and_faces_as_photographs(dataset, colours):
+    axis = plt.subplots()[1]
+    images = torch.rand(4, 6, generator=torch.Generator().manual_seed(0))
+    plots.show_images(axis, images, (2, 3), 2, dataset)
+    (picture,) = axis.images
+    assert picture.get_cmap().name == colours
+    assert picture.get_clim() == (0, 1)  # not stretched to the images' own range
+    assert np.array_equal(picture.get_array(), plots.image_grid(images, (2, 3), 2, inverted=dataset == "frey"))
+
+
+# tables
+
+
+def test_a_table_has_a_header_a_rule_and_a_row_each():
+    text = plots.markdown_table(["name", "bound"], [("a", -1.5), (3, "**b**")]).data
+    assert text.splitlines() == ["| name | bound |", "| --- | --- |", "| a | -1.5 |", "| 3 | **b** |"]
+
+
+def test_a_closing_box_has_three_columns():
+    lines = plots.closing_box([("-155.3", "-156.0", "3 nats")]).data.splitlines()
+    assert [line.count("|") for line in lines] == [4, 4, 4]
+    assert lines[0] == "| the paper says | we got | tolerance |"
+    assert lines[2] == "| -155.3 | -156.0 | 3 nats |"
