@@ -141,7 +141,10 @@ def execute_all(texts: list[Path], folder: Path, profile: str) -> list[Outcome]:
 
 @contextlib.contextmanager
 def _ticking(bar: tqdm):
-    """Redraw `bar` every second: a chapter may take minutes, and its clock should be seen to run."""
+    """Redraw `bar` every second in a terminal: a chapter may take minutes, and its clock should be seen to run."""
+    if not sys.stderr.isatty():
+        yield
+        return
     stop = threading.Event()
 
     def tick() -> None:

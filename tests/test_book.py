@@ -338,9 +338,12 @@ def test_every_chapter_is_a_page_with_its_title_and_its_figures(page, text):
     headings = [html.unescape(re.sub("<[^>]*>", "", found)) for found in re.findall("<h1>(.*?)</h1>", content, re.S)]
     assert any(heading.removesuffix("#").strip().endswith(title) for heading in headings)
     assert "Traceback" not in content
-    figures = sum("image/png" in output.get("data", {}) for _, output in outputs(text))
-    assert len(re.findall(r'<img alt="[^"]{20,}"', content)) >= figures
-    assert content.count("<figcaption>") >= figures
+    for cell, output in outputs(text):
+        if "image/png" in output.get("data", {}):
+            name = cell.metadata["mystnb"]["figure"]["name"]
+            (figure,) = re.findall(rf'<figure [^>]*id="{name}".*?</figure>', content, re.S)
+            assert re.search(r'<img alt="[^"]{20,}"', figure)
+            assert 'class="caption-number"' in figure
 
 
 def test_a_warning_fails_the_build_and_no_warning_does_not(tmp_path):

@@ -1,0 +1,223 @@
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import matplotlib
+import pytest
+import yaml
+
+from aevb import __main__ as cli
+from aevb import book, data, results
+from aevb.__main__ import main
+
+HEADER = """---
+jupytext: {text_representation: {extension: .md, format_name: myst}}
+kernelspec: {display_name: Python 3, language: python, name: python3}
+---
+
+"""
+
+
+@pytest.fixture(autouse=True)
+def environment(monkeypatch):
+    """`main` settles AEVB_DATA for the processes it starts; not for other tests."""
+    monkeypatch.setenv("AEVB_DATA", os.environ.get("AEVB_DATA", ""))
+
+
+# mistakes in what is asked for
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["reproduce", "--profile", "fast"], "unknown profile 'fast': choose one of smoke, quick, standard, paper"),
+        (["notebooks", "99_nothing"], "no chapter called 99_nothing: choose among 00_what_this_is, "),
+        (["record", "figure9"], "cannot record 'figure9': choose one of figure2"),
+        (["record", "figure2", "--profile", "fast"], "unknown profile 'fast': choose one of smoke, quick"),
+        (["record", "figure2", "--dataset", "cifar"], "unknown dataset 'cifar': choose"),
+    ],
+)
+def test_a_mistake_is_one_line_and_status_2(words, message, capsys, monkeypatch, tmp_path):
+    monkeypatch.setattr(results, "ROOT", tmp_path / "results")
+    assert main(words) == 2
+    captured = capsys.readouterr()
+    assert captured.err.startswith(f"aevb: {message}")
+    assert captured.err.count("\n") == 1
+    assert captured.out == ""
+    assert not (tmp_path / "results").exists()
+
+
+def test_a_command_is_necessary(capsys):
+    for words in ([], ["reprodcue"]):
+        with pytest.raises(SystemExit) as stop:
+            main(words)
+        assert stop.value.code == 2
+    assert "reproduce" in capsys.readouterr().err
+
+
+def missing(name):
+    raise data.DataError(f"{name} could not be fetched: go online")
+
+
+def test_without_mnist_nothing_is_begun(capsys, monkeypatch):
+    monkeypatch.setattr(data, "load", missing)
+    monkeypatch.setattr(book, "stage", lambda profile: pytest.fail("chapters were executed"))
+    assert main(["reproduce"]) == 2
+    assert capsys.readouterr().err == "aevb: mnist could not be fetched: go online\n"
+
+
+def test_without_frey_face_the_data_will_do(capsys, monkeypatch):
+    load = data.load
+    monkeypatch.setattr(data, "load", lambda name: missing(name) if name == "frey" else load(name))
+    assert main(["data"]) == 0
+    mnist, frey = capsys.readouterr().out.splitlines()
+    assert mnist == "mnist: 50000 + 10000 + 10000 digits, verified"
+    assert frey == "frey: missing. frey could not be fetched: go online"
+
+
+# the record against the paper
+
+
+@pytest.fixture
+def record(tmp_path, monkeypatch):
+    """A record of two published curves, shifted, the second as far as 2e7 samples."""
+    published = results.published("figure2")
+    shutil.copytree(results.ROOT / "published", tmp_path / "published")
+    monkeypatch.setattr(results, "ROOT", tmp_path)
+    first = published[(published["dataset"] == "mnist") & (published["latent_dim"] == 3)]
+    second = published[(published["dataset"] == "frey") & (published["latent_dim"] == 2)]
+    for key, curve, end, shift in (("a", first, 1e9, 2.5), ("b", second, 2e7, -33.25)):
+        curve = curve[(curve["samples"] < end) & (curve["algorithm"] == "aevb") & (curve["split"] == "test")]
+        table = curve.assign(run=key, seed=0, lower_bound=curve["lower_bound"] + shift)
+        results.write_record("figure2", table, {key: {"samples": 1}})
+
+
+def test_compare_prints_ours_minus_published(record, capsys):
+    assert main(["compare"]) == 0
+    rows = [line.split() for line in capsys.readouterr().out.splitlines() if "aevb" in line]
+    decades = [("mnist", "3", "1000000"), ("mnist", "3", "10000000"), ("mnist", "3", "100000000")]
+    decades += [("frey", "2", "1000000"), ("frey", "2", "10000000")]
+    assert sorted(row[:-3] for row in rows) == sorted(
+        [name, dim, "aevb", "test", samples] for name, dim, samples in decades
+    )
+    for row in rows:
+        published, ours, difference = map(float, row[-3:])
+        assert difference == pytest.approx({"mnist": 2.5, "frey": -33.25}[row[0]], abs=0.06)
+        assert ours - published == pytest.approx(difference, abs=0.11)
+
+
+# everything, on a small book
+
+
+def lay_out(folder: Path, **chapters: str) -> None:
+    """A project of its own: the package, the published curves, digits but no faces, and a page a chapter."""
+    source = Path(book.__file__).parent
+    shutil.copytree(source, folder / "aevb", ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copytree(results.ROOT / "published", folder / "results" / "published")
+    shutil.copytree(book.BOOK / "_static", folder / "book" / "_static")
+    shutil.copy(book.BOOK / "references.bib", folder / "book")
+    shutil.copy(book.ROOT / "_config.yml", folder)
+    (folder / "digits").mkdir()
+    for name in data.FILES["mnist"]:
+        (folder / "digits" / name).write_bytes(data.payload(name))
+    for name, text in chapters.items():
+        (folder / "book" / f"{name.strip('_')}.md").write_text(HEADER + text)
+    names = [f"book/{name.strip('_')}.ipynb" for name in chapters]
+    toc = {"format": "jb-book", "root": names[0], "chapters": [{"file": name} for name in names[1:]]}
+    (folder / "_toc.yml").write_text(yaml.safe_dump(toc))
+
+
+def reproduce(folder: Path) -> subprocess.CompletedProcess:
+    """`python -m aevb reproduce` in `folder`, on a machine with nothing else and no network."""
+    nowhere = dict.fromkeys(
+        ("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"), "http://127.0.0.1:9"
+    )
+    home = {"HOME": str(folder / "home"), "XDG_CACHE_HOME": str(folder / "home"), "no_proxy": "", "NO_PROXY": ""}
+    package = {"PYTHONPATH": str(folder), "AEVB_DATA": "digits", "MPLCONFIGDIR": matplotlib.get_cachedir()}
+    command = [sys.executable, "-m", "aevb", "reproduce", "--profile", "smoke"]
+    return subprocess.run(
+        command, cwd=folder, env=os.environ | nowhere | home | package, capture_output=True, text=True, timeout=300
+    )
+
+
+FRONT = "# Front\n\nThe other is {doc}`03_measures`.\n"
+MEASURES = """# Measures
+
+```{code-cell} ipython3
+:tags: [parameters]
+
+profile = "quick"
+```
+
+```{code-cell} ipython3
+from aevb import data, results
+
+results.save_measurement(profile, "estimator-variance", len(data.load("mnist").test) / 16_000)
+```
+"""
+FAILS = """# Fails
+
+```{code-cell} ipython3
+print("so far")
+raise RuntimeError("no luck")
+```
+"""
+
+
+def test_reproduce_ends_with_the_claims_the_times_the_page_and_what_is_missing(tmp_path):
+    lay_out(tmp_path, _00_front=FRONT, _03_measures=MEASURES)
+    result = reproduce(tmp_path)
+    assert result.returncode == 0, result.stdout[-3000:] + result.stderr[-3000:]
+    end = result.stdout[result.stdout.index("Claims, at profile smoke:") :]
+    assert "published" in end
+    assert "0.62" in next(line for line in end.splitlines() if "estimator variance" in line)
+    assert "not measured" in end
+    for chapter in ("00_front", "03_measures"):
+        (line,) = [line for line in end.splitlines() if line.startswith(chapter)]
+        assert line.split()[1].isdigit()
+        assert line.split()[2:] == ["s", "ok"]
+    assert f"The page: {Path('_build') / 'html' / 'index.html'}" in end
+    assert (tmp_path / "_build" / "html" / "book" / "03_measures.html").exists()
+    last = end.splitlines()[-1]
+    assert last.startswith("Frey Face is missing")
+    assert "set AEVB_DATA to that folder" in last
+    assert "2/2" in result.stderr  # the bar
+    assert not list((tmp_path / "book").glob("*.ipynb"))  # what is committed stays as it is
+
+
+def test_reproduce_names_a_chapter_that_fails_and_goes_on(tmp_path):
+    lay_out(tmp_path, _00_front=FRONT, _02_fails=FAILS, _03_measures=MEASURES)
+    (tmp_path / "results" / "live" / "smoke" / "measurements").mkdir(parents=True)
+    (tmp_path / "results" / "live" / "smoke" / "measurements" / "variance-ratio-b-a.json").write_text("0.5")  # of old
+    result = reproduce(tmp_path)
+    assert result.returncode == 1, result.stdout[-3000:] + result.stderr[-3000:]
+    kept = tmp_path / "_build" / "reproduce" / "book" / "02_fails.ipynb"
+    assert f"FAILED: 02_fails, kept half-executed in {kept}" in result.stdout
+    assert result.stdout.count("FAILED") == 1
+    assert "so far" in kept.read_text()
+    (line,) = [line for line in result.stdout.splitlines() if line.startswith("02_fails")]
+    assert line.endswith("RuntimeError: no luck")
+    assert (tmp_path / "_build" / "html" / "book" / "03_measures.html").exists()
+    claims = result.stdout[result.stdout.index("Claims") :]
+    assert "0.62" in claims
+    assert "0.5 " not in claims
+
+
+def test_a_failing_step_fails_the_tests(monkeypatch):
+    """Lint, format, notebooks, units: all run, whatever the first one says."""
+    for failing in (None, 0, 1, 2, 3):
+        steps = []
+
+        def run(step, *, failing=failing, steps=steps, **_):
+            steps.append(step)
+            return subprocess.CompletedProcess(step, int(len(steps) - 1 == failing))
+
+        monkeypatch.setattr(cli.subprocess, "run", run)
+        assert main(["test"]) == (0 if failing is None else 1)
+        assert len(steps) == 4
+    with_nbval = [step for step in steps if "--nbval" in step]
+    assert {Path(word).name for word in with_nbval[0] if word.endswith(".ipynb")} == {
+        path.name for path in book.BOOK.glob("*.ipynb")
+    }

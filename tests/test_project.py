@@ -1,0 +1,145 @@
+"""What holds for the project as a whole."""
+
+import ast
+import re
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+
+import aevb
+from aevb import __main__ as cli
+from aevb import book
+
+ROOT = book.ROOT
+MODULES = sorted(path for path in (ROOT / "aevb").glob("*.py") if path.name != "__init__.py")
+A_FOLDER = re.compile(rf"(?<![\w.~/+-])((/home|/root|/work|/Users)/\w+|{re.escape(str(ROOT))}/)")
+PACKAGES = {"PIL": "pillow", "yaml": "pyyaml"}  # where the name imported is not the name installed
+
+
+def kept() -> list[Path]:
+    """Every file that is committed or would be."""
+    listing = subprocess.run(
+        ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
+        cwd=ROOT, capture_output=True, text=True, check=True,
+    ).stdout  # fmt: skip
+    return [ROOT / name for name in listing.split("\0") if name and (ROOT / name).is_file()]
+
+
+def imports(path: Path) -> list[ast.Import | ast.ImportFrom]:
+    return [node for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Import | ast.ImportFrom)]
+
+
+def outside(paths: list[Path]) -> set[str]:
+    """The packages imported by `paths` that are neither Python's nor the project's."""
+    names = set()
+    for node in (node for path in paths for node in imports(path)):
+        whole = [node.module] if isinstance(node, ast.ImportFrom) else [alias.name for alias in node.names]
+        names |= {name.split(".")[0] for name in whole}
+    own = {"aevb", "conftest", *(path.stem for path in (ROOT / "tests").glob("*.py"))}
+    return {normal(PACKAGES.get(name, name)) for name in names - own - set(sys.stdlib_module_names)}
+
+
+def normal(name: str) -> str:
+    return re.sub(r"[-_.]+", "-", name).lower()
+
+
+def pinned() -> dict[str, str]:
+    lines = (ROOT / "requirements.txt").read_text().splitlines()
+    pins = [re.fullmatch(r"([\w.-]+)==([\w.]+)", line) for line in lines if line and not line.startswith("#")]
+    assert all(pins), "a line that is no exact pin"
+    return {normal(pin[1]): pin[2] for pin in pins}
+
+
+@pytest.mark.parametrize("line", ["see {}home/me", "'{}Users/me/x'", "({}work/main)", "file:{}root/x", f"{ROOT}{{}}x"])
+def test_a_folder_of_a_machine_is_recognised(line):
+    assert A_FOLDER.search(line.format("/"))
+    assert not A_FOLDER.search("https://example.org/home/page, ../work/main, book/root/x, ~/work/x")
+
+
+def test_no_file_names_a_folder_of_someones_machine():
+    for path in kept():
+        if path.suffix not in (".png", ".jpg", ".ico", ".woff2"):
+            found = [line[:200] for line in path.read_text(encoding="utf-8").splitlines() if A_FOLDER.search(line)]
+            assert not found, f"{path.relative_to(ROOT)}: {found[0]}"
+
+
+def test_nothing_kept_is_large():
+    for path in kept():
+        assert path.stat().st_size < 2e6, path
+
+
+def test_nothing_built_or_private_is_kept():
+    parts = {part for path in kept() for part in path.relative_to(ROOT).parts}
+    assert not parts & {"_build", "live", "__pycache__", ".venv", ".ipynb_checkpoints", ".env", ".DS_Store"}
+
+
+# what has to be installed
+
+
+def test_everything_needed_is_pinned_exactly():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    wanted = [*project["project"]["dependencies"], *project["build-system"]["requires"]]
+    assert {normal(re.match(r"[\w.-]+", line)[0]) for line in wanted} <= set(pinned())
+    assert outside([*MODULES, *(ROOT / "tests").glob("*.py")]) <= set(pinned())
+
+
+def test_what_the_package_imports_is_what_it_declares():
+    """In the dependencies proper or in an extra."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    extras = project.get("optional-dependencies", {}).values()
+    declared = [*project["dependencies"], *(line for extra in extras for line in extra)]
+    assert outside(MODULES) <= {normal(re.match(r"[\w.-]+", line)[0]) for line in declared}
+
+
+def test_the_pins_are_what_runs_here():
+    """The environment is the lock's, but for torch's build."""
+    from importlib.metadata import version
+
+    differing = {name: (pin, version(name)) for name, pin in pinned().items() if version(name).split("+")[0] != pin}
+    assert not differing
+
+
+# how it hangs together
+
+
+def test_imports_point_up_the_documented_order():
+    order = re.findall(r"\w+", aevb.__doc__.rsplit(":", 1)[1])
+    assert set(order) == {path.stem for path in MODULES} - {"__main__"}
+    assert len(order) == len(set(order))
+    order.append("__main__")
+    for path in MODULES:
+        for node in imports(path):
+            names = [alias.name for alias in node.names]
+            if isinstance(node, ast.ImportFrom):
+                assert node.level == 0, f"{path.name}: a relative import"
+                names = [f"aevb.{name}" for name in names] if node.module == "aevb" else [node.module]
+            for name in (name.removeprefix("aevb.") for name in names if name.startswith("aevb")):
+                assert order.index(name) < order.index(path.stem), f"{path.name} imports {name}"
+
+
+def test_make_runs_commands_that_exist():
+    makefile = (ROOT / "Makefile").read_text()
+    (phony,) = re.findall(r"^\.PHONY: (.*)$", makefile, re.MULTILINE)
+    targets = re.findall(r"^(\w+):", makefile, re.MULTILINE)
+    assert sorted(phony.split()) == sorted(targets)
+    assert {"reproduce", "test", "book", "notebooks"} <= set(targets)
+    for target in sorted(set(targets) - {"clean"}):
+        (words,) = re.findall(rf"^{target}:.*\n\t\$\(RUN\) (.*)$", makefile, re.MULTILINE)
+        options = cli._parser().parse_args(words.replace("$(PROFILE)", "smoke").split())
+        assert words.split()[0] == target
+        assert options.command.__name__ in dir(cli)
+
+
+def test_the_readme_names_both_commands_and_no_others_that_do_not_exist():
+    readme = (ROOT / "README.md").read_text()
+    targets = re.findall(r"^(\w+):", (ROOT / "Makefile").read_text(), re.MULTILINE)
+    asked = set(re.findall(r"(?:^|`)make ([a-z]+)", readme, re.MULTILINE))
+    assert {"reproduce", "test"} <= asked <= set(targets)
+    for command in re.findall(r"-m aevb ([a-z]+)", readme):
+        cli._parser().parse_args([command] + ["figure2"] * (command == "record"))
+    assert not re.search(r"@[A-Z]+@|TODO", readme), "a placeholder is left"
+    for target in re.findall(r"\]\(([^)#:]+)\)", readme):
+        assert (ROOT / target).exists(), target
