@@ -42,7 +42,12 @@ def get_profile(name: str) -> Profile:
 
 
 def figure2(profile: str, datasets: tuple[str, ...] = ("mnist", "frey")) -> list[Run]:
-    """The runs of figure 2: AEVB and wake-sleep in each of nine panels, for each seed of the profile."""
+    """The runs of figure 2: AEVB and wake-sleep in each of nine panels, for each seed of the profile.
+
+    Raises ValueError for an unknown profile or dataset.
+    """
+    if unknown := set(datasets) - set(LATENT_DIMS):
+        raise ValueError(f"unknown dataset {', '.join(map(repr, unknown))}: choose among {', '.join(LATENT_DIMS)}")
     return [
         Run(dataset, algorithm, latent_dim, HIDDEN[dataset], seed=seed, warm_up=WARM_UP[dataset])
         for dataset in datasets

@@ -1,5 +1,6 @@
 import html
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -346,15 +347,28 @@ def test_every_chapter_is_a_page_with_its_title_and_its_figures(page, text):
             assert 'class="caption-number"' in figure
 
 
-def test_a_warning_fails_the_build_and_no_warning_does_not(tmp_path):
+@pytest.fixture
+def small_book(tmp_path) -> Path:
+    """A project with the book's own settings and one page."""
     source = tmp_path / "source"
-    write(source / "book" / "00_front.md", "1", title="Front").rename(source / "book" / "page.md")
+    shutil.copytree(book.BOOK / "_static", source / "book" / "_static")
+    shutil.copy(book.BOOK / "references.bib", source / "book")
+    shutil.copy(book.ROOT / "_config.yml", source)
     (source / "_toc.yml").write_text("format: jb-book\nroot: book/page\n")
-    (source / "_config.yml").write_text(
-        "title: A book\nonly_build_toc_files: true\nexecute: {execute_notebooks: 'off'}\n"
-    )
     (source / "book" / "page.md").write_text("# Front\n\nText.\n")
-    assert build(source, tmp_path / "out") == 0
-    assert (tmp_path / "out" / "_build" / "html" / "index.html").exists()
-    (source / "book" / "page.md").write_text("# Front\n\nText, {doc}`nowhere`.\n")
-    assert build(source, tmp_path / "out") != 0
+    return source
+
+
+def test_a_warning_fails_the_build(small_book, tmp_path):
+    assert build(small_book, tmp_path) == 0
+    assert (tmp_path / "_build" / "html" / "book" / "page.html").exists()
+    (small_book / "book" / "page.md").write_text("# Front\n\nText, {doc}`nowhere`.\n")
+    assert build(small_book, tmp_path) != 0
+
+
+def test_what_tools_leave_beside_the_book_is_no_part_of_it(small_book, tmp_path):
+    """pytest, ruff and Jupyter leave notes and copies that are no pages; nor are README and the like."""
+    for name in (".pytest_cache", ".ruff_cache", ".venv/lib", "book/.ipynb_checkpoints", "_build/old", "."):
+        (small_book / name).mkdir(parents=True, exist_ok=True)
+        (small_book / name / "README.md").write_text("# A note\n")
+    assert build(small_book, tmp_path) == 0

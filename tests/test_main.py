@@ -36,7 +36,7 @@ def environment(monkeypatch):
         (["notebooks", "99_nothing"], "no chapter called 99_nothing: choose among 00_what_this_is, "),
         (["record", "figure9"], "cannot record 'figure9': choose one of figure2"),
         (["record", "figure2", "--profile", "fast"], "unknown profile 'fast': choose one of smoke, quick"),
-        (["record", "figure2", "--dataset", "cifar"], "unknown dataset 'cifar': choose"),
+        (["record", "figure2", "--dataset", "cifar"], "unknown dataset 'cifar': choose among"),
     ],
 )
 def test_a_mistake_is_one_line_and_status_2(words, message, capsys, monkeypatch, tmp_path):
