@@ -8,7 +8,7 @@ from pathlib import Path
 
 from tabulate import tabulate
 
-from aevb import book, claims, data, experiments, plots, results
+from aevb import book, claims, data, experiments, plots, results, training
 from aevb.files import write_whole
 
 # kernels and workers inherit it: one thread a run is faster and steadier than several on a busy machine
@@ -22,7 +22,7 @@ def main(arguments: list[str] | None = None) -> int:
         os.environ["AEVB_DATA"] = str(Path(os.environ["AEVB_DATA"]).resolve())  # kernels run in another folder
     try:
         return options.command(options)
-    except (ValueError, data.DataError, OSError) as error:
+    except (ValueError, data.DataError, training.DivergedError, OSError) as error:
         print(f"aevb: {error}", file=sys.stderr)
         return 2
 
@@ -81,7 +81,9 @@ def reproduce(options: argparse.Namespace) -> int:
         print("FAILED: the page, for the reasons above")
     elif book.PAGE.exists():
         print(f"\nThe page: {book.PAGE.relative_to(book.ROOT)}")
-    if not data.available("frey"):
+    try:
+        data.load("frey")
+    except data.DataError:
         print(f"Frey Face is missing: its figures are the recorded ones. To supply it, {data.SUPPLY}.")
     return int(bool(failed or page))
 

@@ -5,7 +5,6 @@ committed notebook holds nothing that changes from one execution to the next.
 """
 
 import contextlib
-import os
 import shutil
 import subprocess
 import sys
@@ -197,5 +196,5 @@ def build(source: Path = ROOT, output: Path = ROOT) -> int:
     """Build the HTML book of `source` into `output/_build/html`, warnings being errors; the exit status."""
     for leftover in (output / "_build" / "html", output / "_build" / ".doctrees"):
         shutil.rmtree(leftover, ignore_errors=True)
-    command = [Path(sys.executable).with_name("jupyter-book"), "build", source, "-W", "-n", "--keep-going"]
-    return subprocess.run([*command, "--path-output", output], cwd=ROOT, env={**os.environ}).returncode
+    command = [Path(sys.executable).with_name("jupyter-book"), "build", source, "-W", "-n", "--keep-going", "-q"]
+    return subprocess.run([*command, "--path-output", output], cwd=ROOT).returncode

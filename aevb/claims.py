@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from aevb import results
+from aevb.data import TITLES
 
 PAPER_END = 1e8  # where the axes of figure 2 end
 OVERFITTING_FROM = 1e7  # a shorter run has not overfitted yet, and says nothing about claim 3
@@ -132,7 +133,7 @@ def _better(curves: pd.DataFrame, published: pd.DataFrame) -> tuple:
     def summary(table: pd.DataFrame) -> tuple[str, list[bool]]:
         leads = {panel: advantage(table, *panel) for panel in _panels(table)}
         text = "; ".join(
-            f"{name} {min(values):+.1f} to {max(values):+.1f}"
+            f"{TITLES[name]} {min(values):+.1f} to {max(values):+.1f}"
             for name in ("mnist", "frey")
             if (values := [lead for (dataset, _), lead in leads.items() if dataset == name])
         )
@@ -146,7 +147,9 @@ def _overfitting(curves: pd.DataFrame, published: pd.DataFrame) -> tuple:
     def summary(table: pd.DataFrame) -> tuple[str, list[bool]]:
         ends = table.groupby("dataset")["samples"].max()
         growth = {name: gap_growth(table, name) for name in ("mnist", "frey") if ends.get(name, 0) >= OVERFITTING_FROM}
-        return "; ".join(f"{name} {value:+.1f}" for name, value in growth.items()), [v <= 0 for v in growth.values()]
+        return "; ".join(f"{TITLES[name]} {value:+.1f}" for name, value in growth.items()), [
+            v <= 0 for v in growth.values()
+        ]
 
     measure = "growth of the train-test gap from fewest to most latents, nats"
     theirs, _ = summary(published)

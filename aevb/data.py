@@ -46,6 +46,7 @@ CHECKSUMS = {
     "t10k-labels-idx1-ubyte": "ff7bcfd416de33731a308c3f266cc351222c34898ecbeaf847f06e48f7ec33f2",
     "frey_rawface.mat": "2438ba4f0d2a6bd8bac43de756141eaa33c8d248dd613d464bdb1210d9b7af78",
 }
+TITLES = {"mnist": "MNIST", "frey": "Frey Face"}
 FILES = {"mnist": tuple(CHECKSUMS)[:4], "frey": tuple(CHECKSUMS)[4:]}
 SUPPLY = "put the file anywhere below a folder and set AEVB_DATA to that folder"
 TIMEOUT = 20  # seconds a mirror may stay silent

@@ -8,6 +8,8 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from torch import Tensor
 
+from aevb.data import TITLES
+
 # Okabe and Ito's palette, told apart by readers of all kinds of colour vision
 BLUE, ORANGE, GREEN, PINK, SKY, YELLOW, GREY = (
     "#0072B2",
@@ -19,7 +21,7 @@ BLUE, ORANGE, GREEN, PINK, SKY, YELLOW, GREY = (
     "#666666",
 )
 COLOURS = {"aevb": BLUE, "wake-sleep": ORANGE}
-NAMES = {"aevb": "AEVB", "wake-sleep": "wake-sleep", "mnist": "MNIST", "frey": "Frey Face"}
+NAMES = {"aevb": "AEVB", "wake-sleep": "wake-sleep", **TITLES}
 # how each source of a curve is drawn: the paper's behind, pale and wide; ours in front
 SOURCES = {
     "published": {"linewidth": 4.5, "alpha": 0.28},
@@ -123,9 +125,10 @@ def show_images(axis: plt.Axes, images: Tensor, image_shape: tuple[int, int], co
 
 
 def markdown_table(header: list[str], rows: list[tuple]) -> Markdown:
-    """A table that renders in a notebook and in the page."""
-    lines = [header, ["---"] * len(header), *rows]
-    return Markdown("\n".join(f"| {' | '.join(str(cell) for cell in line)} |" for line in lines))
+    """A table that renders in a notebook and in the page; cells may hold any text."""
+    cells = [[str(cell).replace("|", "\\|").replace("\n", " ") for cell in line] for line in (header, *rows)]
+    lines = [f"| {' | '.join(line)} |" for line in cells]
+    return Markdown("\n".join([lines[0], "| --- " * len(header) + "|", *lines[1:]]))
 
 
 def closing_box(rows: list[tuple[str, str, str]]) -> Markdown:

@@ -137,7 +137,7 @@ def provenance() -> dict:
 
 
 def _commit() -> str:
-    """The present commit, with a plus sign where tracked files differ from it; "unknown" outside a checkout."""
+    """The present commit, with a plus sign where the library differs from it; "unknown" outside a checkout."""
 
     def git(*words: str) -> str:
         return subprocess.run(
@@ -145,7 +145,9 @@ def _commit() -> str:
         ).stdout.strip()
 
     try:
-        return git("rev-parse", "--short=12", "HEAD") + ("+" if git("status", "--porcelain", "-uno") else "")
+        return git("rev-parse", "--short=12", "HEAD") + (
+            "+" if git("status", "--porcelain", "--", "aevb", "requirements.txt") else ""
+        )
     except (OSError, subprocess.CalledProcessError):
         return "unknown"
 

@@ -159,12 +159,14 @@ def test_normalising_keeps_what_matters_and_nothing_of_the_machine(pair):
     notebook.cells[1].metadata |= {"papermill": {"duration": 1.5}, "execution": {"start": "now"}, "ExecuteTime": {}}
     notebook.cells[2].metadata |= {"tags": [], "mystnb": {"image": {"alt": "words"}}}
     notebook.cells[3]["id"] = "0d3fa2b1"
+    notebook.cells[3].outputs = [nbformat.v4.new_output("display_data", {"text/plain": "2"}, metadata={"width": 640})]
     kept = normalise(notebook)
     assert kept.metadata["language_info"] == {"name": "python"}
     assert [cell.metadata for cell in kept.cells] == [
         {}, {"tags": ["parameters"]}, {"mystnb": {"image": {"alt": "words"}}}, {"tags": ["hide-input"]},
     ]  # fmt: skip
     assert [cell["id"] for cell in kept.cells] == ["cell-000", "cell-001", "cell-002", "cell-003"]
+    assert (kept.cells[3].outputs[0].data, kept.cells[3].outputs[0].metadata) == ({"text/plain": "2"}, {})
     nbformat.validate(kept)
 
 

@@ -100,7 +100,7 @@ def test_the_published_curves_bear_out_the_first_two_claims_and_the_third_on_mni
         assert row(table, claim).verdict == verdict
         assert row(table, claim).ours == row(table, claim).published
     assert "9 of 9 panels" in row(table, claims.FASTER).ours
-    assert re.fullmatch(r"mnist -\d+\.\d; frey \+1\d\d\.\d", row(table, claims.OVERFITTING).ours)
+    assert re.fullmatch(r"MNIST -\d+\.\d; Frey Face \+1\d\d\.\d", row(table, claims.OVERFITTING).ours)
 
 
 def test_the_verdicts_are_not_a_matter_of_taste():
@@ -118,14 +118,14 @@ def test_short_runs_do_not_judge_overfitting():
     short = PUBLISHED[PUBLISHED["samples"] < 9e6]
     found = row(claims.table(short, PUBLISHED, {}, {}), claims.OVERFITTING)
     assert (found.ours, found.verdict) == ("-", "not testable before 1e+07 samples")
-    assert "frey" in found.published
+    assert "Frey Face" in found.published
 
 
 def test_one_dataset_is_enough():
     table = claims.table(PUBLISHED[PUBLISHED["dataset"] == "mnist"], PUBLISHED, {}, {})
     for claim in (claims.FASTER, claims.BETTER, claims.OVERFITTING):
         assert row(table, claim).verdict == "holds"
-        assert "frey" not in row(table, claim).ours
+        assert "Frey Face" not in row(table, claim).ours
 
 
 def test_panels_with_one_algorithm_are_left_out():
