@@ -6,6 +6,7 @@ import pandas as pd
 from IPython.display import Markdown
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.ticker import LogLocator
 from torch import Tensor
 
 from aevb.data import TITLES
@@ -63,7 +64,7 @@ def figure2(
     limits of `samples` and of each dataset's bound, by default those the paper drew. Where a source has
     several seeds, the line is their mean and the band, if `seed_band`, their range.
     """
-    figure, grid = plt.subplots(2, 5, figsize=(12.5, 5.4), sharex=True)
+    figure, grid = plt.subplots(2, 5, figsize=(9.6, 4.8), sharex=True)
     for axis, (dataset, latent_dim) in zip(grid.flat, PANELS, strict=False):
         for source, table in sources.items():
             panel = table[(table["dataset"] == dataset) & (table["latent_dim"] == latent_dim)]
@@ -73,11 +74,13 @@ def figure2(
         axis.set(
             xscale="log", xlim=axes["samples"], ylim=axes[dataset], title=f"{NAMES[dataset]}, $N_z = {latent_dim}$"
         )
+        axis.xaxis.set_major_locator(LogLocator(numticks=6))
     for row in grid:
-        row[0].set_ylabel("lower bound (nats per datapoint)")
-    for axis in (*grid[0, 4:], *grid[1, :4]):
-        axis.set_xlabel("training samples seen")
-        axis.tick_params(labelbottom=True)
+        row[0].set_ylabel("bound (nats per datapoint)")
+        for axis in row[1:]:
+            axis.tick_params(labelleft=False)  # a row has one scale
+    grid[0, 4].tick_params(labelbottom=True)
+    figure.supxlabel("training samples seen", fontsize=10)
     grid[1, 4].axis("off")
     grid[1, 4].legend(handles=_legend(sources), loc="center left")
     return figure
