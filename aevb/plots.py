@@ -55,14 +55,12 @@ def use_style() -> None:
     )
 
 
-def figure2(
-    sources: dict[str, pd.DataFrame], axes: dict[str, tuple[float, float]] = PAPER_AXES, seed_band: bool = True
-) -> Figure:
+def figure2(sources: dict[str, pd.DataFrame], axes: dict[str, tuple[float, float]] = PAPER_AXES) -> Figure:
     """Figure 2: the lower bound against training samples, nine panels, test solid and train dashed.
 
     `sources` maps "published", "recorded" or "live" to curve tables (see `aevb.results`). `axes` gives the
     limits of `samples` and of each dataset's bound, by default those the paper drew. Where a source has
-    several seeds, the line is their mean and the band, if `seed_band`, their range.
+    several seeds, the line is their mean and the band their range.
     """
     figure, grid = plt.subplots(2, 5, figsize=(9.6, 4.8), sharex=True)
     for axis, (dataset, latent_dim) in zip(grid.flat, PANELS, strict=False):
@@ -70,7 +68,7 @@ def figure2(
             panel = table[(table["dataset"] == dataset) & (table["latent_dim"] == latent_dim)]
             panel = panel[panel["split"].isin(["train", "test"])]
             for (algorithm, split), curve in panel.groupby(["algorithm", "split"]):
-                _draw(axis, curve, COLOURS[algorithm], "-" if split == "test" else "--", source, seed_band)
+                _draw(axis, curve, COLOURS[algorithm], "-" if split == "test" else "--", source)
         axis.set(
             xscale="log", xlim=axes["samples"], ylim=axes[dataset], title=f"{NAMES[dataset]}, $N_z = {latent_dim}$"
         )
@@ -86,14 +84,14 @@ def figure2(
     return figure
 
 
-def _draw(axis: plt.Axes, curve: pd.DataFrame, colour: str, line: str, source: str, seed_band: bool) -> None:
+def _draw(axis: plt.Axes, curve: pd.DataFrame, colour: str, line: str, source: str) -> None:
     by_samples = curve.groupby("samples")["lower_bound"]
     mean = by_samples.mean()
     style = dict(SOURCES[source])
     if line == "--":
         style.pop("marker", None)
     axis.plot(mean.index, mean, line, color=colour, **style)
-    if seed_band and "seed" in curve and curve["seed"].nunique() > 1:
+    if "seed" in curve and curve["seed"].nunique() > 1:
         axis.fill_between(mean.index, by_samples.min(), by_samples.max(), color=colour, alpha=0.2, linewidth=0)
 
 

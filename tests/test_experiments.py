@@ -180,8 +180,6 @@ def test_compute_keeps_curves_for_the_claims_and_record_for_good(root, monkeypat
 def test_the_record_can_be_made_again():
     """The beginning of a recorded curve, trained afresh at the step size that was chosen then."""
     name = Run("mnist", "aevb", 3, 500).key
-    if name not in results.manifest("figure2"):
-        pytest.skip("figure 2 is not recorded yet: python -m aevb record figure2")
     entry, recorded = results.manifest("figure2")[name], results.recorded("figure2")
     run = dataclasses.replace(Run(**entry["config"]), step_sizes=(entry["step_size"],))
     ours = bounds(recorded[recorded["run"] == name])
