@@ -231,14 +231,15 @@ def fit(run: Run, samples: int, checkpoint: Path | None = None) -> Trainer:
 
     With `checkpoint`, the run is kept in that file as it goes and taken up from it, bit for bit: at most
     CHECKPOINT_STEPS steps are lost. A checkpoint that is already further is returned as it stands.
-    Returns the trainer with its `model` and `curve`.
+    Returns the trainer with its `model` and `curve`. Raises ValueError where `samples` is too few for a point.
     """
+    grid = evaluation_grid(samples, run.batch_size)
     if checkpoint is not None and checkpoint.exists():
         trainer = load_checkpoint(run, checkpoint)
     else:
         trainer = Trainer(run, choose_step_size(run))
     done = trainer.curve[-1].samples if trainer.curve else 0
-    for target in (point for point in evaluation_grid(samples, run.batch_size) if point > done):
+    for target in (point for point in grid if point > done):
         while trainer.samples < target:
             trainer.advance(min(target, trainer.samples + CHECKPOINT_STEPS * run.batch_size))
             if checkpoint is not None and trainer.samples < target:

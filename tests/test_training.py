@@ -416,3 +416,9 @@ def test_frey_face_has_the_gaussian_decoder_and_mnist_the_bernoulli_one(tiny, ge
         model = training.build_model(RUN, dataclasses.replace(tiny, name=name), generator=generator)
         assert getattr(model.decoder, "unit_mean", None) is unit_mean
         assert (model.latent_dim, model.decoder(torch.zeros(1, 2))[0].shape[-1]) == (2, 20)
+
+
+def test_a_run_too_short_for_a_point_is_refused_before_anything_is_trained():
+    diverging = dataclasses.replace(RUN, step_sizes=(1e38, 1e37))  # had selection run, this would be a DivergedError
+    with pytest.raises(ValueError, match="ask for more"):
+        fit(diverging, 5)
