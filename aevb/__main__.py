@@ -110,7 +110,10 @@ def update_notebooks(options: argparse.Namespace) -> int:
 
 def build_book(_: argparse.Namespace) -> int:
     """Build the page from the committed notebooks."""
-    return book.build()
+    status = book.build()
+    if not status:
+        print(f"The page: {book.PAGE.relative_to(book.ROOT)}")
+    return status
 
 
 def run_tests(_: argparse.Namespace) -> int:
