@@ -133,10 +133,11 @@ def run_tests(_: argparse.Namespace) -> int:
 
 
 def compare(_: argparse.Namespace) -> int:
-    """Print ours minus published for figure 2, from the record."""
-    table = results.agreement(results.recorded("figure2"), results.published("figure2"))
-    print("Figure 2, lower bound in nats per datapoint: recorded minus published\n")
-    print(tabulate(table, headers="keys", floatfmt=".1f", showindex=False))
+    """Print ours minus published for figures 2 and 3, from the record."""
+    for figure, value in (("figure2", "lower bound"), ("figure3", "log p(x)")):
+        table = results.agreement(results.recorded(figure), results.published(figure))
+        print(f"Figure {figure[-1]}, {value} in nats per datapoint: recorded minus published\n")
+        print(tabulate(table, headers="keys", floatfmt=".1f", showindex=False), end="\n\n")
     return 0
 
 

@@ -20,14 +20,22 @@ def kl_to_prior(mu: Tensor, log_var: Tensor) -> Tensor:
     return -0.5 * (1 + log_var - mu.square() - torch.exp(log_var)).sum(-1)
 
 
+def log_weights(model: LatentVariableModel, x: Tensor, n_samples: int, *, generator: torch.Generator) -> Tensor:
+    """log p(x, z) - log q(z|x) at L = `n_samples` draws z ~ q(z|x), `(L, M)`, nats, differentiable. `x` is `(M, D)`.
+
+    Their mean is the bound (eq. 2) in expectation, the mean of their exponentials p(x) exactly.
+    """
+    z, log_q = model.sample_posterior(x, n_samples, generator=generator)
+    return model.log_joint(x, z) - log_q
+
+
 def estimator_a(model: LatentVariableModel, x: Tensor, n_samples: int = 1, *, generator: torch.Generator) -> Tensor:
     """L^A of eq. 6: the mean over samples of log p(x, z) - log q(z|x), `(M,)`, nats.
 
     Unbiased for the bound of eq. 2, and its gradient (through `z`) for the gradient, with any L =
     `n_samples`. `x` is `(M, D)`.
     """
-    z, log_q = model.sample_posterior(x, n_samples, generator=generator)
-    return (model.log_joint(x, z) - log_q).mean(0)
+    return log_weights(model, x, n_samples, generator=generator).mean(0)
 
 
 def estimator_b(model: LatentVariableModel, x: Tensor, n_samples: int = 1, *, generator: torch.Generator) -> Tensor:
@@ -48,5 +56,4 @@ def importance_weighted(model: LatentVariableModel, x: Tensor, n_samples: int, *
     estimator A. An estimate of log p(x) only where q covers the posterior: elsewhere its error is
     one-sided and its spread misleads.
     """
-    z, log_q = model.sample_posterior(x, n_samples, generator=generator)
-    return torch.logsumexp(model.log_joint(x, z) - log_q, dim=0) - math.log(n_samples)
+    return torch.logsumexp(log_weights(model, x, n_samples, generator=generator), dim=0) - math.log(n_samples)

@@ -16,17 +16,20 @@ from aevb.training import Run, fit
 
 @dataclass(frozen=True)
 class Profile:
-    """How far every experiment goes: it never changes what is computed."""
+    """How far each figure's curves go, and with how many seeds: it never changes what is computed."""
 
-    samples: int
+    samples: dict[str, int]
     seeds: int
 
 
+# figure 3's step sizes: of section 5's candidates, those that meet the published curves (see its chapter)
+FIGURE3_STEP_SIZES = {"aevb": 0.1, "wake-sleep": 0.1, "mcem": 0.02}
+# figure 3 has a fifth of figure 2's hidden units, and its points are dear: longer curves, fewer points
 PROFILES = {
-    "smoke": Profile(samples=20_000, seeds=1),
-    "quick": Profile(samples=316_200, seeds=1),
-    "standard": Profile(samples=10_000_000, seeds=1),
-    "paper": Profile(samples=100_000_000, seeds=3),
+    "smoke": Profile({"figure2": 20_000, "figure3": 100_000, "step-sizes": 100_000}, seeds=1),
+    "quick": Profile({"figure2": 316_200, "figure3": 1_000_000, "step-sizes": 1_000_000}, seeds=1),
+    "standard": Profile({"figure2": 10_000_000, "figure3": 10_000_000, "step-sizes": 1_000_000}, seeds=1),
+    "paper": Profile({"figure2": 100_000_000, "figure3": 63_095_700, "step-sizes": 1_000_000}, seeds=3),
 }
 LATENT_DIMS = {"mnist": (3, 5, 10, 20, 200), "frey": (2, 5, 10, 20)}
 HIDDEN = {"mnist": 500, "frey": 200}
@@ -57,6 +60,31 @@ def figure2(profile: str, datasets: tuple[str, ...] = ("mnist", "frey")) -> list
     ]
 
 
+def figure3(profile: str, datasets: tuple[str, ...] = ("mnist",)) -> list[Run]:
+    """The runs of figure 3: AEVB, wake-sleep and MCEM on 1,000 and on 50,000 digits, for each seed of the profile.
+
+    100 hidden units, 3 latents, measured by the marginal likelihood (section 5). Raises ValueError for an unknown
+    profile, and where `datasets` leaves out MNIST, the only one it is about.
+    """
+    if "mnist" not in datasets:
+        raise ValueError("figure 3 is about mnist")
+    return [
+        Run("mnist", algorithm, 3, 100, seed, n_train, step_sizes=(step_size,), measure="marginal-likelihood")
+        for seed in range(get_profile(profile).seeds)
+        for n_train in (1000, 50_000)
+        for algorithm, step_size in FIGURE3_STEP_SIZES.items()
+    ]
+
+
+def step_sizes(profile: str, datasets: tuple[str, ...] = ("mnist",)) -> list[Run]:
+    """The runs of `figure3` at every candidate step size, to see which one the published curves had."""
+    runs = figure3(profile, datasets)
+    return [dataclasses.replace(run, step_sizes=(step_size,)) for run in runs for step_size in Run.step_sizes]
+
+
+FIGURES = {"figure2": figure2, "figure3": figure3, "step-sizes": step_sizes}
+
+
 def checkpoint_path(run: Run) -> Path:
     """Where a run is kept on this machine: under its configuration and the code that computes it."""
     return results.ROOT / "live" / "runs" / f"{run.key}-{results.fingerprint()}.pt"
@@ -70,12 +98,16 @@ def train(run: Run, samples: int) -> tuple[list[dict], dict]:
         trainer = fit(run, samples, checkpoint_path(run))
     finally:
         torch.set_num_threads(threads)
-    name = {"run": run.key, "dataset": run.dataset, "latent_dim": run.latent_dim, "algorithm": run.algorithm}
+    splits = ("train", "test", "running") if run.measure == "bound" else ("train", "test")
+    value = "lower_bound" if run.measure == "bound" else "log_likelihood"
+    name = {"run": run.key, "step_size": trainer.step_size} | {
+        field: getattr(run, field) for field in ("dataset", "latent_dim", "n_train", "algorithm", "seed")
+    }
     rows = [
-        {**name, "split": split, "seed": run.seed, "samples": point.samples, "lower_bound": getattr(point, split)}
+        {**name, "split": split, "samples": point.samples, value: getattr(point, split)}
         for point in trainer.curve
         if point.samples <= samples
-        for split in ("train", "test", "running")
+        for split in splits
     ]
     entry = {
         "config": dataclasses.asdict(run),
@@ -94,8 +126,8 @@ def run_grid(
 ) -> tuple[pd.DataFrame, dict[str, dict]]:
     """Train all `runs` to `samples`, side by side on `jobs` processes (default: one a core).
 
-    Runs that exist are not repeated and interrupted ones go on. Returns the table of their curves and
-    their manifest entries by run key. With `progress`, a bar in the terminal.
+    Runs that exist are not repeated and interrupted ones go on. Returns the table of their curves, with every
+    column that a figure may want, and their manifest entries by run key. With `progress`, a bar in the terminal.
     """
     parallel = joblib.Parallel(n_jobs=jobs or os.cpu_count(), return_as="generator")
     outcomes = parallel(joblib.delayed(train)(run, samples) for run in runs)
@@ -104,12 +136,11 @@ def run_grid(
     return table, {run.key: entry for run, (_, entry) in zip(runs, outcomes, strict=True)}
 
 
-FIGURES = {"figure2": figure2}
-
-
 def compute(figure: str, profile: str, datasets: tuple[str, ...] = ("mnist", "frey")) -> pd.DataFrame:
     """The curves of `figure` at `profile`, computed here and now or taken from what this machine computed before."""
-    table, entries = run_grid(FIGURES[figure](profile, datasets), get_profile(profile).samples)
+    runs, samples = FIGURES[figure](profile, datasets), get_profile(profile).samples[figure]
+    table, entries = run_grid(runs, samples)
+    table = results.lay_out(figure, table)
     results.write_live(figure, profile, table, entries)
     return table
 
@@ -124,5 +155,5 @@ def record(
     if figure not in FIGURES:
         raise ValueError(f"cannot record {figure!r}: choose one of {', '.join(FIGURES)}")
     runs = FIGURES[figure](profile, datasets)
-    table, entries = run_grid(runs, samples or get_profile(profile).samples, progress=True)
-    results.write_record(figure, table, entries)
+    table, entries = run_grid(runs, samples or get_profile(profile).samples[figure], progress=True)
+    results.write_record(figure, results.lay_out(figure, table), entries)

@@ -25,7 +25,8 @@ def reparameterize(mu: Tensor, log_var: Tensor, n_samples: int, *, generator: to
 class LatentVariableModel(nn.Module):
     """p(z) = N(0, I), any p(x|z), and a diagonal Gaussian q(z|x) (section 3).
 
-    A subclass supplies `latent_dim`, `log_likelihood`, `posterior` and `sample_likelihood`.
+    A subclass supplies `latent_dim`, `log_likelihood`, `sample_likelihood` and, where it has a recognition
+    model, `posterior`.
     """
 
     latent_dim: int
@@ -34,13 +35,17 @@ class LatentVariableModel(nn.Module):
         """log p(x|z), `(L, M)`, nats."""
         raise NotImplementedError
 
+    def log_likelihood_table(self, x: Tensor, z: Tensor) -> Tensor:
+        """log p(x|z) of every datapoint `x` `(M, D)` at every `z` `(K, J)`: `(K, M)`, nats."""
+        return self.log_likelihood(x, z[:, None])
+
     def sample_likelihood(self, z: Tensor, *, generator: torch.Generator) -> Tensor:
         """x ~ p(x|z), `(M, D)` for `z` of shape `(M, J)`."""
         raise NotImplementedError
 
     def posterior(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """`(mu, log_var)` of q(z|x), each `(M, J)` (eq. 9)."""
-        raise NotImplementedError
+        """`(mu, log_var)` of q(z|x), each `(M, J)` (eq. 9). Raises TypeError where the model has no q(z|x)."""
+        raise TypeError(f"a {type(self).__name__} has no recognition model q(z|x)")
 
     def log_prior(self, z: Tensor) -> Tensor:
         """log p(z) = log N(z; 0, I), `(L, M)`, nats."""
@@ -67,23 +72,36 @@ class LatentVariableModel(nn.Module):
         return self.sample_likelihood(z, generator=generator), z
 
 
-class VAE(LatentVariableModel):
+class Decoder(LatentVariableModel):
+    """The generative half of the VAE alone, p(z) p(x|z): what Monte Carlo EM trains. It has no q(z|x).
+
+    `decoder` is the MLP of Appendix C that is p(x|z), its parameters theta.
+    """
+
+    def __init__(self, decoder: BernoulliMLP | GaussianMLP):
+        super().__init__()
+        self.decoder = decoder
+        self.latent_dim = decoder.hidden.in_features
+
+    def log_likelihood(self, x: Tensor, z: Tensor) -> Tensor:
+        return self.decoder.log_prob(x, z)
+
+    def log_likelihood_table(self, x: Tensor, z: Tensor) -> Tensor:
+        return self.decoder.log_prob_table(x, z)
+
+    def sample_likelihood(self, z: Tensor, *, generator: torch.Generator) -> Tensor:
+        return self.decoder.sample(z, generator=generator)
+
+
+class VAE(Decoder):
     """The variational auto-encoder of section 3: both densities are MLPs of Appendix C.
 
     `decoder` is p(x|z) with parameters theta, `encoder` is q(z|x) with parameters phi.
     """
 
     def __init__(self, decoder: BernoulliMLP | GaussianMLP, encoder: GaussianMLP):
-        super().__init__()
-        self.decoder = decoder
+        super().__init__(decoder)
         self.encoder = encoder
-        self.latent_dim = encoder.mu.out_features
-
-    def log_likelihood(self, x: Tensor, z: Tensor) -> Tensor:
-        return self.decoder.log_prob(x, z)
-
-    def sample_likelihood(self, z: Tensor, *, generator: torch.Generator) -> Tensor:
-        return self.decoder.sample(z, generator=generator)
 
     def posterior(self, x: Tensor) -> tuple[Tensor, Tensor]:
         return self.encoder(x)

@@ -50,9 +50,14 @@ class BernoulliMLP(nn.Module):
 
     def log_prob(self, v: Tensor, u: Tensor) -> Tensor:
         """log p(v|u) of eq. 11, `(...)`, nats; `v` is `(..., n_out)` with values in [0, 1]."""
-        logits = self(u)
+        logits, v = torch.broadcast_tensors(self(u), v)
         # the same sum as eq. 11, written on the logits so that no logarithm of zero can occur
-        return -F.binary_cross_entropy_with_logits(logits, v.expand_as(logits), reduction="none").sum(-1)
+        return -F.binary_cross_entropy_with_logits(logits, v, reduction="none").sum(-1)
+
+    def log_prob_table(self, v: Tensor, u: Tensor) -> Tensor:
+        """log p(v|u) of every `v` `(M, n_out)` given every `u` `(K, n_in)`: `(K, M)`, nats, as one matrix product."""
+        logits = self(u)
+        return logits @ v.T - F.softplus(logits).sum(-1, keepdim=True)
 
     def mean(self, u: Tensor) -> Tensor:
         """The means y, `(..., n_out)`."""
@@ -88,6 +93,10 @@ class GaussianMLP(nn.Module):
     def log_prob(self, v: Tensor, u: Tensor) -> Tensor:
         """log p(v|u) of eq. 12, `(...)`, nats; `v` is `(..., n_out)`."""
         return log_normal(v, *self(u))
+
+    def log_prob_table(self, v: Tensor, u: Tensor) -> Tensor:
+        """log p(v|u) of every `v` `(M, n_out)` given every `u` `(K, n_in)`: `(K, M)`, nats."""
+        return self.log_prob(v, u[:, None])
 
     def mean(self, u: Tensor) -> Tensor:
         """The means mu, `(..., n_out)`."""

@@ -1,7 +1,8 @@
 """Tidy tables with their provenance: the published curves, the recorded ones, and how they agree.
 
-A curve table has a row a point: `dataset, latent_dim, algorithm, split, samples, lower_bound`, in nats per
-datapoint, and ours also `run` and `seed`, and a third split, `running` (see `aevb.training.Point`).
+A curve table has a row a point, in nats per datapoint. Figure 2: `dataset, latent_dim, algorithm, split, samples,
+lower_bound`; figure 3: `n_train, algorithm, split, samples, log_likelihood`. Ours have also `run` and `seed`, and in
+figure 2 a third split, `running` (see `aevb.training.Point`).
 `results/published/` holds the paper's curves, `results/recorded/` ours with a manifest, `results/live/` what this
 machine has computed and nobody keeps.
 """
@@ -15,6 +16,7 @@ import shutil
 import subprocess
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -23,10 +25,24 @@ import torch
 from aevb.files import write_text
 
 ROOT = Path(__file__).resolve().parents[1] / "results"
-CURVE = ["dataset", "latent_dim", "algorithm", "split"]
-DECADES = (1e6, 1e7, 1e8)
 # the modules whose code decides the numbers of a run
-NUMERICAL = ("data", "networks", "model", "bounds", "objectives", "training")
+NUMERICAL = ("data", "networks", "model", "bounds", "objectives", "hmc", "mcem", "marginal_likelihood", "training")
+
+
+class Layout(NamedTuple):
+    """How a figure's table is laid out: the columns that name a curve, the one of its values, where to compare."""
+
+    curve: list[str]
+    value: str
+    samples: tuple[float, ...]
+
+
+LAYOUTS = {
+    "figure2": Layout(["dataset", "latent_dim", "algorithm", "split"], "lower_bound", (1e6, 1e7, 1e8)),
+    "figure3": Layout(["n_train", "algorithm", "split"], "log_likelihood", (1e6, 5e6, 1e7, 2e7, 6e7)),
+    # figure 3's runs at each step size of section 5
+    "step-sizes": Layout(["n_train", "algorithm", "step_size", "split"], "log_likelihood", (1e6,)),
+}
 
 
 def published(figure: str) -> pd.DataFrame:
@@ -54,9 +70,9 @@ def live(figure: str, profile: str) -> tuple[pd.DataFrame, dict[str, dict]]:
 
 def _curves(folder: Path, figure: str) -> pd.DataFrame:
     path = folder / f"{figure}.csv"
-    return (
-        pd.read_csv(path) if path.exists() else pd.DataFrame(columns=["run", *CURVE, "seed", "samples", "lower_bound"])
-    )
+    layout = LAYOUTS[figure]
+    empty = pd.DataFrame(columns=["run", *layout.curve, "seed", "samples", layout.value])
+    return pd.read_csv(path) if path.exists() else empty
 
 
 def _manifest(folder: Path, figure: str) -> dict[str, dict]:
@@ -67,6 +83,12 @@ def _manifest(folder: Path, figure: str) -> dict[str, dict]:
 def _write(folder: Path, figure: str, table: pd.DataFrame, entries: dict[str, dict]) -> None:
     write_text(folder / f"{figure}.csv", table.to_csv(index=False, float_format="%.3f"))
     write_text(folder / f"{figure}.json", json.dumps(entries, indent=1, sort_keys=True) + "\n")
+
+
+def lay_out(figure: str, table: pd.DataFrame) -> pd.DataFrame:
+    """The columns of `figure`'s table, out of a grid's."""
+    layout = LAYOUTS[figure]
+    return table[["run", *layout.curve, "seed", "samples", layout.value]]
 
 
 def write_live(figure: str, profile: str, table: pd.DataFrame, entries: dict[str, dict]) -> None:
@@ -83,41 +105,47 @@ def write_record(figure: str, table: pd.DataFrame, entries: dict[str, dict]) -> 
         known[key] = entry
         others = kept[kept["run"] != key]
         kept = pd.concat([part for part in (others, table[table["run"] == key]) if len(part)])
-    kept = kept.sort_values(["dataset", "latent_dim", "algorithm", "seed", "split", "samples"])
+    kept = kept.sort_values([*LAYOUTS[figure].curve, "seed", "samples"])
     _write(ROOT / "recorded", figure, kept, known)
 
 
-def at(table: pd.DataFrame, samples: float, value: str = "lower_bound") -> pd.Series:
+def at(table: pd.DataFrame, samples: float) -> pd.Series:
     """Each curve's value at `samples`, interpolated linearly in log samples and averaged over seeds.
 
-    Indexed by the curve's name (CURVE); curves that do not reach that far, or begin later, are left out.
+    Indexed by the curve's name (`LAYOUTS`); curves that do not reach that far, or begin later, are left out.
     """
+    layout = _layout(table)
 
     def interpolate(curve: pd.DataFrame) -> float:
         curve = curve.sort_values("samples")
-        return np.interp(
-            np.log(samples), np.log(curve["samples"]), curve[value].astype(float), left=np.nan, right=np.nan
-        )
+        known = np.log(curve["samples"]), curve[layout.value].astype(float)
+        return np.interp(np.log(samples), *known, left=np.nan, right=np.nan)
 
-    by = CURVE + (["seed"] if "seed" in table else [])
+    by = layout.curve + (["seed"] if "seed" in table else [])
     values = {name: interpolate(curve) for name, curve in table.groupby(by, sort=False)}
     index = (
         pd.MultiIndex.from_tuples(values, names=by) if values else pd.MultiIndex.from_arrays([[]] * len(by), names=by)
     )
-    series = pd.Series(list(values.values()), index=index, name=value, dtype=float).dropna()
-    return series.groupby(CURVE).mean()
+    series = pd.Series(list(values.values()), index=index, name=layout.value, dtype=float).dropna()
+    return series.groupby(layout.curve).mean()
 
 
-def agreement(ours: pd.DataFrame, theirs: pd.DataFrame, samples: tuple[float, ...] = DECADES) -> pd.DataFrame:
+def _layout(table: pd.DataFrame) -> Layout:
+    """The layout that a table has: the one with the most columns among those that fit."""
+    fitting = [layout for layout in LAYOUTS.values() if {*layout.curve, layout.value} <= set(table)]
+    return max(fitting, key=lambda layout: len(layout.curve))
+
+
+def agreement(ours: pd.DataFrame, theirs: pd.DataFrame, samples: tuple[float, ...] | None = None) -> pd.DataFrame:
     """Ours minus published for every curve at each of `samples`, as far as both go, in nats per datapoint.
 
-    Columns: CURVE, `samples`, `published`, `ours`, `difference`. Below 3e5 samples the published curves
-    have too few points to compare with.
+    Columns: those that name a curve, `samples`, `published`, `ours`, `difference`. By default `samples` are
+    those of `LAYOUTS`. Below 3e5 samples the published curves of figure 2 have too few points to compare with.
     """
-    parts = []
-    for count in samples:
+    layout, parts = _layout(theirs), []
+    for count in samples or layout.samples:
         both = pd.DataFrame({"published": at(theirs, count), "ours": at(ours, count)}).dropna().reset_index()
-        both.insert(len(CURVE), "samples", int(count))
+        both.insert(len(layout.curve), "samples", int(count))
         parts.append(both)
     table = pd.concat(parts, ignore_index=True)
     return table.assign(difference=table["ours"] - table["published"])

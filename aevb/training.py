@@ -15,16 +15,23 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from aevb import mcem
 from aevb.bounds import estimator_b
 from aevb.data import Dataset, load
 from aevb.files import write_whole
-from aevb.model import LatentVariableModel, bernoulli_vae, gaussian_vae
-from aevb.objectives import OBJECTIVES
+from aevb.marginal_likelihood import appendix_d
+from aevb.model import Decoder, LatentVariableModel, bernoulli_vae, gaussian_vae
+from aevb.objectives import OBJECTIVES, Update
 
 SELECTION_STEPS = 200  # "the first few iterations": each candidate step size trains this far after the warm-up
 EVALUATION_BATCH = 1000
 CHECKPOINT_STEPS = 5000  # what an interruption loses at most, half a minute or so
-POINTS_PER_DECADE = 10
+ALGORITHMS = (*OBJECTIVES, "mcem")
+LIKELIHOOD_POINTS = 1000  # the first so many of train and of test, as in figure 3
+# where a curve has points: from so many samples on, so many a decade
+GRIDS = {"bound": (10_000, 10), "marginal-likelihood": (100_000, 5)}
+# fields that came later, at the value that older runs had without saying so: left out of a run's key
+IMPLIED = {"measure": "bound"}
 
 
 class DivergedError(RuntimeError):
@@ -38,7 +45,8 @@ class Run:
     `step_sizes` are the candidates for Adagrad's global step size; `n_train` takes the first training
     points only. `hidden` is the width of the one hidden layer of encoder and decoder. For the first
     `warm_up` steps Adagrad accumulates squared gradients and nothing moves: the author's library does
-    so, the paper does not say it.
+    so, the paper does not say it. `measure` is what the curve shows: the "bound" of figure 2, or the
+    "marginal-likelihood" of figure 3, the only one that MCEM has.
     """
 
     dataset: str
@@ -50,25 +58,32 @@ class Run:
     batch_size: int = 100
     warm_up: int = 100
     step_sizes: tuple[float, ...] = (0.01, 0.02, 0.1)
+    measure: str = "bound"
 
     def __post_init__(self):
-        if self.algorithm not in OBJECTIVES:
-            raise ValueError(f"unknown algorithm {self.algorithm!r}: choose one of {', '.join(OBJECTIVES)}")
+        if self.algorithm not in ALGORITHMS:
+            raise ValueError(f"unknown algorithm {self.algorithm!r}: choose one of {', '.join(ALGORITHMS)}")
+        if self.measure not in GRIDS:
+            raise ValueError(f"unknown measure {self.measure!r}: choose one of {', '.join(GRIDS)}")
+        if self.algorithm == "mcem" and self.measure == "bound":
+            raise ValueError("mcem has no recognition model and so no bound: measure='marginal-likelihood'")
 
     @property
     def key(self) -> str:
         """A stable hash of the configuration, the name its results are kept under."""
-        text = json.dumps(dataclasses.asdict(self), sort_keys=True)
+        fields = [item for item in dataclasses.asdict(self).items() if item not in IMPLIED.items()]
+        text = json.dumps(dict(fields), sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
 @dataclass(frozen=True)
 class Point:
-    """The bound at one place of a curve, in nats per datapoint.
+    """The run's measure at one place of its curve, in nats per datapoint.
 
-    `train` and `test` are evaluated at the parameters, one sample a datapoint, `train` on as many of the
-    first training points as there are test points. `running` is the average of the estimates seen in
-    training since the last point: it lags behind, and is what the paper's train curves seem to show.
+    `train` and `test` are evaluated at the parameters, `train` on as many of the first training points as test
+    points: the bound with one sample a datapoint, or log p(x) by Appendix D. `running` is the average of the
+    bounds seen in training since the last point (for MCEM of log p(x, z)): it lags behind, and is what the
+    train curves of the paper's figure 2 seem to show.
     """
 
     samples: int
@@ -77,14 +92,15 @@ class Point:
     running: float
 
 
-def evaluation_grid(samples: int, batch_size: int = 100) -> list[int]:
-    """Where a curve has points: ten a decade from 10^4 samples on, at whole minibatches, none past `samples`.
+def evaluation_grid(samples: int, batch_size: int = 100, measure: str = "bound") -> list[int]:
+    """Where a curve has points (`GRIDS`): evenly in log samples, at whole minibatches, none past `samples`.
 
     It does not depend on where the run ends. Raises ValueError where no point lies within `samples`.
     """
-    first = 4 * POINTS_PER_DECADE
-    last = math.floor(math.log10(max(samples, 1)) * POINTS_PER_DECADE) + 1
-    points = (round(10 ** (k / POINTS_PER_DECADE) / batch_size) * batch_size for k in range(first, last + 1))
+    start, per_decade = GRIDS[measure]
+    first = round(math.log10(start) * per_decade)
+    last = math.floor(math.log10(max(samples, 1)) * per_decade) + 1
+    points = (round(10 ** (k / per_decade) / batch_size) * batch_size for k in range(first, last + 1))
     grid = sorted({point for point in points if 0 < point <= samples})
     if not grid:
         raise ValueError(f"a run of {samples} samples ends before the first point of its curve: ask for more")
@@ -92,9 +108,13 @@ def evaluation_grid(samples: int, batch_size: int = 100) -> list[int]:
 
 
 def build_model(run: Run, dataset: Dataset, *, generator: torch.Generator) -> LatentVariableModel:
-    """The model of section 5 for this dataset: Bernoulli decoder for MNIST, Gaussian for Frey Face."""
+    """The model of section 5 for this dataset: Bernoulli decoder for MNIST, Gaussian for Frey Face.
+
+    MCEM gets the decoder alone, the same at the start as the others' with the same seed.
+    """
     build = gaussian_vae if dataset.name == "frey" else bernoulli_vae
-    return build(dataset.train.shape[1], run.hidden, run.latent_dim, generator=generator)
+    vae = build(dataset.train.shape[1], run.hidden, run.latent_dim, generator=generator)
+    return Decoder(vae.decoder) if run.algorithm == "mcem" else vae
 
 
 def map_adagrad(model: torch.nn.Module, step_size: float, prior_weight: float) -> torch.optim.Adagrad:
@@ -110,13 +130,24 @@ def map_adagrad(model: torch.nn.Module, step_size: float, prior_weight: float) -
 
 
 @torch.no_grad()
-def evaluate(model: LatentVariableModel, dataset: Dataset, pixels: Tensor, *, generator: torch.Generator) -> float:
+def mean_bound(model: LatentVariableModel, dataset: Dataset, pixels: Tensor, *, generator: torch.Generator) -> float:
     """The lower bound in nats per datapoint, averaged over `pixels` `(N, D)`, by estimator B with one sample each."""
     total = sum(
         estimator_b(model, dataset.unit(batch), generator=generator).sum().item()
         for batch in pixels.split(EVALUATION_BATCH)
     )
     return total / len(pixels)
+
+
+def mean_likelihood(
+    model: LatentVariableModel, dataset: Dataset, pixels: Tensor, *, generator: torch.Generator
+) -> float:
+    """log p(x) in nats per datapoint by Appendix D, over the first `LIKELIHOOD_POINTS` of `pixels` `(N, D)`."""
+    x = dataset.unit(pixels[:LIKELIHOOD_POINTS])
+    return appendix_d(model, x, generator=generator).mean()[0]
+
+
+MEASURES = {"bound": mean_bound, "marginal-likelihood": mean_likelihood}
 
 
 class Trainer:
@@ -131,7 +162,11 @@ class Trainer:
         self.generator = torch.Generator().manual_seed(run.seed)
         self.model = build_model(run, self.dataset, generator=self.generator)
         self.optimizer = map_adagrad(self.model, step_size, run.batch_size / len(self.train_pixels))
-        self.objective = OBJECTIVES[run.algorithm]
+        self.objective = self.chains = None  # one of the two
+        if run.algorithm in OBJECTIVES:
+            self.objective = OBJECTIVES[run.algorithm]
+        else:
+            self.chains = mcem.Chains(len(self.train_pixels), run.latent_dim, generator=self.generator)
         self.steps = 0
         self.seconds = 0.0
         self.curve: list[Point] = []
@@ -142,10 +177,24 @@ class Trainer:
         """Training samples seen."""
         return self.steps * self.run.batch_size
 
+    def update(self) -> Update:
+        """The next minibatch, drawn with replacement, and what the algorithm makes of it.
+
+        MCEM keeps a minibatch for several updates, and moves its chains at the first.
+        """
+        fresh = self.chains is None or self.steps % mcem.UPDATES_PER_SAMPLE == 0
+        if fresh:
+            self.rows = torch.randint(len(self.train_pixels), (self.run.batch_size,), generator=self.generator)
+        x = self.dataset.unit(self.train_pixels[self.rows])
+        if self.chains is None:
+            return self.objective(self.model, x, generator=self.generator)
+        if fresh:
+            self.chains.move(self.model, x, self.rows, generator=self.generator)
+        return mcem.m_step(self.model, x, self.chains.z[self.rows][None])
+
     def step(self) -> None:
-        """One minibatch, drawn with replacement, and one Adagrad update (Algorithm 1)."""
-        rows = torch.randint(len(self.train_pixels), (self.run.batch_size,), generator=self.generator)
-        update = self.objective(self.model, self.dataset.unit(self.train_pixels[rows]), generator=self.generator)
+        """One minibatch and one Adagrad update (Algorithm 1)."""
+        update = self.update()
         self.optimizer.zero_grad()
         update.loss.backward()
         warming_up = self.steps < self.run.warm_up
@@ -165,15 +214,22 @@ class Trainer:
 
     def add_point(self) -> None:
         """Evaluate, and add a point to the curve. Raises DivergedError where the bound is not a number."""
-        generator = torch.Generator().manual_seed(self.run.seed)  # the same noise at each point, apart from training's
-        test = evaluate(self.model, self.dataset, self.dataset.test, generator=generator)
-        some = self.train_pixels[: len(self.dataset.test)]
-        train = evaluate(self.model, self.dataset, some, generator=generator)
         running = self.running_average()
-        if not all(math.isfinite(value) for value in (train, test, running)):
-            raise DivergedError(f"{self.run} diverged at step size {self.step_size} after {self.samples} samples")
+        if not math.isfinite(running):
+            raise self.diverged()
+        generator = torch.Generator().manual_seed(self.run.seed)  # the same noise at each point, apart from training's
+        measure = MEASURES[self.run.measure]
+        test = measure(self.model, self.dataset, self.dataset.test, generator=generator)
+        some = self.train_pixels[: len(self.dataset.test)]
+        train = measure(self.model, self.dataset, some, generator=generator)
+        if not (math.isfinite(train) and math.isfinite(test)):
+            raise self.diverged()
         self.curve.append(Point(self.samples, train, test, running))
         self.reset_average()
+
+    def diverged(self) -> DivergedError:
+        """What to raise where the run is no longer a number."""
+        return DivergedError(f"{self.run} diverged at step size {self.step_size} after {self.samples} samples")
 
     def running_average(self) -> float:
         """Mean of the bounds seen in training since the last point, nats per datapoint."""
@@ -192,6 +248,7 @@ class Trainer:
             "optimizer": self.optimizer.state_dict(),
             "generator": self.generator.get_state(),
             "progress": (self.steps, self.seconds, self.bound_sum, self.bound_count),
+            "chains": (self.rows, self.chains.z, self.chains.step_size) if self.chains else None,
             "curve": [dataclasses.astuple(point) for point in self.curve],
         }
 
@@ -201,6 +258,8 @@ class Trainer:
         self.optimizer.load_state_dict(state["optimizer"])
         self.generator.set_state(state["generator"])
         self.steps, self.seconds, self.bound_sum, self.bound_count = state["progress"]
+        if self.chains:
+            self.rows, self.chains.z, self.chains.step_size = state["chains"]
         self.curve = [Point(*values) for values in state["curve"]]
 
 
@@ -233,7 +292,7 @@ def fit(run: Run, samples: int, checkpoint: Path | None = None) -> Trainer:
     CHECKPOINT_STEPS steps are lost. A checkpoint that is already further is returned as it stands.
     Returns the trainer with its `model` and `curve`. Raises ValueError where `samples` is too few for a point.
     """
-    grid = evaluation_grid(samples, run.batch_size)
+    grid = evaluation_grid(samples, run.batch_size, run.measure)
     if checkpoint is not None and checkpoint.exists():
         trainer = load_checkpoint(run, checkpoint)
     else:

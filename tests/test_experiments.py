@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from aevb import experiments, results
-from aevb.experiments import checkpoint_path, figure2, run_grid
+from aevb.experiments import checkpoint_path, figure2, figure3, run_grid
 from aevb.training import Run, fit
 
 AEVB = Run("mnist", "aevb", latent_dim=2, hidden=5, n_train=500, step_sizes=(0.01, 0.02))
@@ -64,9 +64,25 @@ def test_figure_2_has_the_papers_settings():
 def test_a_profile_changes_only_how_far_it_goes_and_how_often():
     smallest, largest = (set(figure2(profile)) for profile in ("smoke", "paper"))
     assert smallest < largest
-    reach = [profile.samples for profile in experiments.PROFILES.values()]
-    assert reach == sorted(reach)
-    assert (list(experiments.PROFILES), reach[-1]) == (["smoke", "quick", "standard", "paper"], 10**8)
+    assert list(experiments.PROFILES) == ["smoke", "quick", "standard", "paper"]
+    for figure, end in (("figure2", 10**8), ("figure3", 6 * 10**7)):
+        reach = [profile.samples[figure] for profile in experiments.PROFILES.values()]
+        assert reach == sorted(reach)
+        assert reach[-1] >= end
+
+
+def test_figure_3_is_as_section_5_says():
+    runs = figure3("paper")
+    assert len(runs) == len(set(runs)) == 3 * 2 * 3  # seeds, training sets, algorithms
+    for run in runs:
+        assert (run.dataset, run.hidden, run.latent_dim, run.batch_size) == ("mnist", 100, 3, 100)
+        assert run.n_train in (1000, 50_000)
+        assert run.measure == "marginal-likelihood"
+        assert set(run.step_sizes) < {0.01, 0.02, 0.1}
+    assert set(runs) <= set(experiments.step_sizes("paper"))
+    assert len(experiments.step_sizes("quick")) == 3 * len(figure3("quick"))
+    with pytest.raises(ValueError, match="figure 3 is about mnist"):
+        figure3("quick", ("frey",))
 
 
 @pytest.mark.parametrize("datasets", [("mnist",), ("frey",)])
@@ -163,7 +179,7 @@ def test_two_processes_give_the_numbers_of_one(root, tmp_path):
 
 def test_compute_keeps_curves_for_the_claims_and_record_for_good(root, monkeypatch):
     monkeypatch.setitem(experiments.FIGURES, "figure2", lambda profile, datasets: RUNS if profile == "smoke" else [])
-    monkeypatch.setitem(experiments.PROFILES, "smoke", experiments.Profile(samples=SAMPLES, seeds=1))
+    monkeypatch.setitem(experiments.PROFILES, "smoke", experiments.Profile({"figure2": SAMPLES}, seeds=1))
     monkeypatch.setattr(os, "cpu_count", lambda: 1)  # so that no other process runs
     table = experiments.compute("figure2", "smoke")
     experiments.record("figure2", "smoke", samples=10_000)

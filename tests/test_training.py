@@ -1,3 +1,4 @@
+import copy
 import dataclasses
 import itertools
 import math
@@ -10,8 +11,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from aevb import data, training
-from aevb.training import DivergedError, Run, Trainer, choose_step_size, evaluate, evaluation_grid, fit
+from aevb import data, mcem, training
+from aevb.marginal_likelihood import appendix_d
+from aevb.training import DivergedError, Run, Trainer, choose_step_size, evaluation_grid, fit, mean_bound
 
 RUN = Run("tiny", "aevb", latent_dim=2, hidden=6, batch_size=50, step_sizes=(0.05,))  # 10^4 samples are 200 steps
 
@@ -136,7 +138,7 @@ def test_the_bound_is_a_mean_over_datapoints_whatever_the_batches(tiny, generato
     values = []
     for size in (7, 32, 1000):
         monkeypatch.setattr(training, "EVALUATION_BATCH", size)
-        values.append(evaluate(model, tiny, tiny.test, generator=generator))
+        values.append(mean_bound(model, tiny, tiny.test, generator=generator))
     assert values == pytest.approx([values[0]] * 3, rel=1e-5)
     assert values[0] == pytest.approx(expected, rel=0.01)
 
@@ -149,7 +151,7 @@ def test_a_point_has_the_average_since_the_last_one_and_the_test_bound_now(tiny)
         seen.clear()
         trainer.advance(target)
         trainer.add_point()
-        test = evaluate(trainer.model, tiny, tiny.test, generator=torch.Generator().manual_seed(RUN.seed))
+        test = mean_bound(trainer.model, tiny, tiny.test, generator=torch.Generator().manual_seed(RUN.seed))
         point = trainer.curve[-1]
         assert (point.samples, point.test) == (target, test)
         assert point.running == pytest.approx(torch.stack([u.bound.mean() for u in seen]).mean().item())
@@ -405,6 +407,7 @@ def test_whatever_changes_the_numbers_changes_the_key():
     changes = {
         "dataset": "frey", "algorithm": "wake-sleep", "latent_dim": 3, "hidden": 7, "seed": 1,
         "n_train": 10, "batch_size": 51, "warm_up": 10, "step_sizes": (0.05, 0.1),
+        "measure": "marginal-likelihood",
     }  # fmt: skip
     assert set(changes) == {field.name for field in dataclasses.fields(Run)}
     keys = {dataclasses.replace(RUN, **{name: value}).key for name, value in changes.items()} | {RUN.key}
@@ -422,3 +425,88 @@ def test_a_run_too_short_for_a_point_is_refused_before_anything_is_trained():
     diverging = dataclasses.replace(RUN, step_sizes=(1e38, 1e37))  # had selection run, this would be a DivergedError
     with pytest.raises(ValueError, match="ask for more"):
         fit(diverging, 5)
+
+
+# Monte Carlo EM, and curves of log p(x)
+
+
+MCEM = dataclasses.replace(RUN, algorithm="mcem", measure="marginal-likelihood")
+
+
+def test_mcem_keeps_a_minibatch_for_five_updates_and_moves_its_chains_once(tiny, monkeypatch):
+    moved, move = [], mcem.Chains.move
+    monkeypatch.setattr(mcem.Chains, "move", lambda self, *args, **kw: moved.append(args[2]) or move(self, *args, **kw))
+    trainer = Trainer(MCEM, 0.1)
+    rows = []
+    for _ in range(12):
+        trainer.step()
+        rows.append(trainer.rows)
+    assert len(moved) == 3
+    for i, used in enumerate(rows):
+        assert torch.equal(used, moved[i // 5])
+    assert not torch.equal(moved[0], moved[1])
+    assert trainer.samples == 12 * MCEM.batch_size  # each update counts
+
+
+def test_mcem_has_no_encoder_and_starts_where_the_others_do(tiny):
+    ours, theirs = Trainer(MCEM, 0.1).model, Trainer(RUN, 0.1).model
+    assert {name for name, _ in ours.named_parameters()} == {
+        name for name, _ in theirs.named_parameters() if name.startswith("decoder")
+    }
+    for name, parameter in ours.named_parameters():
+        assert torch.equal(parameter, theirs.get_parameter(name))
+
+
+def test_mcem_goes_on_where_it_stopped_bit_for_bit(tiny):
+    """Stopped between two updates on one minibatch, where rows, chains and step size are all needed."""
+    whole, part = Trainer(MCEM, 0.1), Trainer(MCEM, 0.1)
+    for _ in range(13):
+        whole.step()
+    for _ in range(7):
+        part.step()
+    rest = Trainer(MCEM, 0.1)
+    rest.restore(copy.deepcopy(part.state()))
+    for _ in range(6):
+        rest.step()
+    for ours, theirs in zip(whole.model.parameters(), rest.model.parameters(), strict=True):
+        assert torch.equal(ours, theirs)
+    assert torch.equal(whole.chains.z, rest.chains.z)
+    assert whole.chains.step_size == rest.chains.step_size
+
+
+def test_a_likelihood_curve_shows_appendix_d(tiny, monkeypatch):
+    """Train is the first training points, test the first test points, as many as figure 3 takes."""
+    monkeypatch.setattr(training, "LIKELIHOOD_POINTS", 6)
+    run = dataclasses.replace(RUN, measure="marginal-likelihood")
+    trainer = Trainer(run, 0.1)
+    trainer.step()
+    trainer.add_point()
+    point, noise = trainer.curve[-1], torch.Generator().manual_seed(run.seed)
+    for pixels, value in ((tiny.test, point.test), (trainer.train_pixels, point.train)):
+        assert value == appendix_d(trainer.model, tiny.unit(pixels[:6]), generator=noise).log_px.mean().item()
+
+
+def test_a_likelihood_curve_has_fewer_points():
+    grid = evaluation_grid(1_000_000, measure="marginal-likelihood")
+    assert grid == [100_000, 158_500, 251_200, 398_100, 631_000, 1_000_000]
+
+
+def test_mcem_that_diverges_says_so(tiny):
+    trainer = Trainer(MCEM, 1e38)
+    for _ in range(MCEM.warm_up + 10):
+        trainer.step()
+    with pytest.raises(DivergedError, match="diverged at step size"):
+        trainer.add_point()
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"measure": "likelihood"}, "unknown measure 'likelihood': choose one of bound, marginal-likelihood"),
+        ({"algorithm": "mcem"}, "mcem has no recognition model and so no bound"),
+        ({"algorithm": "em"}, "unknown algorithm 'em': choose one of aevb, wake-sleep, score-function, mcem"),
+    ],
+)
+def test_an_impossible_run_is_refused(changes, message):
+    with pytest.raises(ValueError, match=message):
+        dataclasses.replace(RUN, **changes)

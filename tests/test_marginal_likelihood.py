@@ -1,0 +1,222 @@
+"""Every estimator of log p(x) against a model whose evidence is exact, and its stated error against repetition."""
+
+import math
+
+import pytest
+import torch
+from scipy import stats
+from torch import Tensor
+
+from aevb import bounds, hmc
+from aevb import marginal_likelihood as ml
+from aevb.model import Decoder, LinearGaussian, bernoulli_vae
+
+M = 60
+
+
+def model_and_data(latent_dim: int, generator: torch.Generator) -> tuple[LinearGaussian, Tensor, Tensor]:
+    W = torch.randn(8, latent_dim, generator=generator, dtype=torch.float64)
+    model = LinearGaussian(W, torch.randn(8, generator=generator, dtype=torch.float64), 0.8)
+    return model, *model.sample_joint(M, generator=generator)
+
+
+def exact_draws(model: LinearGaussian, x: Tensor, n: int, generator: torch.Generator) -> Tensor:
+    """z ~ p(z|x), `(n, M, J)`."""
+    mean, covariance = (part.detach() for part in model.exact_posterior(x))
+    noise = torch.randn(n, *mean.shape, generator=generator, dtype=x.dtype)
+    return mean + noise @ torch.linalg.cholesky(covariance).T
+
+
+ESTIMATORS = {
+    "appendix D, kernel": lambda m, x, g: ml.appendix_d(m, x, generator=g, n_samples=500, n_chains=10),
+    "appendix D, gaussian": lambda m, x, g: ml.appendix_d(
+        m, x, generator=g, n_samples=500, n_chains=10, density="gaussian"
+    ),
+    "importance": lambda m, x, g: ml.importance_weighted(m, x, generator=g, n_samples=2000),
+    "annealed, lower": lambda m, x, g: ml.annealed_importance(m, x, generator=g, n_chains=32)[0],
+    "annealed, upper": lambda m, x, g: ml.annealed_importance(
+        m, x, generator=g, n_chains=32, z=exact_draws(m, x, 32, g)
+    )[1],
+}
+
+
+@pytest.mark.parametrize("name", ESTIMATORS)
+def test_agrees_with_the_exact_evidence_and_states_its_error(generator, name):
+    """The mean over datapoints within 3 of its standard errors; the stated error, root mean square, that of repetition.
+
+    Standard deviations over 10 repetitions of 60 datapoints are known to 3 %; the stated ones are those of
+    an asymptotic formula at 500 draws. 15 % leaves room for both. A mean's logarithm is off by half its squared error.
+    """
+    model, x, _ = model_and_data(2, generator)
+    exact = model.log_evidence(x).detach()
+    repeats = [ESTIMATORS[name](model, x, generator) for _ in range(10)]
+    values = torch.stack([r.log_px for r in repeats]).detach() - exact
+    stated = torch.stack([r.standard_error for r in repeats]).square().mean().sqrt()
+    found = values.var(0).mean().sqrt()
+    assert stated / found == pytest.approx(1, abs=0.15)
+    assert abs(values.mean()) < 3 * stated / math.sqrt(values.numel()) + stated**2 / 2
+    mean, error = repeats[0].mean()
+    assert abs(mean - exact.mean().item()) < 3 * error
+
+
+@pytest.mark.parametrize("latent_dim", [1, 2, 3])
+def test_quadrature_is_exact(generator, latent_dim):
+    model, x, _ = model_and_data(latent_dim, generator)
+    points = {1: 601, 2: 201, 3: 61}[latent_dim]
+    estimate = ml.quadrature(model, x[:20], points=points)
+    exact = model.log_evidence(x[:20]).detach()
+    assert estimate.standard_error.max() < 0.02
+    assert ((estimate.log_px - exact).abs() <= estimate.standard_error + 1e-9).all()
+
+
+def test_quadrature_says_how_coarse_it_is(generator):
+    """On lattices a little too coarse for the posterior the stated error, up to a nat or two, covers the true one."""
+    model, x, _ = model_and_data(2, generator)
+    exact = model.log_evidence(x).detach()
+    for points in (25, 31, 41):
+        estimate = ml.quadrature(model, x, points=points)
+        wrong = (estimate.log_px - exact).abs()
+        assert wrong.max() > 1e-6
+        assert (wrong <= estimate.standard_error).all()
+
+
+def test_quadrature_warns_of_what_lies_outside(generator):
+    model, x, _ = model_and_data(1, generator)
+    x = torch.stack([x[0], 40 * model.W[:, 0].detach() + model.b.detach()])
+    with pytest.warns(UserWarning, match="cuts off the posterior of datapoints 1: raise limit"):
+        ml.quadrature(model, x, points=301)
+
+
+def test_quadrature_refuses_more_than_three_dimensions(generator):
+    model, x, _ = model_and_data(4, generator)
+    with pytest.raises(ValueError, match="at most 3 latent dimensions, not 4"):
+        ml.quadrature(model, x, points=11)
+
+
+def test_a_perfect_q_leaves_no_error(generator):
+    """With q the posterior every term of Appendix D's mean is 1/p(x): what is left is q's fit, and it shrinks."""
+    model, x, _ = model_and_data(2, generator)
+    z = exact_draws(model, x, 1000, generator)
+    log_joint = model.log_joint(x, z).detach()
+    mean, covariance = (part.detach() for part in model.exact_posterior(x))
+    exact_q = torch.distributions.MultivariateNormal(mean, covariance).log_prob(z)
+    torch.testing.assert_close(log_joint - exact_q, model.log_evidence(x).detach().expand(1000, M))
+    for density in ml.DENSITIES.values():
+        errors = [(density(z[:n], z) - exact_q).std(0).mean() for n in (50, 500)]
+        assert errors[1] < 0.6 * errors[0]
+
+
+def test_kernel_density_is_scipys(generator):
+    """At the bandwidth it chose, and it chose the best of ten by the split-half score."""
+    samples = (
+        torch.randn(40, 3, 2, generator=generator, dtype=torch.float64) @ torch.tensor([[1.0, 0.5], [0, 0.3]]).double()
+    )
+    z = torch.randn(7, 3, 2, generator=generator, dtype=torch.float64)
+    ours = ml.kernel_density(samples, z)
+    for i in range(3):
+        points, half = samples[:, i].T.numpy(), 20
+        candidates = [k * half ** (-1 / 6) for k in ml.BANDWIDTHS]
+        covariance = torch.cov(samples[:, i].T)
+        scores = []
+        for bandwidth in candidates:
+            kernels = torch.distributions.MultivariateNormal(samples[:half, i], covariance * bandwidth**2)
+            scores.append(torch.logsumexp(kernels.log_prob(samples[half:, None, i]), 1).sum())
+        best = ml.BANDWIDTHS[int(torch.stack(scores).argmax())] * 40 ** (-1 / 6)
+        expected = stats.gaussian_kde(points, bw_method=best).logpdf(z[:, i].T.numpy())
+        torch.testing.assert_close(ours[:, i], torch.from_numpy(expected))
+
+
+@pytest.mark.parametrize("density", ml.DENSITIES)
+def test_densities_are_normalised(generator, density):
+    samples = torch.randn(30, 1, 2, generator=generator, dtype=torch.float64)
+    axis = torch.linspace(-12, 12, 241, dtype=torch.float64)
+    grid = torch.cartesian_prod(axis, axis)[:, None]
+    assert ml.DENSITIES[density](samples, grid).exp().sum().item() * 0.1**2 == pytest.approx(1, abs=1e-6)
+
+
+def test_batches_are_only_batches(generator, monkeypatch):
+    """Exact methods give the same whatever the batch, the others within their errors."""
+    model, x, _ = model_and_data(2, generator)
+    whole, (low, up) = ml.quadrature(model, x, points=101), ml.annealed_importance(model, x, generator=generator)
+    monkeypatch.setattr(ml, "BATCH", 7)
+    monkeypatch.setattr(ml, "TABLE_ELEMENTS", 1000)
+    torch.testing.assert_close(ml.quadrature(model, x, points=101), whole)
+    for ours, theirs in zip(ml.annealed_importance(model, x, generator=generator), (low, up), strict=True):
+        (a, da), (b, db) = ours.mean(), theirs.mean()
+        assert abs(a - b) < 4 * math.hypot(da, db)
+    assert ml.appendix_d(model, x, generator=generator).log_px.shape == (M,)
+
+
+def test_annealing_bounds_meet_as_the_path_gets_finer(generator):
+    model, x, _ = model_and_data(3, generator)
+    gaps = []
+    for n in (10, 40, 160):
+        lower, upper = ml.annealed_importance(
+            model, x, generator=generator, n_temperatures=n, n_chains=8, z=exact_draws(model, x, 8, generator)
+        )
+        gaps.append(upper.log_px.mean().item() - lower.log_px.mean().item())
+    assert gaps[0] > 3 * gaps[1]
+    assert gaps[1] > 3 * abs(gaps[2])
+    assert abs(gaps[2]) < 0.1
+
+
+def test_table_is_the_broadcast(generator):
+    """Every datapoint at every z, by the matrix product and by the definition."""
+    vae = bernoulli_vae(12, 5, 3, generator=generator).double()
+    x, z = torch.rand(6, 12, generator=generator).double(), torch.randn(4, 3, generator=generator).double()
+    for model, data in ((vae, x), (Decoder(vae.decoder), x)):
+        torch.testing.assert_close(model.log_likelihood_table(data, z), model.log_likelihood(data, z[:, None]))
+
+
+def test_importance_weighting_is_the_bound_with_many_samples(generator):
+    model, x, _ = model_and_data(2, generator)
+    ours = ml.importance_weighted(model, x[:20], n_samples=50, generator=torch.Generator().manual_seed(4))
+    theirs = bounds.importance_weighted(model, x[:20], 50, generator=torch.Generator().manual_seed(4))
+    torch.testing.assert_close(ours.log_px, theirs.detach())
+
+
+# ---- trouble
+
+
+def test_mistakes_are_named(generator):
+    model, x, _ = model_and_data(2, generator)
+    with pytest.raises(ValueError, match="unknown density 'histogram': choose one of kernel, gaussian"):
+        ml.appendix_d(model, x, generator=generator, density="histogram")
+    with pytest.raises(ValueError, match="n_samples=50 does not divide over n_chains=7"):
+        ml.appendix_d(model, x, generator=generator, n_chains=7)
+    with pytest.raises(ValueError, match="4 samples are too few to fit q"):
+        ml.appendix_d(model, x, generator=generator, n_samples=4, n_chains=2)
+    flat = torch.randn(50, 3, 2, generator=generator, dtype=torch.float64)
+    flat[:, 1, 1] = 0.0
+    with pytest.raises(ValueError, match="samples of datapoints 1 do not span"):
+        ml.gaussian_density(flat, flat)
+    decoder = Decoder(bernoulli_vae(8, 5, 2, generator=generator).decoder)
+    with pytest.raises(TypeError, match="a Decoder has no recognition model"):
+        ml.importance_weighted(decoder, torch.rand(3, 8), generator=generator)
+
+
+@pytest.mark.parametrize(
+    "estimate",
+    [
+        lambda m, x, g: ml.appendix_d(m, x, generator=g),
+        lambda m, x, g: ml.quadrature(m, x, points=21),
+        lambda m, x, g: ml.importance_weighted(m, x, generator=g, n_samples=10),
+        lambda m, x, g: ml.annealed_importance(m, x, generator=g, n_temperatures=5),
+    ],
+)
+def test_a_datapoint_that_is_not_a_number_is_named(generator, estimate):
+    model, x, _ = model_and_data(2, generator)
+    x[3, 1] = torch.nan
+    with pytest.raises(ValueError, match=r"not a number for datapoints 3$"):
+        estimate(model, x, generator)
+
+
+def test_appendix_d_uses_hmc_as_section_5_does(generator, monkeypatch):
+    """50 samples twice, 4 leapfrog steps, and the step size frozen for both."""
+    model, x, _ = model_and_data(2, generator)
+    calls, sample = [], hmc.sample
+    monkeypatch.setattr(hmc, "sample", lambda *args, **kwargs: calls.append(args[2:]) or sample(*args, **kwargs))
+    ml.appendix_d(model, x, generator=generator)
+    (size, n_leapfrog, n_draws), again = calls
+    assert (n_leapfrog, n_draws * 5) == (4, 50) == (again[1], again[2] * 5)
+    assert size is again[0]
