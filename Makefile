@@ -4,7 +4,7 @@ PROFILE ?= quick
 VENV := .venv
 RUN := $(VENV)/bin/python -m aevb
 
-.PHONY: reproduce test book notebooks compare data clean
+.PHONY: reproduce test book notebooks compare bench data clean
 
 reproduce: $(VENV)/ready  ## data, every chapter, the page, the table of claims
 	$(RUN) reproduce --profile $(PROFILE)
@@ -20,6 +20,9 @@ notebooks: $(VENV)/ready  ## execute every chapter and update the committed note
 
 compare: $(VENV)/ready  ## recorded curves minus published ones
 	$(RUN) compare
+
+bench: $(VENV)/ready  ## speed, beside what it is to be compared with
+	$(VENV)/bin/python benchmarks/marginal_likelihood.py
 
 data: $(VENV)/ready  ## get and verify the data
 	$(RUN) data

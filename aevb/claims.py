@@ -12,6 +12,8 @@ from aevb import results
 from aevb.data import TITLES
 
 PAPER_END = 1e8  # where the axes of figure 2 end
+FIGURE3_END = 6e7
+RELIABLE_WITHIN = 0.5  # nats a datapoint: what we take "good" to mean in claim 13
 OVERFITTING_FROM = 1e7  # a shorter run has not overfitted yet, and says nothing about claim 3
 
 
@@ -30,6 +32,9 @@ VARIANCE = Claim(5, "estimator variance was small (< 1)", "fig. 2")
 COST = Claim(6, "20-40 minutes per million training samples", "fig. 2")
 B_BELOW_A = Claim(9, "typically has less variance", "sec. 2.3")
 NAIVE = Claim(10, "very high variance", "sec. 2.2")
+NOT_ONLINE = Claim(11, "can't be applied efficiently for the full MNIST dataset", "fig. 3")
+LIKELIHOOD = Claim(12, "estimated marginal likelihood, for different numbers of training points", "fig. 3")
+RELIABLE = Claim(13, "unreliable", "sec. 5, App. D")
 SAME_COST = Claim(14, "the same computational complexity as AEVB per datapoint", "sec. 4")
 
 
@@ -77,14 +82,33 @@ def gap_growth(curves: pd.DataFrame, dataset: str) -> float:
     return gap(dims[-1]) - gap(dims[0])
 
 
+def lead(curves: pd.DataFrame, n_train: int, algorithm: str, rival: str) -> float:
+    """log p(x) of `algorithm` minus `rival`'s in figure 3, test, at the last number of samples both reach, nats.
+
+    NaN where either is missing.
+    """
+    chosen = curves[(curves["n_train"] == n_train) & (curves["split"] == "test")]
+    ours, theirs = (
+        chosen[chosen["algorithm"] == name].groupby("samples")["log_likelihood"].mean() for name in (algorithm, rival)
+    )
+    if ours.empty or theirs.empty:
+        return float("nan")
+    end = min(ours.index[-1], theirs.index[-1], FIGURE3_END)
+    return _value(ours, end) - _value(theirs, end)
+
+
 def table(
-    curves: pd.DataFrame, published: pd.DataFrame, cost: dict[str, float], measured: dict[str, float]
+    curves: pd.DataFrame,
+    published: pd.DataFrame,
+    cost: dict[str, float],
+    measured: dict[str, float],
+    figure3: tuple[pd.DataFrame, pd.DataFrame] | None = None,
 ) -> pd.DataFrame:
     """Every claim tested so far: `claim, where, measure, published, ours, verdict`, one row each.
 
     `curves` are ours of figure 2, `published` the paper's; `cost` is the time per training sample of each
     algorithm on MNIST (`cost_per_sample`); `measured` holds the numbers chapters measured, by name. A row
-    whose measurement is missing says so.
+    whose measurement is missing says so. `figure3` is ours and the paper's table of that figure.
     """
     rows = []
     if len(curves):
@@ -93,6 +117,9 @@ def table(
     rows.append(_cost(cost))
     rows.append(_threshold(B_BELOW_A, "variance of B over that of A", "< 1", measured.get("variance-ratio-b-a"), 1.0))
     rows.append(_naive(measured.get("variance-ratio-score-pathwise")))
+    if figure3 and len(figure3[0]):
+        rows += [_not_online(*figure3), _likelihood(*figure3)]
+    rows.append(_reliable(measured))
     rows.append(_same_cost(cost))
     frame = pd.DataFrame(rows, columns=["number", "claim", "where", "measure", "published", "ours", "verdict"])
     return frame.sort_values("number", ignore_index=True)
@@ -101,13 +128,17 @@ def table(
 def of_profile(profile: str) -> pd.DataFrame:
     """The table of claims from what this machine last computed at `profile`."""
     curves, entries = results.live("figure2", profile)
-    return table(curves, results.published("figure2"), cost_per_sample(entries), results.measurements(profile))
+    figure3 = results.live("figure3", profile)[0], results.published("figure3")
+    measured = results.measurements(profile)
+    return table(curves, results.published("figure2"), cost_per_sample(entries), measured, figure3)
 
 
 def of_record() -> pd.DataFrame:
     """The table of claims from what is recorded in the repository."""
     curves, entries = results.recorded("figure2"), results.manifest("figure2")
-    return table(curves, results.published("figure2"), cost_per_sample(entries), results.recorded_measurements())
+    figure3 = results.recorded("figure3"), results.published("figure3")
+    measured = results.recorded_measurements()
+    return table(curves, results.published("figure2"), cost_per_sample(entries), measured, figure3)
 
 
 def _row(claim: Claim, measure: str, published: str, ours: str, verdict: str) -> tuple:
@@ -169,6 +200,36 @@ def _naive(ratio: float | None) -> tuple:
     if ratio is None:
         return _row(NAIVE, measure, "very high", "-", "not measured in this run")
     return _row(NAIVE, measure, "very high", f"{ratio:.2g}", "holds" if ratio > 10 else "does not hold")
+
+
+def _not_online(ours: pd.DataFrame, published: pd.DataFrame) -> tuple:
+    measure = "log p(x) of test digits, MCEM minus AEVB, 50,000 for training, nats"
+    there, here = (lead(curves, 50_000, "mcem", "aevb") for curves in (published, ours))
+    verdict = "not measured in this run" if np.isnan(here) else "holds" if here < 0 else "does not hold"
+    return _row(NOT_ONLINE, measure, f"{there:+.1f}", f"{here:+.1f}", verdict)
+
+
+def _likelihood(ours: pd.DataFrame, published: pd.DataFrame) -> tuple:
+    measure = "log p(x) of test digits, AEVB minus wake-sleep and minus MCEM, 1,000 and 50,000 for training, nats"
+
+    def leads(curves: pd.DataFrame) -> list[float]:
+        return [lead(curves, n_train, "aevb", rival) for n_train in (1000, 50_000) for rival in ("wake-sleep", "mcem")]
+
+    def text(values: list[float]) -> str:
+        return "{:+.1f} and {:+.1f}; {:+.1f} and {:+.1f}".format(*values)
+
+    here = leads(ours)
+    verdict = "not measured in this run" if np.isnan(here).any() else _share([value > 0 for value in here])
+    return _row(LIKELIHOOD, measure, text(leads(published)), text(here), verdict)
+
+
+def _reliable(measured: dict[str, float]) -> tuple:
+    measure = "rms error of the estimate, nats: worst below, best above 5 dimensions"
+    below, above = (measured.get(f"appendix-d-rmse-{side}-5") for side in ("below", "above"))
+    if below is None or above is None:
+        return _row(RELIABLE, measure, "good below, unreliable above", "-", "not measured in this run")
+    verdict = "holds" if below < RELIABLE_WITHIN < above else "holds in part" if below < above else "does not hold"
+    return _row(RELIABLE, measure, "good below, unreliable above", f"{below:.2f}, {above:.2f}", verdict)
 
 
 def cost_per_sample(entries: dict[str, dict]) -> dict[str, float]:

@@ -122,16 +122,19 @@ def train(run: Run, samples: int) -> tuple[list[dict], dict]:
 
 
 def run_grid(
-    runs: list[Run], samples: int, *, jobs: int | None = None, progress: bool = False
+    runs: list[Run], samples: int, *, jobs: int | None = None, backend: str = "loky", progress: bool = False
 ) -> tuple[pd.DataFrame, dict[str, dict]]:
     """Train all `runs` to `samples`, side by side on `jobs` processes (default: one a core).
 
-    Runs that exist are not repeated and interrupted ones go on. Returns the table of their curves, with every
-    column that a figure may want, and their manifest entries by run key. With `progress`, a bar in the terminal.
+    Runs that exist are not repeated and interrupted ones go on. `backend="dask"` spreads them over the cluster of
+    the current `distributed.Client` instead; a run whose worker dies is started on another. Returns the table
+    of their curves, with every column that a figure may want, and their manifest entries by run key. With
+    `progress`, a bar in the terminal.
     """
-    parallel = joblib.Parallel(n_jobs=jobs or os.cpu_count(), return_as="generator")
-    outcomes = parallel(joblib.delayed(train)(run, samples) for run in runs)
-    outcomes = list(tqdm(outcomes, total=len(runs), unit="run", disable=not progress))
+    with joblib.parallel_config(backend=backend):
+        parallel = joblib.Parallel(n_jobs=jobs or (os.cpu_count() if backend == "loky" else -1), return_as="generator")
+        outcomes = parallel(joblib.delayed(train)(run, samples) for run in runs)
+        outcomes = list(tqdm(outcomes, total=len(runs), unit="run", disable=not progress))
     table = pd.DataFrame([row for rows, _ in outcomes for row in rows])
     return table, {run.key: entry for run, (_, entry) in zip(runs, outcomes, strict=True)}
 

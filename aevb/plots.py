@@ -21,8 +21,8 @@ BLUE, ORANGE, GREEN, PINK, SKY, YELLOW, GREY = (
     "#E69F00",
     "#666666",
 )
-COLOURS = {"aevb": BLUE, "wake-sleep": ORANGE}
-NAMES = {"aevb": "AEVB", "wake-sleep": "wake-sleep", **TITLES}
+COLOURS = {"aevb": BLUE, "wake-sleep": ORANGE, "mcem": GREEN}
+NAMES = {"aevb": "AEVB", "wake-sleep": "wake-sleep", "mcem": "MCEM", **TITLES}
 # how each source of a curve is drawn: the paper's behind, pale and wide; ours in front
 SOURCES = {
     "published": {"linewidth": 4.5, "alpha": 0.28},
@@ -68,7 +68,7 @@ def figure2(sources: dict[str, pd.DataFrame], axes: dict[str, tuple[float, float
             panel = table[(table["dataset"] == dataset) & (table["latent_dim"] == latent_dim)]
             panel = panel[panel["split"].isin(["train", "test"])]
             for (algorithm, split), curve in panel.groupby(["algorithm", "split"]):
-                _draw(axis, curve, COLOURS[algorithm], "-" if split == "test" else "--", source)
+                _draw(axis, curve, "lower_bound", COLOURS[algorithm], "-" if split == "test" else "--", source)
         axis.set(
             xscale="log", xlim=axes["samples"], ylim=axes[dataset], title=f"{NAMES[dataset]}, $N_z = {latent_dim}$"
         )
@@ -84,8 +84,26 @@ def figure2(sources: dict[str, pd.DataFrame], axes: dict[str, tuple[float, float
     return figure
 
 
-def _draw(axis: plt.Axes, curve: pd.DataFrame, colour: str, line: str, source: str) -> None:
-    by_samples = curve.groupby("samples")["lower_bound"]
+def figure3(sources: dict[str, pd.DataFrame], samples: tuple[float, float] = (0, 6e7), scale: str = "linear") -> Figure:
+    """Figure 3: log p(x) against training samples, one panel a training-set size, test solid and train dashed.
+
+    `sources` as for `figure2`. `samples` and `scale` are those of the horizontal axis, by default the paper's.
+    """
+    figure, axes = plt.subplots(1, 2, figsize=(9.6, 3.9), sharey=True)
+    for axis, n_train in zip(axes, (1000, 50_000), strict=True):
+        for source, table in sources.items():
+            panel = table[table["n_train"] == n_train]
+            for (algorithm, split), curve in panel.groupby(["algorithm", "split"]):
+                _draw(axis, curve, "log_likelihood", COLOURS[algorithm], "-" if split == "test" else "--", source)
+        axis.set(xscale=scale, xlim=samples, ylim=(-160, -100), title=f"$N_{{train}}$ = {n_train:,}")
+        axis.set_xlabel("training samples seen")
+    axes[0].set_ylabel("log p(x) (nats per datapoint)")
+    figure.legend(handles=_legend(sources), loc="outside right center")
+    return figure
+
+
+def _draw(axis: plt.Axes, curve: pd.DataFrame, value: str, colour: str, line: str, source: str) -> None:
+    by_samples = curve.groupby("samples")[value]
     mean = by_samples.mean()
     style = dict(SOURCES[source])
     if line == "--":
@@ -96,10 +114,11 @@ def _draw(axis: plt.Axes, curve: pd.DataFrame, colour: str, line: str, source: s
 
 
 def _legend(sources: dict[str, pd.DataFrame]) -> list[Line2D]:
-    algorithms = [Line2D([], [], color=COLOURS[name], label=NAMES[name]) for name in COLOURS]
+    drawn = {name for table in sources.values() for name in table["algorithm"].unique()}
+    algorithms = [Line2D([], [], color=COLOURS[name], label=NAMES[name]) for name in COLOURS if name in drawn]
     splits = [Line2D([], [], color=GREY, linestyle=line, label=name) for name, line in (("test", "-"), ("train", "--"))]
-    drawn = [Line2D([], [], color=GREY, label=source, **SOURCES[source]) for source in sources]
-    return algorithms + splits + drawn
+    kinds = [Line2D([], [], color=GREY, label=source, **SOURCES[source]) for source in sources]
+    return algorithms + splits + kinds
 
 
 def image_grid(images: Tensor, image_shape: tuple[int, int], columns: int, inverted: bool = False) -> np.ndarray:

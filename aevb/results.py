@@ -69,8 +69,9 @@ def live(figure: str, profile: str) -> tuple[pd.DataFrame, dict[str, dict]]:
 
 
 def _curves(folder: Path, figure: str) -> pd.DataFrame:
-    path = folder / f"{figure}.csv"
-    layout = LAYOUTS[figure]
+    if figure not in LAYOUTS:
+        raise ValueError(f"unknown figure {figure!r}: choose one of {', '.join(LAYOUTS)}")
+    path, layout = folder / f"{figure}.csv", LAYOUTS[figure]
     empty = pd.DataFrame(columns=["run", *layout.curve, "seed", "samples", layout.value])
     return pd.read_csv(path) if path.exists() else empty
 

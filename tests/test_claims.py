@@ -8,6 +8,7 @@ from aevb import claims, results
 from aevb.claims import Claim
 
 PUBLISHED = results.published("figure2")
+LIKELIHOODS = results.published("figure3")
 SWAPPED = PUBLISHED.replace({"algorithm": {"aevb": "wake-sleep", "wake-sleep": "aevb"}})
 
 
@@ -165,7 +166,7 @@ def test_costs_are_judged(aevb, wake_sleep, minutes, cost, complexity):
 
 
 def test_what_is_missing_is_said():
-    curves = results.recorded("no such figure")
+    curves = results.live("figure2", "no such profile")[0]
     table = claims.table(curves, PUBLISHED, {}, {})
     assert set(table["verdict"]) == {"not measured in this run"}
     assert set(table["ours"]) == {"-"}
@@ -174,11 +175,65 @@ def test_what_is_missing_is_said():
     assert row(claims.table(curves, PUBLISHED, {"aevb": 1.0}, {}), claims.SAME_COST).verdict.startswith("not measured")
 
 
+def likelihoods(**ends):
+    """Test curves of figure 3, straight lines in log samples, that end at the values given, `algorithm_n_train`."""
+    rows = []
+    for name, end in ends.items():
+        algorithm, n_train = name.rsplit("_", 1)
+        for samples, value in ((1e6, end - 10), (1e7, end)):
+            rows.append((int(n_train), algorithm.replace("_", "-"), "test", samples, value))
+    return pd.DataFrame(rows, columns=["n_train", "algorithm", "split", "samples", "log_likelihood"])
+
+
+def test_lead_is_taken_where_the_shorter_curve_ends():
+    curves = likelihoods(aevb_1000=-140.0, mcem_1000=-143.0)
+    assert claims.lead(curves, 1000, "aevb", "mcem") == pytest.approx(3)
+    longer = pd.concat([curves, pd.DataFrame([(1000, "aevb", "test", 1e8, 0.0)], columns=curves.columns)])
+    assert claims.lead(longer, 1000, "aevb", "mcem") == pytest.approx(3)
+    assert pd.isna(claims.lead(curves, 50_000, "aevb", "mcem"))
+
+
+def test_the_published_likelihoods_say_what_the_prose_does_not():
+    """At 1,000 digits MCEM ends with the better test likelihood; at 50,000 it trails by far."""
+    table = claims.table(PUBLISHED, PUBLISHED, {}, {}, (LIKELIHOODS, LIKELIHOODS))
+    assert row(table, claims.LIKELIHOOD).verdict == "holds in part"
+    assert row(table, claims.NOT_ONLINE).verdict == "holds"
+    assert row(table, claims.NOT_ONLINE).ours == "-12.2"
+
+
+@pytest.mark.parametrize(
+    ("mcem_small", "mcem_large", "likelihood", "not_online"),
+    [(-150.0, -150.0, "holds", "holds"), (-130.0, -150.0, "holds in part", "holds"),
+     (-130.0, -130.0, "holds in part", "does not hold")],
+)  # fmt: skip
+def test_likelihoods_are_judged(mcem_small, mcem_large, likelihood, not_online):
+    rest = {"aevb_1000": -140.0, "wake_sleep_1000": -145.0, "aevb_50000": -140.0, "wake_sleep_50000": -145.0}
+    curves = likelihoods(mcem_1000=mcem_small, mcem_50000=mcem_large, **rest)
+    table = claims.table(PUBLISHED, PUBLISHED, {}, {}, (curves, LIKELIHOODS))
+    assert row(table, claims.LIKELIHOOD).verdict == likelihood
+    assert row(table, claims.NOT_ONLINE).verdict == not_online
+
+
+@pytest.mark.parametrize(
+    ("below", "above", "verdict"),
+    [
+        (0.2, 1.5, "holds"),
+        (0.2, 0.3, "holds in part"),
+        (1.0, 0.9, "does not hold"),
+        (None, 0.9, "not measured in this run"),
+    ],
+)
+def test_the_reliability_of_appendix_d_is_judged(below, above, verdict):
+    measured = {"appendix-d-rmse-below-5": below, "appendix-d-rmse-above-5": above}
+    found = row(claims.table(PUBLISHED, PUBLISHED, {}, measured), claims.RELIABLE)
+    assert found.verdict == verdict
+
+
 def test_every_claim_has_its_own_number_and_words_and_a_row():
     made = [value for value in vars(claims).values() if isinstance(value, Claim)]
     for field in ("number", "quote"):
         assert len({getattr(claim, field) for claim in made}) == len(made)
-    table = claims.table(PUBLISHED, PUBLISHED, {}, {})
+    table = claims.table(PUBLISHED, PUBLISHED, {}, {}, (LIKELIHOODS, LIKELIHOODS))
     assert list(table["number"]) == sorted(claim.number for claim in made)
     assert set(table["claim"]) == {f'"{claim.quote}"' for claim in made}
 
@@ -187,6 +242,7 @@ def test_of_record_and_of_profile_take_everything_from_their_own_folder(tmp_path
     root = tmp_path / "results"
     (root / "published").mkdir(parents=True)
     PUBLISHED.to_csv(root / "published" / "figure2.csv", index=False)
+    LIKELIHOODS.to_csv(root / "published" / "figure3.csv", index=False)
     monkeypatch.setattr(results, "ROOT", root)
     tables = {"recorded": PUBLISHED, "live": SWAPPED}
     for (where, table), speed in zip(tables.items(), (1000, 100), strict=True):

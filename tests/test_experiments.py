@@ -2,6 +2,7 @@ import dataclasses
 import json
 import os
 import shutil
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -175,6 +176,59 @@ def test_two_processes_give_the_numbers_of_one(root, tmp_path):
     assert list(together["lower_bound"].values()) == pytest.approx(list(alone["lower_bound"]), rel=1e-12)
     names = {path.name for path in (tmp_path / "results" / "live" / "runs").iterdir()}
     assert names == {checkpoint_path(run).name for run in RUNS}
+
+
+CLUSTER = """
+import subprocess, sys, threading, time
+from pathlib import Path
+from distributed import Client
+from aevb import experiments
+from aevb.training import Run
+
+def serve(command, *arguments):
+    command = [sys.executable, "-m", f"distributed.cli.dask_{command}", *arguments, "--no-dashboard"]
+    return subprocess.Popen(command, stderr=subprocess.DEVNULL)
+
+address = "127.0.0.1:%(port)d"
+servers = [serve("scheduler", "--host", "127.0.0.1", "--port", "%(port)d")]
+options = ["--nthreads", "1", "--no-nanny", "--host", "127.0.0.1"]
+servers += [serve("worker", f"tcp://{address}", *options) for _ in range(2)]
+
+def kill_a_worker_in_the_middle_of_a_run():
+    while not list(Path("results/live/runs").glob("*.pt")):
+        time.sleep(0.01)
+    servers[1].kill()
+
+try:
+    with Client(f"tcp://{address}", timeout=60) as client:
+        client.wait_for_workers(2, timeout=60)
+        killer = threading.Thread(target=kill_a_worker_in_the_middle_of_a_run)
+        killer.start()
+        table, _ = experiments.run_grid(%(runs)r, %(samples)d, backend="dask")
+        killer.join()
+        assert servers[1].wait(10) != 0
+        assert len(client.scheduler_info()["workers"]) == 1
+finally:
+    for server in servers:
+        server.kill()
+table.to_json("table.json", double_precision=15)
+"""
+
+
+def test_a_grid_on_a_dask_cluster_survives_a_dead_worker(root, tmp_path):
+    """A real scheduler and two worker processes on loopback; one is killed while it trains."""
+    shutil.copytree(Path(experiments.__file__).parent, tmp_path / "aevb", ignore=shutil.ignore_patterns("__pycache__"))
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    runs = [dataclasses.replace(AEVB, seed=seed, step_sizes=(0.02,)) for seed in range(4)]
+    code = CLUSTER % {"port": port, "runs": runs, "samples": 50_100}
+    environment = os.environ | {"PYTHONPATH": str(tmp_path)}
+    subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env=environment, check=True, timeout=300)
+    alone, _ = run_grid(runs, 50_100, jobs=1)
+    together = json.loads((tmp_path / "table.json").read_text())
+    assert list(together["run"].values()) == list(alone["run"])
+    assert list(together["lower_bound"].values()) == pytest.approx(list(alone["lower_bound"]), rel=1e-12)
 
 
 def test_compute_keeps_curves_for_the_claims_and_record_for_good(root, monkeypatch):

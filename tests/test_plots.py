@@ -65,7 +65,7 @@ def test_each_panel_has_the_lines_its_sources_have_and_no_others():
 
 
 def test_an_empty_record_draws_nothing():
-    sources = {"published": PUBLISHED, "recorded": results.recorded("no such figure")}
+    sources = {"published": PUBLISHED, "recorded": results.live("figure2", "no such profile")[0]}
     assert {len(axis.lines) for axis in panels(plots.figure2(sources)).values()} == {4}
 
 
@@ -100,6 +100,21 @@ def test_the_legend_names_algorithms_splits_and_the_sources_given():
     assert [text.get_text() for text in legend.get_texts()] == [
         "AEVB", "wake-sleep", "test", "train", "published", "live",
     ]  # fmt: skip
+
+
+def test_figure_3_has_a_panel_a_training_set_and_its_algorithms():
+    published = results.published("figure3")
+    ours = pd.DataFrame(
+        [(n, "mcem", split, s, -150.0, 0) for n in (1000, 50_000) for split in ("train", "test") for s in (1e6, 2e6)],
+        columns=["n_train", "algorithm", "split", "samples", "log_likelihood", "seed"],
+    )
+    figure = plots.figure3({"published": published, "recorded": ours})
+    small, large = figure.axes
+    assert (small.get_title(), large.get_title()) == ("$N_{train}$ = 1,000", "$N_{train}$ = 50,000")
+    assert len(small.lines) == len(large.lines) == 8
+    assert small.get_xlim() == (0, 6e7)
+    labels = [text.get_text() for text in figure.legends[0].get_texts()]
+    assert labels == ["AEVB", "wake-sleep", "MCEM", "test", "train", "published", "recorded"]
 
 
 # images
