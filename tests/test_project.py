@@ -126,7 +126,9 @@ def test_make_runs_commands_that_exist():
     targets = re.findall(r"^(\w+):", makefile, re.MULTILINE)
     assert sorted(phony.split()) == sorted(targets)
     assert {"reproduce", "test", "book", "notebooks"} <= set(targets)
-    for target in sorted(set(targets) - {"clean"}):
+    (script,) = re.findall(r"^bench:.*\n\t\$\(VENV\)/bin/python (.*)$", makefile, re.MULTILINE)
+    assert (ROOT / script).exists()
+    for target in sorted(set(targets) - {"clean", "bench"}):
         (words,) = re.findall(rf"^{target}:.*\n\t\$\(RUN\) (.*)$", makefile, re.MULTILINE)
         options = cli._parser().parse_args(words.replace("$(PROFILE)", "smoke").split())
         assert words.split()[0] == target
