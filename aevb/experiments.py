@@ -1,7 +1,10 @@
 """What each figure runs, as frozen configurations, and running a grid of them over the machine's cores."""
 
+import contextlib
 import dataclasses
 import os
+import threading
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,7 +14,10 @@ import torch
 from tqdm import tqdm
 
 from aevb import results
-from aevb.training import Run, fit
+from aevb.files import write_text
+from aevb.training import Run, Trainer, evaluation_grid, fit_ensemble
+
+GPU_JOBS = 6  # configurations in flight on one GPU: one alone leaves most of it idle
 
 
 @dataclass(frozen=True)
@@ -22,6 +28,9 @@ class Profile:
     seeds: int
 
 
+# figure 2's step size: of section 5's candidates, the one that meets or passes the published curves within 10^6 samples
+# (see its chapter)
+FIGURE2_STEP_SIZE = 0.02
 # figure 3's step sizes by training points: of section 5's candidates, those that meet the published curves (see its
 # chapter); AEVB's are also those that section 5's rule chooses
 FIGURE3_STEP_SIZES = {
@@ -30,11 +39,12 @@ FIGURE3_STEP_SIZES = {
 }
 # figure 3 has a fifth of figure 2's hidden units, and its points are dear: longer curves, fewer points
 PROFILES = {
-    "smoke": Profile({"figure2": 20_000, "figure3": 100_000, "step-sizes": 100_000}, seeds=1),
-    "quick": Profile({"figure2": 316_200, "figure3": 631_000, "step-sizes": 1_000_000}, seeds=1),
-    "standard": Profile({"figure2": 10_000_000, "figure3": 10_000_000, "step-sizes": 1_000_000}, seeds=1),
-    "paper": Profile({"figure2": 100_000_000, "figure3": 63_095_700, "step-sizes": 1_000_000}, seeds=3),
+    "smoke": Profile({"figure2": 20_000, "figure3": 100_000}, seeds=1),
+    "quick": Profile({"figure2": 316_200, "figure3": 631_000}, seeds=1),
+    "standard": Profile({"figure2": 10_000_000, "figure3": 10_000_000}, seeds=1),
+    "paper": Profile({"figure2": 100_000_000, "figure3": 63_095_700}, seeds=3),
 }
+STEP_SIZE_SAMPLES = 1_000_000  # how far the other step sizes are followed
 LATENT_DIMS = {"mnist": (3, 5, 10, 20, 200), "frey": (2, 5, 10, 20)}
 HIDDEN = {"mnist": 500, "frey": 200}
 # the author's library warmed up for 10 steps in 2013 and for 100 in 2014: the one that meets the published curves
@@ -56,7 +66,15 @@ def figure2(profile: str, datasets: tuple[str, ...] = ("mnist", "frey")) -> list
     if unknown := set(datasets) - set(LATENT_DIMS):
         raise ValueError(f"unknown dataset {', '.join(map(repr, unknown))}: choose among {', '.join(LATENT_DIMS)}")
     return [
-        Run(dataset, algorithm, latent_dim, HIDDEN[dataset], seed=seed, warm_up=WARM_UP[dataset])
+        Run(
+            dataset,
+            algorithm,
+            latent_dim,
+            HIDDEN[dataset],
+            seed=seed,
+            warm_up=WARM_UP[dataset],
+            step_sizes=(FIGURE2_STEP_SIZE,),
+        )
         for dataset in datasets
         for seed in range(get_profile(profile).seeds)
         for latent_dim in LATENT_DIMS[dataset]
@@ -80,72 +98,166 @@ def figure3(profile: str, datasets: tuple[str, ...] = ("mnist",)) -> list[Run]:
     ]
 
 
-def step_sizes(profile: str, datasets: tuple[str, ...] = ("mnist",)) -> list[Run]:
-    """The runs of `figure3` at every candidate step size, to see which one the published curves had."""
-    runs = figure3(profile, datasets)
-    return [dataclasses.replace(run, step_sizes=(step_size,)) for run in runs for step_size in Run.step_sizes]
+def figure2_step_sizes(profile: str, datasets: tuple[str, ...] = ("mnist", "frey")) -> list[Run]:
+    """The runs of `figure2` at the two smaller candidates, for the largest diverges on MNIST."""
+    return _at_step_sizes(figure2(profile, datasets), Run.step_sizes[:2])
 
 
-FIGURES = {"figure2": figure2, "figure3": figure3, "step-sizes": step_sizes}
+def figure3_step_sizes(profile: str, datasets: tuple[str, ...] = ("mnist",)) -> list[Run]:
+    """The runs of `figure3` at every candidate step size."""
+    return _at_step_sizes(figure3(profile, datasets), Run.step_sizes)
 
 
-def checkpoint_path(run: Run) -> Path:
+def _at_step_sizes(runs: list[Run], step_sizes: tuple[float, ...]) -> list[Run]:
+    return [dataclasses.replace(run, step_sizes=(step_size,)) for run in runs for step_size in step_sizes]
+
+
+FIGURES = {
+    "figure2": figure2,
+    "figure3": figure3,
+    "figure2-step-sizes": figure2_step_sizes,
+    "figure3-step-sizes": figure3_step_sizes,
+}
+
+
+def horizon(figure: str, profile: str) -> int:
+    """How many samples a curve of `figure` gets at `profile`."""
+    return get_profile(profile).samples.get(figure, STEP_SIZE_SAMPLES)
+
+
+def checkpoint_path(run: Run, device: str = "cpu") -> Path:
     """Where a run is kept on this machine: under its configuration and the code that computes it."""
-    return results.ROOT / "live" / "runs" / f"{run.key}-{results.fingerprint()}.pt"
+    suffix = "" if device == "cpu" else f"-{device}"  # whose random numbers are others
+    return results.ROOT / "live" / "runs" / f"{run.key}-{results.fingerprint()}{suffix}.pt"
 
 
-def train(run: Run, samples: int) -> tuple[list[dict], dict]:
-    """Train one run on one thread, or take it up where it was: the rows of its curve, and its manifest entry."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)  # two spinning threads on a busy machine can be many times slower than one
+def progress_path(run: Run, device: str = "cpu") -> Path:
+    """Where a worker says how many samples a run has seen."""
+    return results.ROOT / "live" / "progress" / checkpoint_path(run, device).stem
+
+
+def train(runs: list[Run], samples: int, threads: int = 1, device: str = "cpu") -> list[tuple[list[dict], dict]]:
+    """Train one run, or several of one configuration together, or take them up where they were.
+
+    For each the rows of its curve and its manifest entry.
+    """
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+
+    def report(seen: int) -> None:
+        for run in runs:
+            write_text(progress_path(run, device), str(seen // len(runs)))
+
     try:
-        trainer = fit(run, samples, checkpoint_path(run))
+        checkpoints = [checkpoint_path(run, device) for run in runs]
+        trainers = fit_ensemble(runs, samples, checkpoints, device=device, report=report)
     finally:
-        torch.set_num_threads(threads)
+        torch.set_num_threads(before)
+    machine = f"cpu, {threads} thread{'s' * (threads > 1)}" if device == "cpu" else torch.cuda.get_device_name(device)
+    return [(_rows(trainer, samples), _entry(trainer, samples, machine)) for trainer in trainers]
+
+
+def _rows(trainer: Trainer, samples: int) -> list[dict]:
+    run = trainer.run
     splits = ("train", "test", "running") if run.measure == "bound" else ("train", "test")
     value = "lower_bound" if run.measure == "bound" else "log_likelihood"
     name = {"run": run.key, "step_size": trainer.step_size} | {
         field: getattr(run, field) for field in ("dataset", "latent_dim", "n_train", "algorithm", "seed")
     }
-    rows = [
+    return [
         {**name, "split": split, "samples": point.samples, value: getattr(point, split)}
         for point in trainer.curve
         if point.samples <= samples
         for split in splits
     ]
-    entry = {
-        "config": dataclasses.asdict(run),
+
+
+def _entry(trainer: Trainer, samples: int, machine: str) -> dict:
+    return {
+        "config": dataclasses.asdict(trainer.run),
         "step_size": trainer.step_size,
-        "samples": rows[-1]["samples"],
+        "samples": max(point.samples for point in trainer.curve if point.samples <= samples),
         "seconds": round(trainer.seconds, 1),
         "samples_per_second": round(trainer.samples / trainer.seconds),
-        "device": "cpu, one thread",
+        "device": machine,
         **results.provenance(),
     }
-    return rows, entry
 
 
 def run_grid(
-    runs: list[Run], samples: int, *, jobs: int | None = None, backend: str = "loky", progress: bool = False
+    runs: list[Run],
+    samples: int,
+    *,
+    jobs: int | None = None,
+    threads: int = 1,
+    backend: str = "loky",
+    device: str = "cpu",
+    progress: bool = False,
 ) -> tuple[pd.DataFrame, dict[str, dict]]:
-    """Train all `runs` to `samples`, side by side on `jobs` processes (default: one a core).
+    """Train all `runs` to `samples`, side by side on `jobs` processes (default: one a core) of `threads` threads each.
 
-    Runs that exist are not repeated and interrupted ones go on. `backend="dask"` spreads them over the cluster of
-    the current `distributed.Client` instead; a run whose worker dies is started on another. Returns the table
-    of their curves, with every column that a figure may want, and their manifest entries by run key. With
-    `progress`, a bar in the terminal.
+    Two threads that spin on a busy machine can be many times slower than one, and two runs need not wait for each
+    other. Runs that exist are not repeated and interrupted ones go on. `backend="dask"` spreads them over the
+    cluster of the current `distributed.Client` instead; a run whose worker dies is started on another. On
+    `device="cuda"` seeds of one configuration train as an ensemble, and `jobs` ensembles (default: GPU_JOBS) share the
+    GPU, a thread and a stream each.
+
+    Returns the table of their curves, with every column that a figure may want, and their manifest entries by
+    run key. With `progress`, a bar in the terminal.
     """
-    with joblib.parallel_config(backend=backend):
-        parallel = joblib.Parallel(n_jobs=jobs or (os.cpu_count() if backend == "loky" else -1), return_as="generator")
-        outcomes = parallel(joblib.delayed(train)(run, samples) for run in runs)
-        outcomes = list(tqdm(outcomes, total=len(runs), unit="run", disable=not progress))
-    table = pd.DataFrame([row for rows, _ in outcomes for row in rows])
-    return table, {run.key: entry for run, (_, entry) in zip(runs, outcomes, strict=True)}
+    together = [[run] for run in runs] if device == "cpu" else _by_configuration(runs)
+    if device != "cpu":
+        backend, jobs = "threading", jobs or GPU_JOBS
+    with joblib.parallel_config(backend=backend), _bar(runs, samples, device, show=progress):
+        parallel = joblib.Parallel(n_jobs=jobs or (os.cpu_count() if backend == "loky" else -1))
+        outcomes = parallel(joblib.delayed(train)(group, samples, threads, device) for group in together)
+    trained = {
+        run: outcome
+        for group, part in zip(together, outcomes, strict=True)
+        for run, outcome in zip(group, part, strict=True)
+    }
+    table = pd.DataFrame([row for run in runs for row in trained[run][0]])
+    return table, {run.key: trained[run][1] for run in runs}
+
+
+def _by_configuration(runs: list[Run]) -> list[list[Run]]:
+    groups: dict[Run, list[Run]] = {}
+    for run in runs:
+        groups.setdefault(run.configuration, []).append(run)
+    return list(groups.values())
+
+
+@contextlib.contextmanager
+def _bar(runs: list[Run], samples: int, device: str, *, show: bool) -> Iterator[None]:
+    """A bar for the whole grid: runs done, samples a second, time left, from what the workers write down."""
+    goal = evaluation_grid(samples, runs[0].batch_size, runs[0].measure)[-1]
+
+    paths = [progress_path(run, device) for run in runs]
+
+    def seen() -> list[int]:
+        return [min(goal, int(path.read_text())) if path.exists() else 0 for path in paths]
+
+    with tqdm(total=goal * len(runs), initial=sum(seen()), unit=" samples", unit_scale=True, disable=not show) as bar:
+        done = threading.Event()
+
+        def watch() -> None:
+            while not done.wait(1.0):
+                now = seen()
+                bar.set_postfix_str(f"{sum(s >= goal for s in now)} of {len(runs)} runs done", refresh=False)
+                bar.update(sum(now) - bar.n)
+
+        watcher = threading.Thread(target=watch, daemon=True)
+        watcher.start()
+        try:
+            yield
+        finally:
+            done.set()
+            watcher.join()
 
 
 def compute(figure: str, profile: str, datasets: tuple[str, ...] = ("mnist", "frey")) -> pd.DataFrame:
     """The curves of `figure` at `profile`, computed here and now or taken from what this machine computed before."""
-    runs, samples = FIGURES[figure](profile, datasets), get_profile(profile).samples[figure]
+    runs, samples = FIGURES[figure](profile, datasets), horizon(figure, profile)
     table, entries = run_grid(runs, samples)
     table = results.lay_out(figure, table)
     results.write_live(figure, profile, table, entries)
@@ -153,14 +265,19 @@ def compute(figure: str, profile: str, datasets: tuple[str, ...] = ("mnist", "fr
 
 
 def record(
-    figure: str, profile: str, datasets: tuple[str, ...] = ("mnist", "frey"), samples: int | None = None
+    figure: str,
+    profile: str,
+    datasets: tuple[str, ...] = ("mnist", "frey"),
+    samples: int | None = None,
+    **options: object,
 ) -> None:
     """Run `figure` at `profile` and add it to `results/recorded/`; `samples` goes less far than the profile.
 
+    `options` are those of `run_grid`.
     Raises ValueError for a figure or a profile that does not exist.
     """
     if figure not in FIGURES:
         raise ValueError(f"cannot record {figure!r}: choose one of {', '.join(FIGURES)}")
     runs = FIGURES[figure](profile, datasets)
-    table, entries = run_grid(runs, samples or get_profile(profile).samples[figure], progress=True)
+    table, entries = run_grid(runs, samples or horizon(figure, profile), progress=True, **options)
     results.write_record(figure, results.lay_out(figure, table), entries)

@@ -107,6 +107,15 @@ def kernel_density(samples: Tensor, z: Tensor) -> Tensor:
     return score(torch.cdist(whiten(z), white).square(), bandwidth).T
 
 
+def _burn_in(
+    model: LatentVariableModel, x: Tensor, n_chains: int, n_leapfrog: int, n_steps: int, generator: torch.Generator
+) -> tuple[hmc.LogDensity, hmc.State, Tensor]:
+    """The posteriors of `x`, chains that have reached them, and a step size for each."""
+    log_density = hmc.posterior(model, x)
+    state = hmc.init(log_density, hmc.start(model, x, n_chains, generator=generator))
+    return log_density, *hmc.tune(log_density, state, n_leapfrog, n_steps, generator=generator)
+
+
 DENSITIES = {"kernel": kernel_density, "gaussian": gaussian_density}
 
 
@@ -140,9 +149,7 @@ def appendix_d(
     n_draws = n_samples // n_chains
 
     def estimate(x: Tensor) -> Estimate:
-        log_density = hmc.posterior(model, x)
-        state = hmc.init(log_density, hmc.start(model, x, n_chains, generator=generator))
-        state, size = hmc.tune(log_density, state, n_leapfrog, BURN_IN, generator=generator)
+        log_density, state, size = _burn_in(model, x, n_chains, n_leapfrog, BURN_IN, generator)
         state, first = hmc.sample(log_density, state, size, n_leapfrog, n_draws, generator=generator)
         state, second = hmc.sample(log_density, state, size, n_leapfrog, n_draws, generator=generator)
         log_q = DENSITIES[density](first.z.flatten(0, 1), second.z.flatten(0, 1))
@@ -246,9 +253,7 @@ def annealed_importance(
         sizes = _tune_along(model, x, betas, prior[0], n_leapfrog, generator)
         forward = _anneal(model, x, betas, prior[1], sizes, n_leapfrog, generator, reverse=False)
         if z is None:
-            log_density = hmc.posterior(model, x)
-            state = hmc.init(log_density, hmc.start(model, x, n_chains, generator=generator))
-            z = hmc.tune(log_density, state, n_leapfrog, 2 * BURN_IN, generator=generator)[0].z
+            z = _burn_in(model, x, n_chains, n_leapfrog, 2 * BURN_IN, generator)[1].z
         backward = _anneal(model, x, betas, z, sizes, n_leapfrog, generator, reverse=True)
         upper = _log_mean(-backward)
         return _log_mean(forward), Estimate(-upper.log_px, upper.standard_error)

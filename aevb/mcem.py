@@ -24,7 +24,7 @@ class Chains:
     """
 
     def __init__(self, n: int, latent_dim: int, *, generator: torch.Generator):
-        self.z = torch.randn(n, latent_dim, generator=generator)
+        self.z = torch.randn(n, latent_dim, generator=generator, device=generator.device)
         self.step_size = 0.1
 
     def move(self, model: LatentVariableModel, x: Tensor, rows: Tensor, *, generator: torch.Generator) -> hmc.Info:

@@ -5,12 +5,13 @@ datapoints. Log-densities are `(L, M)`, in nats, summed over dimensions. Paramet
 model are the paper's theta, those of the recognition model its phi.
 """
 
+import copy
 import math
 
 import torch
 from torch import Tensor, nn
 
-from aevb.networks import BernoulliMLP, GaussianMLP, log_normal
+from aevb.networks import BernoulliMLP, GaussianMLP, draw, log_normal
 
 
 def reparameterize(mu: Tensor, log_var: Tensor, n_samples: int, *, generator: torch.Generator) -> Tensor:
@@ -18,7 +19,7 @@ def reparameterize(mu: Tensor, log_var: Tensor, n_samples: int, *, generator: to
 
     `mu` and `log_var` are `(M, J)`; the result is `(n_samples, M, J)`, differentiable in both.
     """
-    eps = torch.randn((n_samples, *mu.shape), generator=generator, dtype=mu.dtype, device=mu.device)
+    eps = draw(torch.randn, (n_samples, *mu.shape), like=mu, generator=generator)
     return mu + torch.exp(0.5 * log_var) * eps
 
 
@@ -67,8 +68,9 @@ class LatentVariableModel(nn.Module):
 
     def sample_joint(self, n: int, *, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         """`n` draws (x, z) ~ p(x|z) p(z): `x` is `(n, D)`, `z` is `(n, J)`. The model's dreams."""
-        parameter = next(self.parameters())
-        z = torch.randn((n, self.latent_dim), generator=generator, dtype=parameter.dtype, device=parameter.device)
+        weight = next(self.parameters())
+        shape = (*weight.shape[:-2], n, self.latent_dim)  # an ensemble dreams n for each member
+        z = draw(torch.randn, shape, like=weight, generator=generator)
         return self.sample_likelihood(z, generator=generator), z
 
 
@@ -81,7 +83,7 @@ class Decoder(LatentVariableModel):
     def __init__(self, decoder: BernoulliMLP | GaussianMLP):
         super().__init__()
         self.decoder = decoder
-        self.latent_dim = decoder.hidden.in_features
+        self.latent_dim = decoder.hidden.weight.shape[-1]
 
     def log_likelihood(self, x: Tensor, z: Tensor) -> Tensor:
         return self.decoder.log_prob(x, z)
@@ -117,6 +119,27 @@ def gaussian_vae(n_pixels: int, n_hidden: int, latent_dim: int, *, generator: to
     """The Frey Face model of section 5: Gaussian decoder with means in (0, 1), Gaussian encoder (eq. 12)."""
     decoder = GaussianMLP(latent_dim, n_hidden, n_pixels, generator=generator, unit_mean=True)
     return VAE(decoder, GaussianMLP(n_pixels, n_hidden, latent_dim, generator=generator))
+
+
+def stack(models: list[VAE]) -> VAE:
+    """An ensemble: one model whose parameters have a leading axis of the E `models`, which must be of one shape.
+
+    It takes data `(E, M, D)`, latents `(L, E, M, J)` and a list of E generators; log-densities are `(L, E, M)`. What
+    was a sum over datapoints sums over members too, so that the gradient of a loss is each member's own. The
+    `models` now share its memory: training the ensemble trains them. Raises ValueError where shapes differ.
+    """
+    shapes = {tuple(parameter.shape for parameter in model.parameters()) for model in models}
+    if len(shapes) != 1:
+        raise ValueError("only models of one shape can be stacked")
+    ensemble = copy.deepcopy(models[0])
+    names = [name for name, _ in ensemble.named_parameters()]
+    for name in names:
+        members = [model.get_parameter(name) for model in models]
+        together = torch.stack([member.detach() for member in members])
+        ensemble.get_parameter(name).data = together
+        for member, own in zip(members, together, strict=True):
+            member.data = own
+    return ensemble
 
 
 class LinearGaussian(LatentVariableModel):

@@ -2,10 +2,12 @@
 
 Letters: `u` is what is conditioned on and `v` what is modelled; any leading shape `...` is allowed and
 broadcasts, so that latents `(L, M, J)` meet data `(M, D)`. Every log-density is in nats, summed over the
-last axis.
+last axis. An ensemble of E networks is one network whose weights have a leading axis: data are then `(E, M, D)`
+and latents `(L, E, M, J)`.
 """
 
 import math
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -23,13 +25,41 @@ def log_normal(v: Tensor, mu: Tensor, log_var: Tensor) -> Tensor:
     return -0.5 * (math.log(2 * math.pi) + log_var + quadratic).sum(-1)
 
 
-def linear(n_in: int, n_out: int, *, generator: torch.Generator) -> nn.Linear:
-    """An affine layer whose weights and biases are drawn from N(0, INITIAL_STD^2)."""
-    layer = nn.utils.skip_init(nn.Linear, n_in, n_out)  # torch's own initialisation draws from the global seed
-    with torch.no_grad():
-        for parameter in layer.parameters():
-            parameter.normal_(0.0, INITIAL_STD, generator=generator)
-    return layer
+def draw(
+    sampler: Callable[..., Tensor],
+    shape: Sequence[int],
+    *,
+    like: Tensor,
+    generator: torch.Generator | Sequence[torch.Generator],
+) -> Tensor:
+    """Noise of `shape` from `sampler` (`torch.randn` or `torch.rand`), of the type and on the device of `like`.
+
+    A sequence of generators is an ensemble's: `shape` is then `(..., E, M, J)`, and what belongs to a member is
+    what its generator alone would have drawn. A generator of another device draws there, so that a model on a
+    GPU can be given the very noise of the CPU.
+    """
+    if isinstance(generator, torch.Generator):
+        return sampler(shape, generator=generator, dtype=like.dtype, device=generator.device).to(like.device)
+    member = (*shape[:-3], *shape[-2:])
+    return torch.stack([draw(sampler, member, like=like, generator=g) for g in generator], dim=-3)
+
+
+class Affine(nn.Module):
+    """W u + b: `(..., n_out)` for `u` of shape `(..., n_in)`, with W and b drawn from N(0, INITIAL_STD^2).
+
+    `weight` is `(n_out, n_in)` and `bias` `(n_out,)`; in an ensemble `(E, n_out, n_in)` and `(E, n_out)`, for
+    `u` of shape `(..., E, M, n_in)`.
+    """
+
+    def __init__(self, n_in: int, n_out: int, *, generator: torch.Generator):
+        super().__init__()
+        self.weight = nn.Parameter(torch.empty(n_out, n_in).normal_(0.0, INITIAL_STD, generator=generator))
+        self.bias = nn.Parameter(torch.empty(n_out).normal_(0.0, INITIAL_STD, generator=generator))
+
+    def forward(self, u: Tensor) -> Tensor:
+        if self.weight.ndim == 2:
+            return F.linear(u, self.weight, self.bias)
+        return u @ self.weight.mT + self.bias[:, None]
 
 
 class BernoulliMLP(nn.Module):
@@ -41,8 +71,8 @@ class BernoulliMLP(nn.Module):
 
     def __init__(self, n_in: int, n_hidden: int, n_out: int, *, generator: torch.Generator):
         super().__init__()
-        self.hidden = linear(n_in, n_hidden, generator=generator)
-        self.logit = linear(n_hidden, n_out, generator=generator)
+        self.hidden = Affine(n_in, n_hidden, generator=generator)
+        self.logit = Affine(n_hidden, n_out, generator=generator)
 
     def forward(self, u: Tensor) -> Tensor:
         """Logits of the means, `(..., n_out)`, for `u` of shape `(..., n_in)`."""
@@ -67,7 +97,7 @@ class BernoulliMLP(nn.Module):
         """One draw v ~ p(v|u), zeros and ones, `(..., n_out)`."""
         y = self.mean(u)
         # not torch.bernoulli, which refuses NaN: a diverging run must reach the check that reports it
-        return (torch.rand(y.shape, generator=generator, dtype=y.dtype, device=y.device) < y).to(y.dtype)
+        return (draw(torch.rand, y.shape, like=y, generator=generator) < y).to(y.dtype)
 
 
 class GaussianMLP(nn.Module):
@@ -80,9 +110,9 @@ class GaussianMLP(nn.Module):
     def __init__(self, n_in: int, n_hidden: int, n_out: int, *, generator: torch.Generator, unit_mean: bool = False):
         super().__init__()
         self.unit_mean = unit_mean
-        self.hidden = linear(n_in, n_hidden, generator=generator)
-        self.mu = linear(n_hidden, n_out, generator=generator)
-        self.log_var = linear(n_hidden, n_out, generator=generator)
+        self.hidden = Affine(n_in, n_hidden, generator=generator)
+        self.mu = Affine(n_hidden, n_out, generator=generator)
+        self.log_var = Affine(n_hidden, n_out, generator=generator)
 
     def forward(self, u: Tensor) -> tuple[Tensor, Tensor]:
         """`(mu, log_var)`, each `(..., n_out)`, for `u` of shape `(..., n_in)`."""
@@ -105,5 +135,4 @@ class GaussianMLP(nn.Module):
     def sample(self, u: Tensor, *, generator: torch.Generator) -> Tensor:
         """One draw v ~ p(v|u), `(..., n_out)`; gradients do not flow through it."""
         mu, log_var = (part.detach() for part in self(u))
-        eps = torch.randn(mu.shape, generator=generator, dtype=mu.dtype, device=mu.device)
-        return mu + torch.exp(0.5 * log_var) * eps
+        return mu + torch.exp(0.5 * log_var) * draw(torch.randn, mu.shape, like=mu, generator=generator)

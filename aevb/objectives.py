@@ -2,7 +2,8 @@
 
 All share one call, `objective(model, x, generator=...)`, so that one loop trains them all. Losses are
 summed over the minibatch and descended; the bound that comes along is for watching, in nats per
-datapoint, and carries no gradient.
+datapoint, and carries no gradient. Given an ensemble (`model.stack`), data `(E, M, D)` and E generators, each
+is the objective of E runs at once.
 """
 
 from collections.abc import Callable
@@ -19,7 +20,8 @@ class Update(NamedTuple):
     """What an objective returns.
 
     `loss`: `()`, nats, summed over the minibatch; its gradient is the update.
-    `bound`: `(M,)`, nats, an unbiased estimate of the lower bound (eq. 2) at each datapoint, detached.
+    `bound`: `(M,)`, in an ensemble `(E, M)`: an unbiased estimate of the lower bound (eq. 2) at each datapoint, in
+    nats, detached.
     """
 
     loss: Tensor
@@ -45,7 +47,7 @@ def wake_sleep(model: LatentVariableModel, x: Tensor, *, generator: torch.Genera
     """
     with torch.no_grad():
         z, log_q = model.sample_posterior(x, 1, generator=generator)
-        x_dream, z_dream = model.sample_joint(len(x), generator=generator)
+        x_dream, z_dream = model.sample_joint(x.shape[-2], generator=generator)
     log_joint = model.log_joint(x, z)
     wake = log_joint.sum()
     sleep = model.log_posterior(z_dream, x_dream).sum()

@@ -26,7 +26,19 @@ from aevb.files import write_text
 
 ROOT = Path(__file__).resolve().parents[1] / "results"
 # the modules whose code decides the numbers of a run
-NUMERICAL = ("data", "networks", "model", "bounds", "objectives", "hmc", "mcem", "marginal_likelihood", "training")
+NUMERICAL = (
+    "data",
+    "networks",
+    "model",
+    "bounds",
+    "objectives",
+    "hmc",
+    "mcem",
+    "marginal_likelihood",
+    "optimizer",
+    "ensemble",
+    "training",
+)
 
 
 class Layout(NamedTuple):
@@ -40,8 +52,9 @@ class Layout(NamedTuple):
 LAYOUTS = {
     "figure2": Layout(["dataset", "latent_dim", "algorithm", "split"], "lower_bound", (1e6, 1e7, 1e8)),
     "figure3": Layout(["n_train", "algorithm", "split"], "log_likelihood", (1e6, 5e6, 1e7, 2e7, 6e7)),
-    # figure 3's runs at each step size of section 5
-    "step-sizes": Layout(["n_train", "algorithm", "step_size", "split"], "log_likelihood", (1e6,)),
+    # their runs at other step sizes of section 5
+    "figure2-step-sizes": Layout(["dataset", "latent_dim", "algorithm", "step_size", "split"], "lower_bound", (1e6,)),
+    "figure3-step-sizes": Layout(["n_train", "algorithm", "step_size", "split"], "log_likelihood", (1e6,)),
 }
 
 

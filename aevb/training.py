@@ -9,6 +9,7 @@ import hashlib
 import json
 import math
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,14 +19,17 @@ from torch import Tensor
 from aevb import mcem
 from aevb.bounds import estimator_b
 from aevb.data import Dataset, load
+from aevb.ensemble import Ensemble
 from aevb.files import write_whole
 from aevb.marginal_likelihood import appendix_d
 from aevb.model import Decoder, LatentVariableModel, bernoulli_vae, gaussian_vae
 from aevb.objectives import OBJECTIVES, Update
+from aevb.optimizer import MapAdagrad
 
 SELECTION_STEPS = 200  # "the first few iterations": each candidate step size trains this far after the warm-up
 EVALUATION_BATCH = 1000
-CHECKPOINT_STEPS = 5000  # what an interruption loses at most, half a minute or so
+CHECKPOINT_SECONDS = 30  # what an interruption loses at most
+REPORT_STEPS = 500
 ALGORITHMS = (*OBJECTIVES, "mcem")
 LIKELIHOOD_POINTS = 1000  # the first so many of train and of test, as in figure 3
 # where a curve has points: from so many samples on, so many a decade
@@ -75,6 +79,11 @@ class Run:
         text = json.dumps(dict(fields), sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:12]
 
+    @property
+    def configuration(self) -> "Run":
+        """The run without its seed and step sizes: runs of one configuration can train as an ensemble."""
+        return dataclasses.replace(self, seed=0, step_sizes=())
+
 
 @dataclass(frozen=True)
 class Point:
@@ -117,18 +126,6 @@ def build_model(run: Run, dataset: Dataset, *, generator: torch.Generator) -> La
     return Decoder(vae.decoder) if run.algorithm == "mcem" else vae
 
 
-def map_adagrad(model: torch.nn.Module, step_size: float, prior_weight: float) -> torch.optim.Adagrad:
-    """Adagrad with the gradient of `prior_weight` log N(theta; 0, I) in it: MAP, as section 5 asks.
-
-    That gradient is minus theta, which is what weight decay adds. The prior covers weight matrices and
-    not biases. `prior_weight` is M/N, the share of the prior that goes with one minibatch.
-    """
-    weights = [p for p in model.parameters() if p.ndim > 1]
-    biases = [p for p in model.parameters() if p.ndim <= 1]
-    groups = [{"params": weights, "weight_decay": prior_weight}, {"params": biases, "weight_decay": 0.0}]
-    return torch.optim.Adagrad(groups, lr=step_size, eps=1e-8, fused=True)
-
-
 @torch.no_grad()
 def mean_bound(model: LatentVariableModel, dataset: Dataset, pixels: Tensor, *, generator: torch.Generator) -> float:
     """The lower bound in nats per datapoint, averaged over `pixels` `(N, D)`, by estimator B with one sample each."""
@@ -153,15 +150,17 @@ MEASURES = {"bound": mean_bound, "marginal-likelihood": mean_likelihood}
 class Trainer:
     """One run under way at one step size; `state` and `restore` carry it across interruptions, bit for bit."""
 
-    def __init__(self, run: Run, step_size: float):
-        self.run, self.step_size = run, step_size
-        self.dataset = load(run.dataset)
+    def __init__(self, run: Run, step_size: float, device: str = "cpu"):
+        self.run, self.step_size, self.device = run, step_size, torch.device(device)
+        self.dataset = load(run.dataset).to(self.device)
         self.train_pixels = self.dataset.train[: run.n_train]
         if run.n_train is not None and len(self.train_pixels) < run.n_train:
             raise ValueError(f"n_train={run.n_train}, but {run.dataset} has {len(self.train_pixels)} training points")
         self.generator = torch.Generator().manual_seed(run.seed)
-        self.model = build_model(run, self.dataset, generator=self.generator)
-        self.optimizer = map_adagrad(self.model, step_size, run.batch_size / len(self.train_pixels))
+        self.model = build_model(run, self.dataset, generator=self.generator).to(self.device)
+        if self.device.type != "cpu":  # the same start on every device, and then the device's own noise
+            self.generator = torch.Generator(self.device).manual_seed(run.seed)
+        self.optimizer = MapAdagrad(self.model, run.batch_size / len(self.train_pixels))
         self.objective = self.chains = None  # one of the two
         if run.algorithm in OBJECTIVES:
             self.objective = OBJECTIVES[run.algorithm]
@@ -170,6 +169,7 @@ class Trainer:
         self.steps = 0
         self.seconds = 0.0
         self.curve: list[Point] = []
+        self.bound_sum = torch.zeros((), dtype=torch.float64, device=self.device)
         self.reset_average()
 
     @property
@@ -177,47 +177,54 @@ class Trainer:
         """Training samples seen."""
         return self.steps * self.run.batch_size
 
+    @property
+    def last_point(self) -> int:
+        """Where the curve stands: the samples of its last point, or 0."""
+        return self.curve[-1].samples if self.curve else 0
+
+    def draw_rows(self) -> Tensor:
+        """The rows of the next minibatch, drawn with replacement: `(M,)`."""
+        size = (self.run.batch_size,)
+        return torch.randint(len(self.train_pixels), size, generator=self.generator, device=self.generator.device)
+
     def update(self) -> Update:
-        """The next minibatch, drawn with replacement, and what the algorithm makes of it.
+        """The next minibatch, and what the algorithm makes of it.
 
         MCEM keeps a minibatch for several updates, and moves its chains at the first.
         """
         fresh = self.chains is None or self.steps % mcem.UPDATES_PER_SAMPLE == 0
         if fresh:
-            self.rows = torch.randint(len(self.train_pixels), (self.run.batch_size,), generator=self.generator)
-        x = self.dataset.unit(self.train_pixels[self.rows])
+            self.rows = self.draw_rows()
+            self.x = self.dataset.unit(self.train_pixels[self.rows])
         if self.chains is None:
-            return self.objective(self.model, x, generator=self.generator)
+            return self.objective(self.model, self.x, generator=self.generator)
         if fresh:
-            self.chains.move(self.model, x, self.rows, generator=self.generator)
-        return mcem.m_step(self.model, x, self.chains.z[self.rows][None])
+            self.chains.move(self.model, self.x, self.rows, generator=self.generator)
+        return mcem.m_step(self.model, self.x, self.chains.z[self.rows][None])
+
+    def learn(self, gradients: list[Tensor], bound: Tensor) -> None:
+        """What a step does with `gradients`, in the optimiser's order, and with the `bound` `(M,)`."""
+        self.optimizer.step(gradients, self.step_size if self.steps >= self.run.warm_up else 0.0)
+        self.bound_sum += bound.mean()
 
     def step(self) -> None:
         """One minibatch and one Adagrad update (Algorithm 1)."""
         update = self.update()
-        self.optimizer.zero_grad()
-        update.loss.backward()
-        warming_up = self.steps < self.run.warm_up
-        for group in self.optimizer.param_groups:
-            group["lr"] = 0.0 if warming_up else self.step_size
-        self.optimizer.step()
+        self.learn(torch.autograd.grad(update.loss, self.optimizer.parameters), update.bound)
         self.steps += 1
-        self.bound_sum += update.bound.mean()
-        self.bound_count += 1
 
     def advance(self, samples: int) -> None:
         """Train until `samples` samples have been seen."""
-        start = time.perf_counter()
         while self.samples < samples:
             self.step()
-        self.seconds += time.perf_counter() - start
 
     def add_point(self) -> None:
         """Evaluate, and add a point to the curve. Raises DivergedError where the bound is not a number."""
         running = self.running_average()
         if not math.isfinite(running):
             raise self.diverged()
-        generator = torch.Generator().manual_seed(self.run.seed)  # the same noise at each point, apart from training's
+        # the same noise at each point, apart from training's
+        generator = torch.Generator(self.device).manual_seed(self.run.seed)
         measure = MEASURES[self.run.measure]
         test = measure(self.model, self.dataset, self.dataset.test, generator=generator)
         some = self.train_pixels[: len(self.dataset.test)]
@@ -233,21 +240,23 @@ class Trainer:
 
     def running_average(self) -> float:
         """Mean of the bounds seen in training since the last point, nats per datapoint."""
-        return (self.bound_sum / self.bound_count).item()
+        return self.bound_sum.item() / (self.steps - self.average_from)
 
     def reset_average(self) -> None:
         """Begin a new running average."""
-        self.bound_sum, self.bound_count = torch.zeros((), dtype=torch.float64), 0
+        self.bound_sum.zero_()  # in place, where a CUDA graph finds it
+        self.average_from = self.steps
 
     def state(self) -> dict:
         """Everything that `restore` needs to go on as if nothing had happened; to be saved before the next step."""
+        own = {name: parameter.detach().cpu().clone() for name, parameter in self.model.named_parameters()}
         return {
             "run": dataclasses.asdict(self.run),
             "step_size": self.step_size,
-            "model": self.model.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
+            "model": own,  # copies: an ensemble's members are views of one memory
+            "sum_squares": [squares.cpu().clone() for squares in self.optimizer.sum_squares],
             "generator": self.generator.get_state(),
-            "progress": (self.steps, self.seconds, self.bound_sum, self.bound_count),
+            "progress": (self.steps, self.seconds, self.bound_sum.item(), self.average_from),
             "chains": (self.rows, self.chains.z, self.chains.step_size) if self.chains else None,
             "curve": [dataclasses.astuple(point) for point in self.curve],
         }
@@ -255,15 +264,24 @@ class Trainer:
     def restore(self, state: dict) -> None:
         """Take over a `state`."""
         self.model.load_state_dict(state["model"])
-        self.optimizer.load_state_dict(state["optimizer"])
+        for mine, saved in zip(self.optimizer.sum_squares, state["sum_squares"], strict=True):
+            mine.copy_(saved)
         self.generator.set_state(state["generator"])
-        self.steps, self.seconds, self.bound_sum, self.bound_count = state["progress"]
+        self.steps, self.seconds, bound_sum, self.average_from = state["progress"]
+        self.bound_sum.fill_(bound_sum)
         if self.chains:
             self.rows, self.chains.z, self.chains.step_size = state["chains"]
+            self.x = self.dataset.unit(self.train_pixels[self.rows])
         self.curve = [Point(*values) for values in state["curve"]]
 
 
-def choose_step_size(run: Run) -> float:
+def together(trainers: list[Trainer]) -> list[Trainer | Ensemble]:
+    """What advances `trainers`: one ensemble, or each by itself for MCEM and for a single run on a CPU."""
+    alone = trainers[0].chains is not None or (len(trainers) == 1 and trainers[0].device.type == "cpu")
+    return trainers if alone else [Ensemble(trainers)]
+
+
+def choose_step_size(run: Run, device: str = "cpu") -> float:
     """The candidate step size with the best training bound over the first `SELECTION_STEPS` steps after the warm-up.
 
     Section 5: "based on performance on the training set in the first few iterations". A candidate that
@@ -271,58 +289,101 @@ def choose_step_size(run: Run) -> float:
     """
     if len(run.step_sizes) == 1:
         return run.step_sizes[0]
-    best, best_bound = None, -math.inf
-    for step_size in run.step_sizes:
-        trainer = Trainer(run, step_size)
-        trainer.advance(run.warm_up * run.batch_size)
-        trainer.reset_average()
-        trainer.advance((run.warm_up + SELECTION_STEPS) * run.batch_size)
-        bound = trainer.running_average()
-        if bound > best_bound:  # False for NaN
-            best, best_bound = step_size, bound
-    if best is None:
+    candidates = [Trainer(run, step_size, device) for step_size in run.step_sizes]
+    engines = candidates if device == "cpu" else together(candidates)  # on a CPU each alone, to the last bit
+    for engine in engines:
+        engine.advance(run.warm_up * run.batch_size)
+    for candidate in candidates:
+        candidate.reset_average()
+    for engine in engines:
+        engine.advance((run.warm_up + SELECTION_STEPS) * run.batch_size)
+    best = max(candidates, key=lambda c: c.running_average() if math.isfinite(c.running_average()) else -math.inf)
+    if not math.isfinite(best.running_average()):
         raise DivergedError(f"{run}: every step size of {run.step_sizes} diverged; add smaller ones to step_sizes")
-    return best
+    return best.step_size
 
 
-def fit(run: Run, samples: int, checkpoint: Path | None = None) -> Trainer:
+def fit(
+    run: Run,
+    samples: int,
+    checkpoint: Path | None = None,
+    *,
+    device: str = "cpu",
+    report: Callable[[int], None] | None = None,
+) -> Trainer:
     """Train `run` to the last point of the evaluation grid within `samples`, with a point at each place of it.
 
     With `checkpoint`, the run is kept in that file as it goes and taken up from it, bit for bit: at most
-    CHECKPOINT_STEPS steps are lost. A checkpoint that is already further is returned as it stands.
-    Returns the trainer with its `model` and `curve`. Raises ValueError where `samples` is too few for a point.
+    CHECKPOINT_SECONDS are lost. A checkpoint that is already further is returned as it stands. `report` is
+    called now and then with the samples seen. Returns the trainer with its `model` and `curve`. Raises ValueError
+    where `samples` is too few for a point.
     """
-    grid = evaluation_grid(samples, run.batch_size, run.measure)
+    return fit_ensemble([run], samples, [checkpoint], device=device, report=report)[0]
+
+
+def fit_ensemble(
+    runs: list[Run],
+    samples: int,
+    checkpoints: list[Path | None] | None = None,
+    *,
+    device: str = "cpu",
+    report: Callable[[int], None] | None = None,
+) -> list[Trainer]:
+    """`fit` for runs that differ in seed or step sizes alone, trained together wherever they stand at one sample.
+
+    Each has a checkpoint of its own, so that it may go on alone or in other company; the one furthest behind
+    goes first. `report` gets the samples seen by all of them.
+    """
+    grid = evaluation_grid(samples, runs[0].batch_size, runs[0].measure)
+    checkpoints = checkpoints or [None] * len(runs)
+    trainers = [begin(run, checkpoint, device) for run, checkpoint in zip(runs, checkpoints, strict=True)]
+    files = dict(zip(trainers, checkpoints, strict=True))
+    saved, group, engines = time.monotonic(), [], []
+    while behind := [trainer for trainer in trainers if trainer.last_point < grid[-1]]:
+        least = min(trainer.samples for trainer in behind)
+        if [trainer for trainer in behind if trainer.samples == least] != group:
+            group = [trainer for trainer in behind if trainer.samples == least]
+            engines = together(group)
+        target = next(place for place in grid if place > group[0].last_point)
+        start = time.perf_counter()
+        for engine in engines:
+            engine.advance(min(target, least + REPORT_STEPS * runs[0].batch_size))
+        seconds = time.perf_counter() - start
+        for trainer in group:
+            trainer.seconds += seconds / len(group)
+            if trainer.samples == target:
+                trainer.add_point()
+        if group[0].samples == target or time.monotonic() > saved + CHECKPOINT_SECONDS:
+            saved = time.monotonic()
+            for trainer in group:
+                save_checkpoint(trainer, files[trainer])
+        if report:
+            report(sum(trainer.samples for trainer in trainers))
+    return trainers
+
+
+def begin(run: Run, checkpoint: Path | None, device: str) -> Trainer:
+    """A trainer for `run`: where its `checkpoint` stands, or at the start with the step size chosen."""
     if checkpoint is not None and checkpoint.exists():
-        trainer = load_checkpoint(run, checkpoint)
-    else:
-        trainer = Trainer(run, choose_step_size(run))
-    done = trainer.curve[-1].samples if trainer.curve else 0
-    for target in (point for point in grid if point > done):
-        while trainer.samples < target:
-            trainer.advance(min(target, trainer.samples + CHECKPOINT_STEPS * run.batch_size))
-            if checkpoint is not None and trainer.samples < target:
-                save_checkpoint(trainer, checkpoint)
-        trainer.add_point()
-        if checkpoint is not None:
-            save_checkpoint(trainer, checkpoint)
-    return trainer
+        return load_checkpoint(run, checkpoint, device)
+    return Trainer(run, choose_step_size(run, device), device)
 
 
-def save_checkpoint(trainer: Trainer, path: Path) -> None:
-    """Write the trainer's state to `path`, whole or not at all."""
-    write_whole(path, lambda temporary: torch.save(trainer.state(), temporary))
+def save_checkpoint(trainer: Trainer, path: Path | None) -> None:
+    """Write the trainer's state to `path`, if there is one, whole or not at all."""
+    if path is not None:
+        write_whole(path, lambda temporary: torch.save(trainer.state(), temporary))
 
 
-def load_checkpoint(run: Run, path: Path) -> Trainer:
+def load_checkpoint(run: Run, path: Path, device: str = "cpu") -> Trainer:
     """The trainer saved at `path`. Raises ValueError where the file is damaged or belongs to another run."""
     try:
-        state = torch.load(path, weights_only=True)
+        state = torch.load(path, weights_only=True, map_location="cpu")
         saved = Run(**{**state["run"], "step_sizes": tuple(state["run"]["step_sizes"])})
     except Exception as error:  # torch raises many kinds for a damaged file, all of them meaning this
         raise ValueError(f"{path} is not a readable checkpoint: delete it to start that run again") from error
     if saved != run:
         raise ValueError(f"{path} belongs to another run: delete it to start {run} again")
-    trainer = Trainer(run, state["step_size"])
+    trainer = Trainer(run, state["step_size"], device)
     trainer.restore(state)
     return trainer

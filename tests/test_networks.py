@@ -3,7 +3,7 @@ import math
 import pytest
 import torch
 
-from aevb.networks import BernoulliMLP, GaussianMLP, linear, log_normal
+from aevb.networks import Affine, BernoulliMLP, GaussianMLP, log_normal
 
 
 def widened(net):
@@ -100,7 +100,7 @@ def test_every_initial_parameter_has_standard_deviation_one_hundredth(generator,
 
 def test_initial_parameters_come_from_the_generator_alone():
     before = torch.get_rng_state()
-    draw = [linear(4, 5, generator=torch.Generator().manual_seed(seed)).weight for seed in (3, 3, 4)]
+    draw = [Affine(4, 5, generator=torch.Generator().manual_seed(seed)).weight for seed in (3, 3, 4)]
     assert torch.equal(torch.get_rng_state(), before)
     assert torch.equal(draw[0], draw[1])
     assert not torch.equal(draw[0], draw[2])

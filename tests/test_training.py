@@ -34,7 +34,8 @@ def parameters(trainer):
 
 def squares(trainer):
     """Adagrad's sums of squared gradients."""
-    return [trainer.optimizer.state[parameter]["sum"].clone() for parameter in trainer.model.parameters()]
+    of = dict(zip(trainer.optimizer.names, trainer.optimizer.sum_squares, strict=True))
+    return [of[name].clone() for name, _ in trainer.model.named_parameters()]
 
 
 def assert_identical(ours, other):
@@ -262,7 +263,8 @@ def test_a_run_killed_anywhere_is_the_run_not_stopped(tmp_path, monkeypatch, las
         step(trainer)
 
     with monkeypatch.context() as patch:
-        patch.setattr(training, "CHECKPOINT_STEPS", 17)
+        patch.setattr(training, "CHECKPOINT_SECONDS", 0)
+        patch.setattr(training, "REPORT_STEPS", 17)
         patch.setattr(Trainer, "step", killed)
         with pytest.raises(KeyboardInterrupt):
             fit(run, 17_000, checkpoint)
