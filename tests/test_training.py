@@ -10,8 +10,10 @@ from pathlib import Path
 
 import pytest
 import torch
+from conftest import assert_unbiased
 
 from aevb import data, mcem, training
+from aevb.bounds import estimator_b
 from aevb.marginal_likelihood import appendix_d
 from aevb.training import DivergedError, Run, Trainer, choose_step_size, evaluation_grid, fit, mean_bound
 
@@ -123,6 +125,19 @@ def test_minibatches_are_drawn_with_replacement_from_all_of_the_training_points(
     trainer.advance(100 * RUN.batch_size)
     assert len(torch.cat(rows).unique(dim=0)) == 64
     assert any(len(x.unique(dim=0)) < len(x) for x in rows)
+
+
+def test_a_minibatch_estimates_the_bound_of_the_dataset(tiny):
+    """Equation 8: N/M times the minibatch's sum is unbiased for the sum over all. q has no width, so no noise."""
+    trainer = Trainer(dataclasses.replace(RUN, batch_size=10), 0.05)
+    with torch.no_grad():
+        trainer.model.encoder.log_var.weight.zero_()
+        trainer.model.encoder.log_var.bias.fill_(-40.0)
+        for layer in (trainer.model.encoder.hidden, trainer.model.encoder.mu):
+            layer.weight.mul_(100)  # datapoints' bounds differ by nats
+        exact = estimator_b(trainer.model, tiny.unit(tiny.train), generator=trainer.generator).sum().double()
+        estimates = torch.stack([-64 / 10 * trainer.update().loss.double() for _ in range(2000)])
+    assert_unbiased(estimates, exact, precision=5e-3 * exact.abs())
 
 
 # the curve
