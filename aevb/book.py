@@ -187,6 +187,8 @@ def stage(profile: str) -> list[Outcome]:
     """Lay out a copy of the book in STAGE with every chapter executed afresh at `profile`."""
     shutil.rmtree(STAGE, ignore_errors=True)
     shutil.copytree(BOOK, STAGE / "book", ignore=shutil.ignore_patterns("*.ipynb", ".ipynb_checkpoints"))
+    for name in ("aevb", "tests"):  # pages show their source
+        shutil.copytree(ROOT / name, STAGE / name, ignore=shutil.ignore_patterns("__pycache__"))
     for name in ("_config.yml", "_toc.yml"):
         shutil.copy(ROOT / name, STAGE)
     return execute_all(chapters(), STAGE / "book", profile)

@@ -115,6 +115,7 @@ def lay_out(folder: Path, **chapters: str) -> None:
     """A project of its own: the package, the published curves, digits but no faces, and a page a chapter."""
     source = Path(book.__file__).parent
     shutil.copytree(source, folder / "aevb", ignore=shutil.ignore_patterns("__pycache__"))
+    (folder / "tests").mkdir()
     shutil.copytree(results.ROOT / "published", folder / "results" / "published")
     shutil.copytree(book.BOOK / "_static", folder / "book" / "_static")
     shutil.copy(book.BOOK / "references.bib", folder / "book")
