@@ -4,10 +4,13 @@ On a GPU a step is captured once as a CUDA graph, random numbers included, and t
 run would otherwise wait for Python.
 """
 
+import threading
+
 import torch
 
 from aevb.model import stack
 
+CAPTURING = threading.Lock()  # a capture begins by waiting for the device, which no other capture survives
 EAGER_STEPS = 3  # before a capture, so that everything that initialises itself has done so
 
 
@@ -69,5 +72,5 @@ class Ensemble:
         self.graph = torch.cuda.CUDAGraph()
         for generator in self.generators:
             self.graph.register_generator_state(generator)
-        with torch.cuda.graph(self.graph, stream=self.stream, capture_error_mode="thread_local"):
+        with CAPTURING, torch.cuda.graph(self.graph, stream=self.stream, capture_error_mode="thread_local"):
             self._learn()
