@@ -99,6 +99,17 @@ def _write(folder: Path, figure: str, table: pd.DataFrame, entries: dict[str, di
     write_text(folder / f"{figure}.json", json.dumps(entries, indent=1, sort_keys=True) + "\n")
 
 
+def speed() -> tuple[pd.DataFrame, dict]:
+    """What `benchmarks.training` recorded: `what, quantity, setting, median, low, high, unit`, and its provenance."""
+    folder = ROOT / "recorded"
+    return pd.read_csv(folder / "speed.csv", keep_default_na=False), _manifest(folder, "speed")
+
+
+def write_speed(table: pd.DataFrame, about: dict) -> None:
+    """Record what the benchmark measured, in place of what it measured before."""
+    _write(ROOT / "recorded", "speed", table, about)
+
+
 def lay_out(figure: str, table: pd.DataFrame) -> pd.DataFrame:
     """The columns of `figure`'s table, out of a grid's."""
     layout = LAYOUTS[figure]
