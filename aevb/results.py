@@ -190,7 +190,7 @@ def provenance() -> dict:
 
 
 def _commit() -> str:
-    """The present commit, with a plus sign where the library differs from it; "unknown" outside a checkout."""
+    """The present commit, with a plus sign where the code differs from it; "unknown" outside a checkout."""
 
     def git(*words: str) -> str:
         return subprocess.run(
@@ -199,7 +199,7 @@ def _commit() -> str:
 
     try:
         return git("rev-parse", "--short=12", "HEAD") + (
-            "+" if git("status", "--porcelain", "--", "aevb", "requirements.txt") else ""
+            "+" if git("status", "--porcelain", "--", "aevb", "benchmarks", "requirements.txt") else ""
         )
     except (OSError, subprocess.CalledProcessError):
         return "unknown"

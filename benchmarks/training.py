@@ -39,8 +39,10 @@ OTHERS = {
     "MCEM": Run("mnist", "mcem", 3, 100, step_sizes=(0.02,), measure="marginal-likelihood"),
 }
 HIDDEN, BATCHES = (100, 200, 1000), (20, 500)  # beside the paper's 500 and 100
-SIDE_BY_SIDE_SECONDS = 4.0
+PEAK_PRODUCTS = 10  # in each round: one takes as long as several steps
+SIDE_BY_SIDE_ROUNDS, SIDE_BY_SIDE_SECONDS = 3, 3.0
 OURS, IN_TURN, AT_PEAK = "AEVB", "matrix products, in turn", "matrix products, at peak"
+SQUARE = "1000 x 1000 product"
 COLUMNS = ["what", "quantity", "setting", "median", "low", "high", "unit"]
 MATRIX_PRODUCTS = {"aten::mm", "aten::addmm", "aten::bmm", "aten::baddbmm"}
 
@@ -71,7 +73,8 @@ def in_turn(steps: dict[str, Step], n: int = STEPS) -> Times:
     """Seconds a step of each in each round, after a few steps that do not count."""
     for step in steps.values():
         seconds(step, 5)
-    rounds = [{name: seconds(step, n) for name, step in steps.items()} for _ in range(ROUNDS)]
+    counts = {name: PEAK_PRODUCTS if name == SQUARE else n for name in steps}
+    rounds = [{name: seconds(step, counts[name]) for name, step in steps.items()} for _ in range(ROUNDS)]
     return {name: [times[name] for times in rounds] for name in steps}
 
 
@@ -109,15 +112,15 @@ def beside_the_floor(run: Run, more: dict[str, Step], n: int) -> list[dict]:
     trainer = Trainer(run, run.step_sizes[0])
     products = by_hand.products(trainer.model, run.batch_size)
     square, work = square_product()
-    steps = {OURS: trainer.step, **more, IN_TURN: functools.partial(by_hand.multiply, products), "square": square}
+    steps = {OURS: trainer.step, **more, IN_TURN: functools.partial(by_hand.multiply, products), SQUARE: square}
     times = in_turn(steps, n)
-    square_times = times.pop("square")
+    square_times = times.pop(SQUARE)
     times[AT_PEAK] = [by_hand.flops(products) * value / work for value in square_times]
     floors = {IN_TURN: times[IN_TURN], AT_PEAK: times[AT_PEAK]}
     return [
         *time_rows(times, describe(run), floors),
         row(OURS, "floating-point operations a step", describe(run), [by_hand.flops(products) / 1e9], "GFLOP"),
-        row("1000 x 1000 product", "rate", describe(run), [work / value / 1e9 for value in square_times], "GFLOP/s"),
+        row(SQUARE, "rate", describe(run), [work / value / 1e9 for value in square_times], "GFLOP/s"),
     ]
 
 
@@ -136,10 +139,10 @@ def other_steps() -> list[dict]:
     trainers = {name: Trainer(run, run.step_sizes[0]) for name, run in OTHERS.items()}
     work = {name: flops_a_step(trainer) for name, trainer in trainers.items()}
     square, square_work = square_product()
-    times = in_turn({**{name: trainer.step for name, trainer in trainers.items()}, "square": square})
+    times = in_turn({**{name: trainer.step for name, trainer in trainers.items()}, SQUARE: square})
     rows = []
     for name, run in OTHERS.items():
-        least = {AT_PEAK: [work[name] * value / square_work for value in times["square"]]}
+        least = {AT_PEAK: [work[name] * value / square_work for value in times[SQUARE]]}
         rows += time_rows({name: times[name]}, describe(run), least)
     return rows
 
@@ -155,12 +158,14 @@ def parts_of_a_step() -> list[dict]:
     """Where the time goes, by torch's profiler: each kernel's own time, as a share of the step's.
 
     What is no kernel's is Python, autograd's bookkeeping and the profiler's own, which makes every call a little
-    slower: how much longer a step takes with it is the last row.
+    slower: how much longer a step takes with it is a row of its own. The last row is the time of the matrix products
+    within the step over that of the same products alone.
     """
-    step = Trainer(PAPER, 0.01).step
+    trainer = Trainer(PAPER, 0.01)
+    step, alone = trainer.step, functools.partial(by_hand.multiply, by_hand.products(trainer.model, PAPER.batch_size))
     seconds(step, 5)
     parts = {name: [] for name in ("matrix products", "optimiser", "other kernels", "rest")}
-    with_profiler, without = [], []
+    with_profiler, without, inside_over_alone = [], [], []
     for _ in range(ROUNDS):
         without.append(seconds(step, STEPS // 2))
         with torch.profiler.profile(acc_events=True) as profile:
@@ -169,12 +174,15 @@ def parts_of_a_step() -> list[dict]:
         for event in profile.key_averages():
             if event.key.startswith("aten::"):
                 spent[_kind(event.key)] += event.self_cpu_time_total / 1e6 / (STEPS // 2)
+        inside_over_alone.append(spent["matrix products"] / seconds(alone, STEPS // 2))
         spent["rest"] = with_profiler[-1] - sum(spent.values())
         for name, values in parts.items():
             values.append(100 * spent[name] / with_profiler[-1])
     rows = [row(name, "part of a step", describe(PAPER), values, "%") for name, values in parts.items()]
     slower = ratios(with_profiler, without)
-    return [*rows, row("under the profiler", "time over the plain step's", describe(PAPER), slower, "")]
+    rows.append(row("under the profiler", "time over that without it", describe(PAPER), slower, ""))
+    rows.append(row("matrix products", "time in a step over that alone", describe(PAPER), inside_over_alone, ""))
+    return rows
 
 
 def _kind(kernel: str) -> str:
@@ -187,7 +195,8 @@ def what_was_tried(compiled: bool) -> list[dict]:
     """Each idea's time over that of the same step without it."""
     tried = variants.TRIED | (variants.COMPILED if compiled else {})
     steps = {name: variants.Variant(PAPER, 0.01, **pieces).step for name, pieces in tried.items()}
-    first = {name: seconds(step, 1) for name, step in steps.items()}
+    with torch.compiler.config.patch(force_disable_caches=True):  # what it costs where nothing is compiled yet
+        first = {name: seconds(step, 1) for name, step in steps.items()}
     times = in_turn(steps)
     plain = times[variants.PLAIN]
     rows = [row(name, "time over the plain step's", describe(PAPER), ratios(t, plain), "") for name, t in times.items()]
@@ -204,30 +213,40 @@ def _prepare(barriers: dict) -> None:
     seconds(STEP, 5)
 
 
-def _rate(processes: int) -> float:
-    """Steps a second of this process's run while `processes` of them run."""
+def _rate(processes: int, threads: int) -> float:
+    """Steps a second of this process's run on `threads` threads, while `processes` of them run."""
+    torch.set_num_threads(threads)
+    STEP()
     BARRIERS[processes].wait()
-    end, steps, start = time.perf_counter() + SIDE_BY_SIDE_SECONDS, 0, time.perf_counter()
-    while time.perf_counter() < end:
+    start, steps = time.perf_counter(), 0
+    while time.perf_counter() - start < SIDE_BY_SIDE_SECONDS:
         STEP()
         steps += 1
     return steps / (time.perf_counter() - start)
 
 
 def side_by_side() -> list[dict]:
-    """How many times the steps of one run are made by several at once, a process and a thread each."""
+    """How many times the steps of one run on one thread are made by several at once, a process each.
+
+    With one thread each, up to all cores; and what more threads do, for one run and for as many as there are cores.
+    """
     cores = os.cpu_count() or 1
     counts = sorted({cores, *(2**k for k in range(cores.bit_length()) if 2**k <= cores)})
+    ways = dict.fromkeys([*((n, 1) for n in counts), (1, cores), (cores, cores)])  # (processes, threads), each once
     context = multiprocessing.get_context("spawn")
     barriers = {n: context.Barrier(n) for n in counts}
-    pool = concurrent.futures.ProcessPoolExecutor(cores, context, _prepare, (barriers,))
-    with pool:
-        list(pool.map(_rate, [cores] * cores))  # all processes exist and are warm
-        rounds = [{n: sum(pool.map(_rate, [n] * n)) for n in counts} for _ in range(3)]
+    with concurrent.futures.ProcessPoolExecutor(cores, context, _prepare, (barriers,)) as pool:
+
+        def together(processes: int, threads: int) -> float:
+            return sum(pool.map(_rate, [processes] * processes, [threads] * processes))
+
+        together(cores, 1)  # all processes exist and are warm
+        rounds = [{way: together(*way) for way in ways} for _ in range(SIDE_BY_SIDE_ROUNDS)]
     return [
-        row(f"{n} runs at once", "steps over those of one", describe(PAPER), [r[n] / r[1] for r in rounds], "")
-        for n in counts
-    ]
+        row(f"runs at once: {n}, threads each: {threads}", "steps over those of one run", describe(PAPER),
+            [rates[n, threads] / rates[1, 1] for rates in rounds], "")
+        for n, threads in ways
+    ]  # fmt: skip
 
 
 def memory() -> list[dict]:
