@@ -7,21 +7,10 @@ step stands on, and the step by hand is the bound of what torch can do with the 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
-from torch.optim.adagrad import adagrad
 
 from aevb.model import VAE
+from aevb.optimizer import MapAdagrad
 from aevb.training import Run, Trainer
-
-# what torch's functional Adagrad is told, but for the numbers that change
-ADAGRAD = {
-    "fused": True,
-    "foreach": False,
-    "has_sparse_grad": False,
-    "has_complex": False,
-    "lr_decay": 0.0,
-    "eps": 1e-8,
-    "maximize": False,
-}
 
 
 def products(model: VAE, batch_size: int) -> list[tuple[Tensor, Tensor, Tensor]]:
@@ -54,26 +43,6 @@ def multiply(some: list[tuple[Tensor, Tensor, Tensor]]) -> None:
         torch.mm(left, right, out=out)
 
 
-class Adagrad:
-    """Adagrad with MAP's weight decay on the weight matrices, by torch's functional call: one list, two calls."""
-
-    def __init__(self, parameters: list[Tensor], step_size: float, prior_weight: float):
-        self.step_size = step_size
-        self.groups = []
-        for wanted, decay in ((lambda p: p.ndim > 1, prior_weight), (lambda p: p.ndim == 1, 0.0)):
-            index = [k for k, p in enumerate(parameters) if wanted(p)]
-            chosen = [parameters[k] for k in index]
-            sums, steps = [torch.zeros_like(p) for p in chosen], [torch.zeros(()) for _ in chosen]
-            self.groups.append((index, chosen, sums, steps, decay))
-
-    @torch.no_grad()
-    def step(self, gradients: list[Tensor], moving: bool = True) -> None:
-        """Update the parameters with `gradients`, in the parameters' order; while not `moving`, only accumulate."""
-        lr = self.step_size if moving else 0.0
-        for index, chosen, sums, steps, decay in self.groups:
-            adagrad(chosen, [gradients[k] for k in index], sums, steps, lr=lr, weight_decay=decay, **ADAGRAD)
-
-
 class HandWritten:
     """AEVB's step without autograd: the same draws, bound, gradient and update as `Trainer.step`, by hand."""
 
@@ -81,11 +50,12 @@ class HandWritten:
         trainer = Trainer(run, step_size)
         self.run, self.pixels, self.scale = run, trainer.train_pixels, trainer.dataset.scale
         self.model, self.generator = trainer.model, trainer.generator
-        self.optimizer = Adagrad(self.allocate(), step_size, run.batch_size / len(self.pixels))
+        self.step_size, self.prior_weight = step_size, run.batch_size / len(self.pixels)
+        self.allocate()
         self.steps, self.bound_sum = 0, torch.zeros((), dtype=torch.float64)
 
-    def allocate(self) -> list[Tensor]:
-        """Buffers for the model as it is, in its precision; the parameters."""
+    def allocate(self) -> None:
+        """Buffers for the model as it is, in its precision, and an optimiser for it."""
         encoder, decoder, M = self.model.encoder, self.model.decoder, self.run.batch_size
         layers = (decoder.hidden, decoder.logit, encoder.hidden, encoder.mu, encoder.log_var)
         self.weights = [layer.weight.detach() for layer in layers]  # W1 to W5 of Appendix C
@@ -96,7 +66,7 @@ class HandWritten:
         self.x, self.eps = W3.new_empty(M, W3.shape[1]), W1.new_empty(M, W1.shape[1])
         self.logits = W2.new_empty(M, len(W2))
         self.h_decoder, self.h_encoder, self.slope = (W1.new_empty(M, len(W)) for W in (W1, W3, W3))
-        return [*self.weights, *self.biases]
+        self.optimizer = MapAdagrad(self.model, self.prior_weight)  # whose order is matrices, then biases
 
     @torch.no_grad()
     def differentiate(self, x: Tensor, eps: Tensor) -> Tensor:
@@ -140,7 +110,7 @@ class HandWritten:
         rows = torch.randint(len(self.pixels), (M,), generator=self.generator)
         x = self.x.copy_(self.pixels[rows]).div_(self.scale)
         bound = self.differentiate(x, self.eps.normal_(generator=self.generator))
-        moving = self.steps >= self.run.warm_up
-        self.optimizer.step([*self.weight_gradients, *self.bias_gradients], moving)
+        step_size = self.step_size if self.steps >= self.run.warm_up else 0.0
+        self.optimizer.step([*self.weight_gradients, *self.bias_gradients], step_size)
         self.steps += 1
         self.bound_sum += bound / M

@@ -11,8 +11,8 @@ from torch.nn import functional as F
 
 from aevb.bounds import kl_to_prior
 from aevb.model import VAE
+from aevb.optimizer import MapAdagrad
 from aevb.training import Run, Trainer
-from benchmarks.by_hand import Adagrad
 
 
 def log_bernoulli(logits: Tensor, x: Tensor) -> Tensor:
@@ -68,17 +68,17 @@ class LinearIntoGrad(torch.autograd.Function):
         return gradient @ weight if ctx.needs_input_grad[0] else None, None, None
 
 
-def by_functional(parameters: list[Tensor], step_size: float, decay: float) -> Callable[[Tensor], None]:
-    """The update by autograd.grad and torch's functional Adagrad."""
-    optimizer = Adagrad(parameters, step_size, decay)
-    return lambda loss: optimizer.step(torch.autograd.grad(loss, parameters))
+def by_function(model: VAE, step_size: float, decay: float) -> Callable[[Tensor], None]:
+    """The update by autograd.grad and torch's Adagrad as a function, as `Trainer.step` has it."""
+    optimizer = MapAdagrad(model, decay)
+    return lambda loss: optimizer.step(torch.autograd.grad(loss, optimizer.parameters), step_size)
 
 
-def by_class(parameters: list[Tensor], step_size: float, decay: float) -> Callable[[Tensor], None]:
+def by_class(model: VAE, step_size: float, decay: float) -> Callable[[Tensor], None]:
     """The update by backward() and the torch.optim.Adagrad class."""
     groups = [
-        {"params": [p for p in parameters if p.ndim > 1], "weight_decay": decay},
-        {"params": [p for p in parameters if p.ndim == 1]},
+        {"params": [p for p in model.parameters() if p.ndim > 1], "weight_decay": decay},
+        {"params": [p for p in model.parameters() if p.ndim == 1]},
     ]
     optimizer = torch.optim.Adagrad(groups, lr=step_size, eps=1e-8, fused=True)
 
@@ -90,15 +90,15 @@ def by_class(parameters: list[Tensor], step_size: float, decay: float) -> Callab
     return update
 
 
-def into_grad(parameters: list[Tensor], step_size: float, decay: float) -> Callable[[Tensor], None]:
+def into_grad(model: VAE, step_size: float, decay: float) -> Callable[[Tensor], None]:
     """The update from `.grad` allocated once, for `LinearIntoGrad`."""
-    optimizer = Adagrad(parameters, step_size, decay)
-    for parameter in parameters:
+    optimizer = MapAdagrad(model, decay)
+    for parameter in optimizer.parameters:
         parameter.grad = torch.zeros_like(parameter)
 
     def update(loss: Tensor) -> None:
         loss.backward()
-        optimizer.step([parameter.grad for parameter in parameters])
+        optimizer.step([parameter.grad for parameter in optimizer.parameters], step_size)
 
     return update
 
@@ -108,13 +108,13 @@ class Variant:
 
     def __init__(
         self, run: Run, step_size: float, *,
-        tanh=torch.tanh, log_likelihood=log_bernoulli, linear=F.linear, update=by_functional, wrap=lambda bound: bound,
+        tanh=torch.tanh, log_likelihood=log_bernoulli, linear=F.linear, update=by_function, wrap=lambda bound: bound,
     ):  # fmt: skip
         trainer = Trainer(run, step_size)
         self.run, self.model, self.generator = run, trainer.model, trainer.generator
         self.dataset, self.pixels = trainer.dataset, trainer.train_pixels
         self.tanh, self.log_likelihood, self.linear = tanh, log_likelihood, linear
-        self.update = update(list(self.model.parameters()), step_size, run.batch_size / len(self.pixels))
+        self.update = update(self.model, step_size, run.batch_size / len(self.pixels))
         self.bound = wrap(self.plain_bound)
         self.bound_sum = torch.zeros((), dtype=torch.float64)
 
