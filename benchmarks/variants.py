@@ -52,7 +52,7 @@ class TanhBySigmoid(torch.autograd.Function):
 class LinearIntoGrad(torch.autograd.Function):
     """A linear layer whose backward pass overwrites `.grad` of its parameters, so that nothing is allocated or added.
 
-    Wrong where a layer is used twice in a step, as wake-sleep does: the second use would erase the first.
+    Wrong where a loss uses a layer twice: the second gradient would erase the first.
     """
 
     @staticmethod
