@@ -18,7 +18,7 @@ book: $(VENV)/ready  ## the page, from the committed notebooks
 notebooks: $(VENV)/ready  ## execute every chapter and update the committed notebooks
 	$(RUN) notebooks
 
-compare: $(VENV)/ready  ## recorded curves minus published ones
+compare: $(VENV)/ready  ## recorded curves minus published ones, and the verdict on each claim
 	$(RUN) compare
 
 bench: $(VENV)/ready-to-bench  ## speed, beside what it is to be compared with
