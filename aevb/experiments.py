@@ -328,8 +328,16 @@ def drawn_model(run: Run) -> tuple[VAE, str]:
     """
     if run.key in results.manifest("models"):
         return results.recorded_model(run), f"recorded, {results.manifest('models')[run.key]['samples']:,} samples"
+    return live_model(run)
+
+
+def live_model(run: Run) -> tuple[VAE, str]:
+    """The model of `run` as this machine trained it last, as far as it went, and what to call it.
+
+    Raises ValueError where it has not.
+    """
     if not checkpoint_path(run).exists():
-        raise ValueError(f"{run} is neither recorded nor trained here: train it first, with compute or run_grid")
+        raise ValueError(f"{run} was not trained here: train it first, with compute or run_grid")
     trainer = _trained(run)
     return trainer.model, f"live, {trainer.samples:,} samples"
 

@@ -355,7 +355,7 @@ def test_curves_that_nothing_is_drawn_from_are_recorded_alone(root, monkeypatch)
 
 
 def test_what_is_drawn_is_the_recorded_model_or_else_the_live_one(small_figure_5):
-    with pytest.raises(ValueError, match="neither recorded nor trained here: train it first") as error:
+    with pytest.raises(ValueError, match="was not trained here: train it first") as error:
         experiments.drawn_model(AEVB)
     assert "\n" not in str(error.value)
     run_grid([AEVB], SAMPLES, jobs=1)
