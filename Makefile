@@ -18,11 +18,12 @@ book: $(VENV)/ready  ## the page, from the committed notebooks
 notebooks: $(VENV)/ready  ## execute every chapter and update the committed notebooks
 	$(RUN) notebooks
 
-compare: $(VENV)/ready  ## recorded curves minus published ones
+compare: $(VENV)/ready  ## recorded curves minus published ones, and the verdict on each claim
 	$(RUN) compare
 
-bench: $(VENV)/ready  ## speed, beside what it is to be compared with
-	$(VENV)/bin/python benchmarks/marginal_likelihood.py
+bench: $(VENV)/ready-to-bench  ## speed, beside what it is to be compared with
+	$(VENV)/bin/python -m benchmarks.training
+	$(VENV)/bin/python -m benchmarks.marginal_likelihood
 
 data: $(VENV)/ready  ## get and verify the data
 	$(RUN) data
@@ -36,4 +37,9 @@ $(VENV)/ready: requirements.txt pyproject.toml
 	$(PYTHON) -m venv $(VENV)
 	$(VENV)/bin/python -m pip install --quiet --requirement requirements.txt
 	$(VENV)/bin/python -m pip install --quiet --no-deps --no-build-isolation --editable .
+	touch $@
+
+# the peers, which nothing else needs
+$(VENV)/ready-to-bench: benchmarks/requirements.txt $(VENV)/ready
+	$(VENV)/bin/python -m pip install --quiet --requirement benchmarks/requirements.txt
 	touch $@

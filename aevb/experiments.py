@@ -29,7 +29,7 @@ class Profile:
     seeds: int
 
 
-# figure 2's step size: of section 5's candidates, the one that meets or passes the published curves within 10^6 samples
+# figure 2's step size: of section 5's candidates, the one nearest to MNIST's published curves after 10^6 samples
 # (see its chapter)
 FIGURE2_STEP_SIZE = 0.02
 # figure 3's step sizes by training points: of section 5's candidates, those that meet the published curves (see its

@@ -61,6 +61,8 @@ LAYOUTS = {
     # their runs at other step sizes of section 5
     "figure2-step-sizes": Layout(["dataset", "latent_dim", "algorithm", "step_size", "split"], "lower_bound", (1e6,)),
     "figure3-step-sizes": Layout(["n_train", "algorithm", "step_size", "split"], "log_likelihood", (1e6,)),
+    # runs of figure 2 with one thing changed
+    "readings": Layout(["question", "answer", "dataset", "latent_dim", "algorithm", "split"], "lower_bound", (1e6,)),
 }
 
 
@@ -106,6 +108,17 @@ def _manifest(folder: Path, figure: str) -> dict[str, dict]:
 def _write(folder: Path, figure: str, table: pd.DataFrame, entries: dict[str, dict]) -> None:
     write_text(folder / f"{figure}.csv", table.to_csv(index=False, float_format="%.3f"))
     write_text(folder / f"{figure}.json", json.dumps(entries, indent=1, sort_keys=True) + "\n")
+
+
+def speed() -> tuple[pd.DataFrame, dict]:
+    """What `benchmarks.training` recorded: `what, quantity, setting, median, low, high, unit`, and its provenance."""
+    folder = ROOT / "recorded"
+    return pd.read_csv(folder / "speed.csv", keep_default_na=False), _manifest(folder, "speed")
+
+
+def write_speed(table: pd.DataFrame, about: dict) -> None:
+    """Record what the benchmark measured, in place of what it measured before."""
+    _write(ROOT / "recorded", "speed", table, about)
 
 
 def lay_out(figure: str, table: pd.DataFrame) -> pd.DataFrame:
@@ -233,7 +246,7 @@ def provenance() -> dict:
 
 
 def _commit() -> str:
-    """The present commit, with a plus sign where the library differs from it; "unknown" outside a checkout."""
+    """The present commit, with a plus sign where the code differs from it; "unknown" outside a checkout."""
 
     def git(*words: str) -> str:
         return subprocess.run(
@@ -242,7 +255,7 @@ def _commit() -> str:
 
     try:
         return git("rev-parse", "--short=12", "HEAD") + (
-            "+" if git("status", "--porcelain", "--", "aevb", "requirements.txt") else ""
+            "+" if git("status", "--porcelain", "--", "aevb", "benchmarks", "requirements.txt") else ""
         )
     except (OSError, subprocess.CalledProcessError):
         return "unknown"

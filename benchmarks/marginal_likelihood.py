@@ -1,6 +1,6 @@
 """What the Appendix D estimate of 1000 digits costs, beside the bare matrix products of its decoder passes.
 
-Both in one process on one thread, in turn, medians of several repetitions: `python benchmarks/marginal_likelihood.py`.
+Both in one process on one thread, in turn, medians of several repetitions: `python -m benchmarks.marginal_likelihood`.
 """
 
 import statistics

@@ -1,4 +1,5 @@
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -9,7 +10,7 @@ import pytest
 import yaml
 
 from aevb import __main__ as cli
-from aevb import book, data, results
+from aevb import book, claims, data, results
 from aevb.__main__ import main
 
 HEADER = """---
@@ -91,7 +92,8 @@ def record(tmp_path, monkeypatch):
     for key, curve, end, shift in (("a", first, 1e9, 2.5), ("b", second, 2e7, -33.25)):
         curve = curve[(curve["samples"] < end) & (curve["algorithm"] == "aevb") & (curve["split"] == "test")]
         table = curve.assign(run=key, seed=0, lower_bound=curve["lower_bound"] + shift)
-        results.write_record("figure2", table, {key: {"samples": 1}})
+        entry = {"samples": 1, "samples_per_second": 1, "config": {"dataset": "mnist", "algorithm": "aevb"}}
+        results.write_record("figure2", table, {key: entry})
 
 
 def test_compare_prints_ours_minus_published(record, capsys):
@@ -106,6 +108,24 @@ def test_compare_prints_ours_minus_published(record, capsys):
         published, ours, difference = map(float, row[-3:])
         assert difference == pytest.approx({"mnist": 2.5, "frey": -33.25}[row[0]], abs=0.06)
         assert ours - published == pytest.approx(difference, abs=0.11)
+
+
+def test_compare_needs_nothing_but_results_and_prints_the_same_bytes_in_every_process(tmp_path, capsysbinary):
+    """Without data, in another folder, whatever the order of Python's sets; the verdicts too."""
+    printed = []
+    for seed in ("1", "4242"):
+        folder = tmp_path / seed
+        folder.mkdir()
+        nothing = {"AEVB_DATA": str(folder), "HOME": str(folder), "XDG_CACHE_HOME": str(folder)}
+        environment = os.environ | nothing | {"PYTHONHASHSEED": seed, "PYTHONPATH": str(book.ROOT)}
+        command = [sys.executable, "-m", "aevb", "compare"]
+        printed.append(subprocess.check_output(command, cwd=folder, env=environment))
+    assert main(["compare"]) == 0
+    assert printed[0] == printed[1] == capsysbinary.readouterr().out
+    verdicts = claims.of_record()
+    assert printed[0].decode().rstrip().endswith(claims.headline(verdicts))
+    numbers = re.findall(r"^│ +(\d+) +│", printed[0].decode(), re.MULTILINE)
+    assert numbers == [str(number) for number in verdicts["number"]]
 
 
 # everything, on a small book
@@ -201,9 +221,9 @@ def test_reproduce_names_a_chapter_that_fails_and_goes_on(tmp_path):
     (line,) = [line for line in result.stdout.splitlines() if line.startswith("02_fails")]
     assert line.endswith("RuntimeError: no luck")
     assert (tmp_path / "_build" / "html" / "book" / "03_measures.html").exists()
-    claims = result.stdout[result.stdout.index("Claims") :]
-    assert "0.62" in claims
-    assert "0.5 " not in claims
+    end = result.stdout[result.stdout.index("Claims") :]
+    assert "0.62" in end
+    assert "0.5 " not in end
 
 
 def test_a_failing_step_fails_the_tests(monkeypatch):

@@ -16,7 +16,7 @@ from aevb import book
 ROOT = book.ROOT
 MODULES = sorted(path for path in (ROOT / "aevb").glob("*.py") if path.name != "__init__.py")
 A_FOLDER = re.compile(rf"(?<![\w.~/+-])((/home|/root|/work|/Users)/\w+|{re.escape(str(ROOT))}/)")
-PACKAGES = {"PIL": "pillow", "yaml": "pyyaml"}  # where the name imported is not the name installed
+PACKAGES = {"PIL": "pillow", "pyro": "pyro-ppl", "yaml": "pyyaml"}  # where the name imported is not the name installed
 
 
 def kept() -> list[Path]:
@@ -38,7 +38,7 @@ def outside(paths: list[Path]) -> set[str]:
     for node in (node for path in paths for node in imports(path)):
         whole = [node.module] if isinstance(node, ast.ImportFrom) else [alias.name for alias in node.names]
         names |= {name.split(".")[0] for name in whole}
-    own = {"aevb", "conftest", *(path.stem for path in (ROOT / "tests").glob("*.py"))}
+    own = {"aevb", "benchmarks", "conftest", *(path.stem for path in (ROOT / "tests").glob("*.py"))}
     return {normal(PACKAGES.get(name, name)) for name in names - own - set(sys.stdlib_module_names)}
 
 
@@ -46,8 +46,8 @@ def normal(name: str) -> str:
     return re.sub(r"[-_.]+", "-", name).lower()
 
 
-def pinned() -> dict[str, str]:
-    lines = (ROOT / "requirements.txt").read_text().splitlines()
+def pinned(requirements: str = "requirements.txt") -> dict[str, str]:
+    lines = (ROOT / requirements).read_text().splitlines()
     pins = [re.fullmatch(r"([\w.-]+)==([\w.]+)", line) for line in lines if line and not line.startswith("#")]
     assert all(pins), "a line that is no exact pin"
     return {normal(pin[1]): pin[2] for pin in pins}
@@ -84,6 +84,14 @@ def test_everything_needed_is_pinned_exactly():
     wanted = [*project["project"]["dependencies"], *project["build-system"]["requires"]]
     assert {normal(re.match(r"[\w.-]+", line)[0]) for line in wanted} <= set(pinned())
     assert outside([*MODULES, *(ROOT / "tests").glob("*.py")]) <= set(pinned())
+
+
+def test_the_benchmarks_pin_what_they_alone_need():
+    """Pyro is their peer: no part of the book's environment."""
+    extra = pinned("benchmarks/requirements.txt")
+    assert not set(extra) & set(pinned())
+    needed = outside(sorted((ROOT / "benchmarks").glob("*.py"))) - set(pinned())
+    assert needed == {"pyro-ppl"} <= set(extra)
 
 
 def test_what_the_package_imports_is_what_it_declares():
@@ -126,8 +134,10 @@ def test_make_runs_commands_that_exist():
     targets = re.findall(r"^(\w+):", makefile, re.MULTILINE)
     assert sorted(phony.split()) == sorted(targets)
     assert {"reproduce", "test", "book", "notebooks"} <= set(targets)
-    (script,) = re.findall(r"^bench:.*\n\t\$\(VENV\)/bin/python (.*)$", makefile, re.MULTILINE)
-    assert (ROOT / script).exists()
+    (recipe,) = re.findall(r"^bench:.*\n((?:\t.*\n)+)", makefile, re.MULTILINE)
+    scripts = re.findall(r"^\t\$\(VENV\)/bin/python -m benchmarks\.(\w+)$", recipe, re.MULTILINE)
+    assert len(scripts) == recipe.count("\n") == 2
+    assert all((ROOT / "benchmarks" / f"{script}.py").exists() for script in scripts)
     for target in sorted(set(targets) - {"clean", "bench"}):
         (words,) = re.findall(rf"^{target}:.*\n\t\$\(RUN\) (.*)$", makefile, re.MULTILINE)
         options = cli._parser().parse_args(words.replace("$(PROFILE)", "smoke").split())

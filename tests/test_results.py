@@ -451,6 +451,30 @@ def test_a_recorded_model_has_the_bound_its_curve_ends_with(figure):
         assert bound == pytest.approx(last["lower_bound"].item(), rel=1e-3)
 
 
+def test_the_record_of_speed_is_whole_has_its_provenance_and_is_anonymous():
+    table, about = results.speed()
+    assert list(table.columns) == ["what", "quantity", "setting", "median", "low", "high", "unit"]
+    assert not table.duplicated(["what", "quantity", "setting"]).any()
+    values = table[["low", "median", "high"]]
+    assert values.map(math.isfinite).all(axis=None)
+    assert (values > 0).all(axis=None)
+    assert (values.diff(axis=1).iloc[:, 1:] >= 0).all(axis=None)
+    assert re.fullmatch(r"[0-9a-f]{12}\+?", about["commit"])
+    assert about.keys() >= {*results.provenance(), "pyro", "device", "rounds", "steps", "seconds"}
+    assert all(about.values())
+    assert_anonymous(json.dumps(about))
+
+
+def test_speed_comes_back_as_it_was_written_and_replaces_what_was_there(root):
+    for value in (1.0, 2.5):
+        line = ("a", "time", "here, M = 1", value, value, value, "")
+        columns = ["what", "quantity", "setting", "median", "low", "high", "unit"]
+        results.write_speed(pd.DataFrame([line], columns=columns), {"commit": "abc"})
+    table, about = results.speed()
+    assert table.values.tolist() == [list(line)]
+    assert about == {"commit": "abc"}
+
+
 def test_results_are_small():
     """What is committed; live results are this machine's own."""
     kept = [results.ROOT / folder for folder in ("published", "recorded")]

@@ -1,0 +1,243 @@
+"""Other readings of what the paper leaves open: the runs of figure 2 with one thing changed at a time.
+
+A reading is a run and a function that changes one thing in its trainer. None of them is an option of the library:
+they stand here, each in a few lines, so that `training` holds one reading only.
+"""
+
+import dataclasses
+import hashlib
+import json
+import time
+from collections.abc import Callable
+from typing import NamedTuple
+
+import joblib
+import pandas as pd
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from aevb import results
+from aevb.bounds import estimator_b
+from aevb.experiments import WARM_UP, figure2
+from aevb.model import LatentVariableModel
+from aevb.objectives import Update
+from aevb.training import DivergedError, Run, Trainer, evaluation_grid
+
+HORIZON = 316_230  # training samples a reading gets; the published curves begin about here
+OURS = "as in the book"  # the question that the unchanged runs answer
+SETTINGS = {
+    (run.dataset, run.algorithm): run
+    for run in figure2("quick")
+    if (run.dataset, run.latent_dim) in (("mnist", 20), ("frey", 10))
+}
+DIGITS, DIGITS_WAKE_SLEEP, FACES, FACES_WAKE_SLEEP = SETTINGS.values()
+
+
+def unchanged(trainer: Trainer) -> None:
+    """The trainer as it is."""
+
+
+class Reading(NamedTuple):
+    """One answer to one question that the paper leaves open: a run, and what is changed in its trainer."""
+
+    question: str
+    answer: str
+    run: Run
+    change: Callable[[Trainer], None] = unchanged
+
+    @property
+    def key(self) -> str:
+        """A stable name of its results."""
+        return hashlib.sha256(json.dumps([self.question, self.answer, self.run.key]).encode()).hexdigest()[:12]
+
+
+def _with_pixels(trainer: Trainer, binary: Callable[[Tensor], Tensor]) -> None:
+    """Replace each split's grey levels by zeros and ones."""
+    dataset = trainer.dataset
+    splits = {name: (binary(getattr(dataset, name)) * dataset.scale).to(torch.uint8) for name in ("train", "test")}
+    trainer.dataset = dataclasses.replace(dataset, **splits)
+    trainer.train_pixels = trainer.dataset.train
+
+
+def thresholded(trainer: Trainer) -> None:
+    """A pixel is one where it is at least half as bright as the brightest."""
+    _with_pixels(trainer, lambda pixels: pixels >= 128)
+
+
+def sampled_once(trainer: Trainer) -> None:
+    """A pixel is one with its grey level as the probability, drawn once for all."""
+    source = torch.Generator().manual_seed(0)
+    _with_pixels(trainer, lambda pixels: 255 * torch.rand(pixels.shape, generator=source) < pixels)
+
+
+@torch.no_grad()
+def wide(trainer: Trainer) -> None:
+    """N(0, 0.01) with 0.01 the variance: ten times the standard deviation."""
+    for parameter in trainer.optimizer.parameters:
+        parameter *= 10
+
+
+def prior_on_biases_too(trainer: Trainer) -> None:
+    """The prior covers every parameter."""
+    trainer.optimizer.n_matrices = len(trainer.optimizer.parameters)
+
+
+def prior_on_theta(trainer: Trainer) -> None:
+    """The prior covers the decoder's weight matrices: section 5 writes p(theta), and phi is no part of theta."""
+    optimizer = trainer.optimizer
+    covered = [name.startswith("decoder") and name.endswith("weight") for name in optimizer.names]
+    order = sorted(range(len(covered)), key=lambda index: not covered[index])
+    for field in ("names", "parameters", "sum_squares"):
+        setattr(optimizer, field, [getattr(optimizer, field)[index] for index in order])
+    optimizer.n_matrices = sum(covered)
+
+
+def no_prior(trainer: Trainer) -> None:
+    """Maximum likelihood."""
+    trainer.optimizer.prior_weight = 0.0
+
+
+def whole_prior(trainer: Trainer) -> None:
+    """Each minibatch gets all of the log prior, not its share M/N."""
+    trainer.optimizer.prior_weight = 1.0
+
+
+def without_replacement(trainer: Trainer) -> None:
+    """Each pass over the data takes every datapoint once, in a new order."""
+    n, waiting = len(trainer.train_pixels), []
+
+    def draw_rows() -> Tensor:
+        if not waiting:
+            waiting.extend(torch.randperm(n, generator=trainer.generator).split(trainer.run.batch_size))
+        return waiting.pop()
+
+    trainer.draw_rows = draw_rows
+
+
+def all_digits(trainer: Trainer) -> None:
+    """The validation digits are trained on too."""
+    pixels = torch.cat([trainer.dataset.train, trainer.dataset.valid])
+    trainer.dataset = dataclasses.replace(trainer.dataset, train=pixels)
+    trainer.train_pixels = pixels
+    trainer.optimizer.prior_weight = trainer.run.batch_size / len(pixels)
+
+
+def divided_by_255(trainer: Trainer) -> None:
+    """The brightest grey level is one."""
+    trainer.dataset = dataclasses.replace(trainer.dataset, scale=255.0)
+
+
+def dreams_of_means(trainer: Trainer) -> None:
+    """In wake-sleep's dreams x is the decoder's mean at z, not a draw from p(x|z)."""
+
+    def objective(model: LatentVariableModel, x: Tensor, *, generator: torch.Generator) -> Update:
+        with torch.no_grad():
+            z, log_q = model.sample_posterior(x, 1, generator=generator)
+            z_dream = torch.randn(len(x), model.latent_dim, generator=generator)
+            x_dream = model.decoder.mean(z_dream)
+        log_joint = model.log_joint(x, z)
+        loss = -(log_joint.sum() + model.log_posterior(z_dream, x_dream).sum())
+        return Update(loss, (log_joint - log_q)[0].detach())
+
+    trainer.objective = objective
+
+
+def ten_samples(trainer: Trainer) -> None:
+    """L = 10 samples of z a datapoint."""
+
+    def objective(model: LatentVariableModel, x: Tensor, *, generator: torch.Generator) -> Update:
+        bound = estimator_b(model, x, 10, generator=generator)
+        return Update(-bound.sum(), bound.detach())
+
+    trainer.objective = objective
+
+
+def _with(run: Run, **fields: object) -> Run:
+    return dataclasses.replace(run, **fields)
+
+
+AEVB, WAKE_SLEEP = (DIGITS, FACES), (DIGITS_WAKE_SLEEP, FACES_WAKE_SLEEP)
+ALL, ON_DIGITS = (DIGITS, DIGITS_WAKE_SLEEP, FACES, FACES_WAKE_SLEEP), (DIGITS, DIGITS_WAKE_SLEEP)
+READINGS = (
+    *(Reading(OURS, OURS, run) for run in ALL),
+    *(Reading("warm-up", f"{steps} steps", _with(run, warm_up=steps))
+      for run in ALL for steps in (0, 10, 100) if steps != WARM_UP[run.dataset]),
+    *(Reading("initial weights", "s.d. 0.1", run, wide) for run in ALL),
+    *(Reading("step size", f"{size}", _with(run, step_sizes=(size,))) for run in ALL for size in (0.01, 0.1)),
+    *(Reading("pixels", "cut at one half", run, thresholded) for run in ON_DIGITS),
+    *(Reading("pixels", "drawn once, zero or one", run, sampled_once) for run in ON_DIGITS),
+    *(Reading("weight prior", answer, run, change)
+      for run in AEVB
+      for answer, change in (("on biases too", prior_on_biases_too), ("on the decoder alone", prior_on_theta),
+                             ("none", no_prior), ("whole in each minibatch", whole_prior))),
+    *(Reading("minibatches", "without replacement", run, without_replacement) for run in AEVB),
+    Reading("training digits", "60,000", DIGITS, all_digits),
+    Reading("grey scale", "divided by 255", FACES, divided_by_255),
+    *(Reading("dreams", "the decoder's mean", run, dreams_of_means) for run in WAKE_SLEEP),
+    *(Reading("hidden units", f"{width}", _with(run, hidden=width)) for width in (100, 200, 1000) for run in ON_DIGITS),
+    Reading("samples and minibatch", "L = 1, M = 10", _with(DIGITS, batch_size=10)),
+    Reading("samples and minibatch", "L = 10, M = 10", _with(DIGITS, batch_size=10), ten_samples),
+    Reading("samples and minibatch", "L = 10, M = 100", DIGITS, ten_samples),
+    *(Reading(OURS, OURS, _with(run, seed=seed)) for seed in (1, 2) for run in (DIGITS, DIGITS_WAKE_SLEEP, FACES)),
+)  # fmt: skip
+
+
+def follow(reading: Reading, samples: int) -> tuple[Trainer, bool]:
+    """Train a reading to the last point of the evaluation grid within `samples`.
+
+    The trainer with its curve, and whether it diverged, which ends a curve early.
+    """
+    trainer = Trainer(reading.run, *reading.run.step_sizes)
+    reading.change(trainer)
+    for place in evaluation_grid(samples, reading.run.batch_size):
+        start = time.perf_counter()
+        trainer.advance(place)
+        trainer.seconds += time.perf_counter() - start
+        try:
+            trainer.add_point()
+        except DivergedError:
+            return trainer, True
+    return trainer, False
+
+
+def train(reading: Reading, samples: int) -> tuple[str, list[dict], dict]:
+    """`follow` a reading on one thread: its key, the rows of its curve and its manifest entry."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        trainer, diverged = follow(reading, samples)
+    finally:
+        torch.set_num_threads(before)
+    run, answer = reading.run, {"question": reading.question, "answer": reading.answer}
+    about = {field: getattr(run, field) for field in ("dataset", "latent_dim", "algorithm", "seed")}
+    rows = [
+        {"run": reading.key, **answer, **about, "split": split, "samples": point.samples, "lower_bound": value}
+        for point in trainer.curve
+        for split, value in (("train", point.train), ("test", point.test), ("running", point.running))
+    ]
+    entry = {"config": dataclasses.asdict(run), "samples": trainer.last_point, "diverged": diverged}
+    return reading.key, rows, answer | entry | {"seconds": round(trainer.seconds, 1), **results.provenance()}
+
+
+def record(samples: int = HORIZON, datasets: tuple[str, ...] = ("mnist", "frey"), jobs: int | None = None) -> None:
+    """Add every reading to the record, each as soon as it is done; what is there already is not repeated.
+
+    A reading that diverged is done.
+    """
+    known = results.manifest("readings")
+    missing = [
+        reading
+        for reading in READINGS
+        if reading.run.dataset in datasets
+        and not _is_done(known.get(reading.key), evaluation_grid(samples, reading.run.batch_size)[-1])
+    ]
+    parallel = joblib.Parallel(n_jobs=jobs or joblib.cpu_count(), return_as="generator_unordered")
+    outcomes = parallel(joblib.delayed(train)(reading, samples) for reading in missing)
+    for key, rows, entry in tqdm(outcomes, total=len(missing), unit="reading"):
+        table = pd.DataFrame(rows, columns=list(results.recorded("readings")))
+        results.write_record("readings", table, {key: entry})
+
+
+def _is_done(entry: dict | None, goal: int) -> bool:
+    return entry is not None and (entry["diverged"] or entry["samples"] >= goal)

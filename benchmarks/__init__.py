@@ -1,0 +1,7 @@
+"""How fast things are, beside what they are to be compared with: `make bench`. Run from the project's folder."""
+
+import os
+
+# before torch is imported: one thread, as in the book, and no messages from its profiler
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("KINETO_LOG_LEVEL", "7")

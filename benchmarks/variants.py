@@ -1,0 +1,152 @@
+"""What was tried to make the step faster: each idea as one change to the same plain step.
+
+All compute what `Trainer.step` computes, without its warm-up.
+"""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from aevb.bounds import kl_to_prior
+from aevb.model import VAE
+from aevb.optimizer import MapAdagrad
+from aevb.training import Run, Trainer
+
+
+def log_bernoulli(logits: Tensor, x: Tensor) -> Tensor:
+    """log p(x|z) of eq. 11, `(M,)`, nats, as `aevb.networks` has it."""
+    return -F.binary_cross_entropy_with_logits(logits, x, reduction="none").sum(-1)
+
+
+class FusedBernoulli(torch.autograd.Function):
+    """`log_bernoulli` with its own backward pass: one kernel less forward, and x - y at once backward."""
+
+    @staticmethod
+    def forward(ctx, logits, x):
+        ctx.save_for_backward(logits, x)
+        return (logits * x).sum(-1) - F.softplus(logits).sum(-1)
+
+    @staticmethod
+    def backward(ctx, gradient):
+        logits, x = ctx.saved_tensors
+        return (x - torch.sigmoid(logits)).mul_(gradient[..., None]), None
+
+
+class TanhBySigmoid(torch.autograd.Function):
+    """tanh(a) = 2 sigmoid(2a) - 1: torch's sigmoid can be the faster kernel."""
+
+    @staticmethod
+    def forward(ctx, a):
+        h = (2 * a).sigmoid_().mul_(2).sub_(1)
+        ctx.save_for_backward(h)
+        return h
+
+    @staticmethod
+    def backward(ctx, gradient):
+        (h,) = ctx.saved_tensors
+        return torch.ops.aten.tanh_backward(gradient, h)
+
+
+class LinearIntoGrad(torch.autograd.Function):
+    """A linear layer whose backward pass overwrites `.grad` of its parameters, so that nothing is allocated or added.
+
+    Wrong where a loss uses a layer twice: the second gradient would erase the first.
+    """
+
+    @staticmethod
+    def forward(ctx, u, weight, bias):
+        ctx.save_for_backward(u, weight, bias)
+        return torch.addmm(bias, u, weight.T)
+
+    @staticmethod
+    def backward(ctx, gradient):
+        u, weight, bias = ctx.saved_tensors
+        torch.mm(gradient.T, u, out=weight.grad)
+        torch.sum(gradient, 0, out=bias.grad)
+        return gradient @ weight if ctx.needs_input_grad[0] else None, None, None
+
+
+def by_function(model: VAE, step_size: float, decay: float) -> Callable[[Tensor], None]:
+    """The update by autograd.grad and torch's Adagrad as a function, as `Trainer.step` has it."""
+    optimizer = MapAdagrad(model, decay)
+    return lambda loss: optimizer.step(torch.autograd.grad(loss, optimizer.parameters), step_size)
+
+
+def by_class(model: VAE, step_size: float, decay: float) -> Callable[[Tensor], None]:
+    """The update by backward() and the torch.optim.Adagrad class."""
+    groups = [
+        {"params": [p for p in model.parameters() if p.ndim > 1], "weight_decay": decay},
+        {"params": [p for p in model.parameters() if p.ndim == 1]},
+    ]
+    optimizer = torch.optim.Adagrad(groups, lr=step_size, eps=1e-8, fused=True)
+
+    def update(loss: Tensor) -> None:
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+
+    return update
+
+
+def into_grad(model: VAE, step_size: float, decay: float) -> Callable[[Tensor], None]:
+    """The update from `.grad` allocated once, for `LinearIntoGrad`."""
+    optimizer = MapAdagrad(model, decay)
+    for parameter in optimizer.parameters:
+        parameter.grad = torch.zeros_like(parameter)
+
+    def update(loss: Tensor) -> None:
+        loss.backward()
+        optimizer.step([parameter.grad for parameter in optimizer.parameters], step_size)
+
+    return update
+
+
+class Variant:
+    """One step of AEVB from these pieces; by default the plain ones."""
+
+    def __init__(
+        self, run: Run, step_size: float, *,
+        tanh=torch.tanh, log_likelihood=log_bernoulli, linear=F.linear, update=by_function, wrap=lambda bound: bound,
+    ):  # fmt: skip
+        trainer = Trainer(run, step_size)
+        self.run, self.model, self.generator = run, trainer.model, trainer.generator
+        self.dataset, self.pixels = trainer.dataset, trainer.train_pixels
+        self.tanh, self.log_likelihood, self.linear = tanh, log_likelihood, linear
+        self.update = update(self.model, step_size, run.batch_size / len(self.pixels))
+        self.bound = wrap(self.plain_bound)
+        self.bound_sum = torch.zeros((), dtype=torch.float64)
+
+    def plain_bound(self, x: Tensor, eps: Tensor) -> Tensor:
+        """Estimator B with one sample, `(M,)`, nats."""
+        model: VAE = self.model
+
+        def layer(module, u):
+            return self.linear(u, module.weight, module.bias)
+
+        h = self.tanh(layer(model.encoder.hidden, x))
+        mu, log_var = layer(model.encoder.mu, h), layer(model.encoder.log_var, h)
+        z = mu + torch.exp(0.5 * log_var) * eps
+        logits = layer(model.decoder.logit, self.tanh(layer(model.decoder.hidden, z)))
+        return self.log_likelihood(logits, x) - kl_to_prior(mu, log_var)
+
+    def step(self) -> None:
+        """One minibatch and one update."""
+        rows = torch.randint(len(self.pixels), (self.run.batch_size,), generator=self.generator)
+        x = self.dataset.unit(self.pixels[rows])
+        shape = self.run.batch_size, self.run.latent_dim
+        bound = self.bound(x, torch.randn(shape, generator=self.generator, dtype=x.dtype))
+        self.update(-bound.sum())
+        self.bound_sum += bound.detach().mean()
+
+
+PLAIN = "as it is"
+TRIED = {
+    PLAIN: {},
+    "the optimiser as a class": {"update": by_class},
+    "tanh by a sigmoid": {"tanh": TanhBySigmoid.apply},
+    "Bernoulli fused": {"log_likelihood": FusedBernoulli.apply},
+    "gradients allocated once": {"linear": LinearIntoGrad.apply, "update": into_grad},
+}
+COMPILED = {"torch.compile": {"wrap": torch.compile}}  # apart: it takes long to compile
