@@ -15,7 +15,8 @@ from tqdm import tqdm
 
 from aevb import results
 from aevb.files import write_text
-from aevb.training import Run, Trainer, evaluation_grid, fit_ensemble
+from aevb.model import VAE
+from aevb.training import Run, Trainer, evaluation_grid, fit_ensemble, load_checkpoint
 
 GPU_JOBS = 6  # configurations in flight on one GPU: one alone leaves most of it idle
 
@@ -39,13 +40,16 @@ FIGURE3_STEP_SIZES = {
 }
 # figure 3 has a fifth of figure 2's hidden units, and its points are dear: longer curves, fewer points
 PROFILES = {
-    "smoke": Profile({"figure2": 20_000, "figure3": 100_000}, seeds=1),
-    "quick": Profile({"figure2": 316_200, "figure3": 631_000}, seeds=1),
-    "standard": Profile({"figure2": 10_000_000, "figure3": 10_000_000}, seeds=1),
-    "paper": Profile({"figure2": 100_000_000, "figure3": 63_095_700}, seeds=3),
+    "smoke": Profile({"figure2": 20_000, "figure3": 100_000, "figure4": 20_000, "figure5": 20_000}, seeds=1),
+    "quick": Profile({"figure2": 316_200, "figure3": 631_000, "figure4": 100_000, "figure5": 100_000}, seeds=1),
+    "standard": Profile(dict.fromkeys(("figure2", "figure3", "figure4", "figure5"), 10_000_000), seeds=1),
+    "paper": Profile(
+        {"figure2": 100_000_000, "figure3": 63_095_700, "figure4": 10_000_000, "figure5": 10_000_000}, seeds=3
+    ),
 }
 STEP_SIZE_SAMPLES = 1_000_000  # how far the other step sizes are followed
 LATENT_DIMS = {"mnist": (3, 5, 10, 20, 200), "frey": (2, 5, 10, 20)}
+FIGURE5_LATENT_DIMS = (2, 5, 10, 20)
 HIDDEN = {"mnist": 500, "frey": 200}
 # the author's library warmed up for 10 steps in 2013 and for 100 in 2014: the one that meets the published curves
 WARM_UP = {"mnist": 100, "frey": 10}
@@ -63,23 +67,25 @@ def figure2(profile: str, datasets: tuple[str, ...] = ("mnist", "frey")) -> list
 
     Raises ValueError for an unknown profile or dataset.
     """
-    if unknown := set(datasets) - set(LATENT_DIMS):
-        raise ValueError(f"unknown dataset {', '.join(map(repr, unknown))}: choose among {', '.join(LATENT_DIMS)}")
+    _check(datasets)
     return [
-        Run(
-            dataset,
-            algorithm,
-            latent_dim,
-            HIDDEN[dataset],
-            seed=seed,
-            warm_up=WARM_UP[dataset],
-            step_sizes=(FIGURE2_STEP_SIZE,),
-        )
+        _section_5(dataset, algorithm, latent_dim, seed)
         for dataset in datasets
         for seed in range(get_profile(profile).seeds)
         for latent_dim in LATENT_DIMS[dataset]
         for algorithm in ("aevb", "wake-sleep")
     ]
+
+
+def _check(datasets: tuple[str, ...]) -> None:
+    if unknown := set(datasets) - set(LATENT_DIMS):
+        raise ValueError(f"unknown dataset {', '.join(map(repr, unknown))}: choose among {', '.join(LATENT_DIMS)}")
+
+
+def _section_5(dataset: str, algorithm: str, latent_dim: int, seed: int = 0) -> Run:
+    """A run at the settings of figure 2."""
+    hidden, warm_up = HIDDEN[dataset], WARM_UP[dataset]
+    return Run(dataset, algorithm, latent_dim, hidden, seed, warm_up=warm_up, step_sizes=(FIGURE2_STEP_SIZE,))
 
 
 def figure3(profile: str, datasets: tuple[str, ...] = ("mnist",)) -> list[Run]:
@@ -96,6 +102,27 @@ def figure3(profile: str, datasets: tuple[str, ...] = ("mnist",)) -> list[Run]:
         for n_train, step_sizes in FIGURE3_STEP_SIZES.items()
         for algorithm, step_size in step_sizes.items()
     ]
+
+
+def figure4(profile: str, datasets: tuple[str, ...] = ("mnist", "frey")) -> list[Run]:
+    """The runs of figure 4: AEVB with two latents on each dataset, otherwise as in figure 2; a picture has one seed.
+
+    Raises ValueError for an unknown profile or dataset.
+    """
+    get_profile(profile)
+    _check(datasets)
+    return [_section_5(dataset, "aevb", 2) for dataset in datasets]
+
+
+def figure5(profile: str, datasets: tuple[str, ...] = ("mnist",)) -> list[Run]:
+    """The runs of figure 5: AEVB on MNIST with 2, 5, 10 and 20 latents, otherwise as in figure 2; one seed.
+
+    Raises ValueError for an unknown profile, and where `datasets` leaves out MNIST, the only one it is about.
+    """
+    get_profile(profile)
+    if "mnist" not in datasets:
+        raise ValueError("figure 5 is about mnist")
+    return [_section_5("mnist", "aevb", latent_dim) for latent_dim in FIGURE5_LATENT_DIMS]
 
 
 def figure2_step_sizes(profile: str, datasets: tuple[str, ...] = ("mnist", "frey")) -> list[Run]:
@@ -115,9 +142,14 @@ def _at_step_sizes(runs: list[Run], step_sizes: tuple[float, ...]) -> list[Run]:
 FIGURES = {
     "figure2": figure2,
     "figure3": figure3,
+    "figure4": figure4,
+    "figure5": figure5,
     "figure2-step-sizes": figure2_step_sizes,
     "figure3-step-sizes": figure3_step_sizes,
 }
+
+
+DRAWN = ("figure4", "figure5")  # whose record keeps the trained weights too
 
 
 def horizon(figure: str, profile: str) -> int:
@@ -273,6 +305,8 @@ def record(
 ) -> None:
     """Run `figure` at `profile` and add it to `results/recorded/`; `samples` goes less far than the profile.
 
+    Where the figure draws what its models make (`DRAWN`), their weights are recorded too.
+
     `options` are those of `run_grid`.
     Raises ValueError for a figure or a profile that does not exist.
     """
@@ -281,3 +315,32 @@ def record(
     runs = FIGURES[figure](profile, datasets)
     table, entries = run_grid(runs, samples or horizon(figure, profile), progress=True, **options)
     results.write_record(figure, results.lay_out(figure, table), entries)
+    if figure in DRAWN:
+        for run in runs:
+            trainer = _trained(run, options.get("device", "cpu"))
+            results.write_model(run, trainer.model, entries[run.key] | {"samples": trainer.samples})
+
+
+def drawn_model(run: Run) -> tuple[VAE, str]:
+    """The model of `run` to draw, and what to call it: the recorded one, else what this machine trained.
+
+    Raises ValueError where there is neither.
+    """
+    if run.key in results.manifest("models"):
+        return results.recorded_model(run), f"recorded, {results.manifest('models')[run.key]['samples']:,} samples"
+    return live_model(run)
+
+
+def live_model(run: Run) -> tuple[VAE, str]:
+    """The model of `run` as this machine trained it last, as far as it went, and what to call it.
+
+    Raises ValueError where it has not.
+    """
+    if not checkpoint_path(run).exists():
+        raise ValueError(f"{run} was not trained here: train it first, with compute or run_grid")
+    trainer = _trained(run)
+    return trainer.model, f"live, {trainer.samples:,} samples"
+
+
+def _trained(run: Run, device: str = "cpu") -> Trainer:
+    return load_checkpoint(run, checkpoint_path(run, device), device)

@@ -3,6 +3,7 @@
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
+import torch
 from IPython.display import Markdown
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
@@ -10,6 +11,7 @@ from matplotlib.ticker import LogLocator
 from torch import Tensor
 
 from aevb.data import TITLES
+from aevb.model import VAE
 
 # Okabe and Ito's palette, told apart by readers of all kinds of colour vision
 BLUE, ORANGE, GREEN, PINK, SKY, YELLOW, GREY = (
@@ -30,6 +32,8 @@ SOURCES = {
     "live": {"linewidth": 1.3, "marker": "o", "markersize": 3.2},
 }
 PAPER_AXES = {"samples": (1e5, 1e8), "mnist": (-150.0, -100.0), "frey": (0.0, 1600.0)}
+IMAGE_SHAPES = {"mnist": (28, 28), "frey": (28, 20)}
+MANIFOLDS = {"mnist": 20, "frey": 10}  # images a side in figure 4
 PANELS = (*(("mnist", dim) for dim in (3, 5, 10, 20, 200)), *(("frey", dim) for dim in (2, 5, 10, 20)))
 
 
@@ -142,6 +146,30 @@ def show_images(axis: plt.Axes, images: Tensor, image_shape: tuple[int, int], co
     canvas = image_grid(images, image_shape, columns, inverted=faces)
     axis.imshow(canvas, cmap="gray" if faces else "gray_r", vmin=0, vmax=1)
     axis.axis("off")
+
+
+def latent_grid(n: int) -> Tensor:
+    """The latents of figure 4 (Appendix A): `n` by `n` points of the unit square through the inverse Gaussian CDF.
+
+    The points are the centres of `n^2` equal cells, so that each stands for the same share of p(z) = N(0, I).
+    `(n * n, 2)`, in the order of a picture's tiles: z_1 grows to the right, z_2 upwards.
+    """
+    z = torch.special.ndtri((torch.arange(n) + 0.5) / n)
+    upwards, rightwards = torch.meshgrid(z.flip(0), z, indexing="ij")
+    return torch.stack([rightwards, upwards], -1).reshape(-1, 2)
+
+
+@torch.no_grad()
+def manifold(axis: plt.Axes, model: VAE, dataset: str, n: int) -> None:
+    """A panel of figure 4: the decoder's means at the `latent_grid` of `n` by `n`, for a model with two latents."""
+    show_images(axis, model.decoder.mean(latent_grid(n)), IMAGE_SHAPES[dataset], n, dataset)
+
+
+@torch.no_grad()
+def samples_grid(axis: plt.Axes, model: VAE, dataset: str, n: int, *, generator: torch.Generator) -> None:
+    """A panel of figure 5: the decoder's means at `n` by `n` draws z ~ N(0, I)."""
+    z = torch.randn(n * n, model.latent_dim, generator=generator)
+    show_images(axis, model.decoder.mean(z), IMAGE_SHAPES[dataset], n, dataset)
 
 
 def markdown_table(header: list[str], rows: list[tuple]) -> Markdown:

@@ -4,7 +4,8 @@ A curve table has a row a point, in nats per datapoint. Figure 2: `dataset, late
 lower_bound`; figure 3: `n_train, algorithm, split, samples, log_likelihood`. Ours have also `run` and `seed`, and in
 figure 2 a third split, `running` (see `aevb.training.Point`).
 `results/published/` holds the paper's curves, `results/recorded/` ours with a manifest, `results/live/` what this
-machine has computed and nobody keeps.
+machine has computed and nobody keeps. `results/recorded/models/` holds the trained weights that figures 4 and 5 draw,
+a file a run, in half precision; their manifest is `results/recorded/models.json`.
 """
 
 import ast
@@ -22,7 +23,9 @@ import numpy as np
 import pandas as pd
 import torch
 
-from aevb.files import write_text
+from aevb.files import write_text, write_whole
+from aevb.model import VAE, bernoulli_vae, gaussian_vae
+from aevb.training import Run
 
 ROOT = Path(__file__).resolve().parents[1] / "results"
 # the modules whose code decides the numbers of a run
@@ -49,9 +52,12 @@ class Layout(NamedTuple):
     samples: tuple[float, ...]
 
 
+FIGURE_2 = Layout(["dataset", "latent_dim", "algorithm", "split"], "lower_bound", (1e6, 1e7, 1e8))
 LAYOUTS = {
-    "figure2": Layout(["dataset", "latent_dim", "algorithm", "split"], "lower_bound", (1e6, 1e7, 1e8)),
+    "figure2": FIGURE_2,
     "figure3": Layout(["n_train", "algorithm", "split"], "log_likelihood", (1e6, 5e6, 1e7, 2e7, 6e7)),
+    "figure4": FIGURE_2,
+    "figure5": FIGURE_2,
     # their runs at other step sizes of section 5
     "figure2-step-sizes": Layout(["dataset", "latent_dim", "algorithm", "step_size", "split"], "lower_bound", (1e6,)),
     "figure3-step-sizes": Layout(["n_train", "algorithm", "step_size", "split"], "log_likelihood", (1e6,)),
@@ -74,7 +80,10 @@ def recorded(figure: str) -> pd.DataFrame:
 
 
 def manifest(figure: str) -> dict[str, dict]:
-    """For each recorded run of `figure`, by its key: configuration, step size, commit, versions, machine, time."""
+    """For each recorded run of `figure`, by its key: configuration, step size, commit, versions, machine, time.
+
+    That of "models" is about the recorded weights.
+    """
     return _manifest(ROOT / "recorded", figure)
 
 
@@ -134,6 +143,51 @@ def write_record(figure: str, table: pd.DataFrame, entries: dict[str, dict]) -> 
         kept = pd.concat([part for part in (others, table[table["run"] == key]) if len(part)])
     kept = kept.sort_values([*LAYOUTS[figure].curve, "seed", "samples"])
     _write(ROOT / "recorded", figure, kept, known)
+
+
+def _model_path(run: Run) -> Path:
+    return ROOT / "recorded" / "models" / f"{run.key}.npz"
+
+
+def write_model(run: Run, model: VAE, entry: dict) -> None:
+    """Record the weights of `model`, the outcome of `run`, rounded to half precision; `entry` is for the manifest.
+
+    Where a model of this run that saw more samples is recorded already, that one stays.
+    """
+    known, path = manifest("models"), _model_path(run)
+    if path.exists() and known.get(run.key, {}).get("samples", 0) > entry["samples"]:
+        return
+    weights = {name: weight.detach().cpu().numpy().astype(np.float16) for name, weight in model.named_parameters()}
+
+    def write(temporary: Path) -> None:
+        with temporary.open("wb") as file:  # by its name, numpy would add a suffix
+            np.savez_compressed(file, **weights)
+
+    write_whole(path, write)
+    text = json.dumps(known | {run.key: entry}, indent=1, sort_keys=True)
+    write_text(ROOT / "recorded" / "models.json", text + "\n")
+
+
+def recorded_model(run: Run) -> VAE:
+    """The model that `run` ended with, from the record; needs no data. Its weights were rounded to half precision.
+
+    Raises ValueError where none is recorded, or where its file is damaged.
+    """
+    path = _model_path(run)
+    if not path.exists():
+        raise ValueError(
+            f"no model is recorded for {run}: `python -m aevb record figure4` (or figure5) records its own"
+        )
+    try:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
+            weights = {name: torch.from_numpy(array.astype(np.float32)) for name, array in arrays.items()}
+        build = gaussian_vae if run.dataset == "frey" else bernoulli_vae
+        n_pixels = weights["encoder.hidden.weight"].shape[1]
+        model = build(n_pixels, run.hidden, run.latent_dim, generator=torch.Generator())
+        model.load_state_dict(weights)
+    except Exception as error:  # numpy, zipfile and torch raise many kinds for a damaged file, all of them meaning this
+        raise ValueError(f"{path} is no model of {run}: restore it, or record it again") from error
+    return model
 
 
 def at(table: pd.DataFrame, samples: float) -> pd.Series:

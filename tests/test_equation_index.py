@@ -17,11 +17,9 @@ ITEMS = [
     *(f"Figure {number}" for number in range(1, 6)),
     *(f"Appendix {letter}" for letter in "ABCDEF"),
 ]  # fmt: skip
-PENDING = {"16_figure_4", "17_figure_5"}  # chapters not written yet: their rows name nothing but them
 
 with open(book.BOOK / "equation_index.csv", encoding="utf-8", newline="") as file:
     ROWS = list(csv.DictReader(file))
-WRITTEN = [row for row in ROWS if row["chapter"] not in PENDING]
 
 
 def faults(row: dict[str, str]) -> list[str]:
@@ -55,19 +53,10 @@ def test_every_item_of_the_paper_is_there_once():
     assert sorted(row["item"] for row in ROWS) == sorted(ITEMS)
 
 
-@pytest.mark.parametrize("row", WRITTEN, ids=lambda row: row["item"])
+@pytest.mark.parametrize("row", ROWS, ids=lambda row: row["item"])
 def test_what_a_row_names_exists(row):
     assert row["what"]
     assert faults(row) == []
-
-
-def test_a_chapter_once_written_is_indexed():
-    """Take it off PENDING and fill in its rows' anchors, functions and tests."""
-    assert [name for name in sorted(PENDING) if (book.BOOK / f"{name}.md").exists()] == []
-    for row in ROWS:
-        if row["chapter"] in PENDING:
-            assert (row["anchor"], row["function"], row["test"]) == ("", "", ""), row["item"]
-    assert {row["chapter"] for row in ROWS} >= PENDING
 
 
 @pytest.mark.parametrize(
@@ -104,13 +93,6 @@ def test_a_missing_item_is_noticed(item, monkeypatch):
         test_every_item_of_the_paper_is_there_once()
 
 
-def test_a_pending_chapter_that_exists_is_noticed(monkeypatch):
-    for name in ("07_vae", "98_of_no_row"):
-        monkeypatch.setitem(globals(), "PENDING", PENDING | {name})
-        with pytest.raises(AssertionError):
-            test_a_chapter_once_written_is_indexed()
-
-
 def test_the_committed_page_shows_the_table_as_it_is():
     cells = nbformat.read(book.BOOK / "23_equation_index.ipynb", as_version=4).cells
     table, *sources = [output.data["text/markdown"] for cell in cells for output in cell.get("outputs", [])]
@@ -118,8 +100,7 @@ def test_the_committed_page_shows_the_table_as_it_is():
     assert [re.sub(r"^\[|\].*", "", line[0]) for line in shown] == [row["item"] for row in ROWS]
     for line, row in zip(shown, ROWS, strict=True):
         assert line[1].startswith(f"{row['what']} (")
-        if row["chapter"] not in PENDING:
-            links = re.findall(r"\]\(([^)]*)\)", " ".join(line))
-            assert links == [f"#{row['anchor']}", f"{row['chapter']}.ipynb", f"#{row['function']}", f"#{row['test']}"]
-            assert f"({row['function']})=" in sources[0]
-            assert f"({row['test']})=" in sources[1]
+        links = re.findall(r"\]\(([^)]*)\)", " ".join(line))
+        assert links == [f"#{row['anchor']}", f"{row['chapter']}.ipynb", f"#{row['function']}", f"#{row['test']}"]
+        assert f"({row['function']})=" in sources[0]
+        assert f"({row['test']})=" in sources[1]

@@ -14,7 +14,7 @@ import torch
 
 from aevb import experiments, results
 from aevb.__main__ import main
-from aevb.experiments import checkpoint_path, figure2, figure3, run_grid
+from aevb.experiments import checkpoint_path, figure2, figure3, figure4, figure5, run_grid
 from aevb.training import Run, evaluation_grid, fit
 
 AEVB = Run("mnist", "aevb", latent_dim=2, hidden=5, n_train=500, step_sizes=(0.01, 0.02))
@@ -69,7 +69,7 @@ def test_a_profile_changes_only_how_far_it_goes_and_how_often():
     smallest, largest = (set(figure2(profile)) for profile in ("smoke", "paper"))
     assert smallest < largest
     assert list(experiments.PROFILES) == ["smoke", "quick", "standard", "paper"]
-    for figure, end in (("figure2", 10**8), ("figure3", 6 * 10**7)):
+    for figure, end in (("figure2", 10**8), ("figure3", 6 * 10**7), ("figure4", 10**7), ("figure5", 10**7)):
         reach = [profile.samples[figure] for profile in experiments.PROFILES.values()]
         assert reach == sorted(reach)
         assert reach[-1] >= end
@@ -89,12 +89,30 @@ def test_figure_3_is_as_section_5_says():
         figure3("quick", ("frey",))
 
 
+def test_figures_4_and_5_are_as_appendix_a_says_and_share_their_runs_with_figure_2():
+    assert [(run.dataset, run.latent_dim) for run in figure4("paper")] == [("mnist", 2), ("frey", 2)]
+    assert [(run.dataset, run.latent_dim) for run in figure5("paper")] == [("mnist", dim) for dim in (2, 5, 10, 20)]
+    assert figure4("paper") == figure4("smoke") and figure5("paper") == figure5("smoke")
+    there = {(run.dataset, run.algorithm, run.latent_dim): run.key for run in figure2("quick")}
+    mine = {(run.dataset, run.algorithm, run.latent_dim): run.key for run in figure4("quick") + figure5("quick")}
+    shared = {name: key for name, key in mine.items() if name in there}
+    assert set(mine) - set(shared) == {("mnist", "aevb", 2)}  # which figure 2 leaves out
+    assert shared.items() < there.items()
+    assert figure4("quick", ("frey",)) == figure4("quick")[1:]
+    with pytest.raises(ValueError, match="unknown dataset 'cifar'"):
+        figure4("quick", ("cifar",))
+    with pytest.raises(ValueError, match="figure 5 is about mnist"):
+        figure5("quick", ("frey",))
+
+
 @pytest.mark.parametrize("datasets", [("mnist",), ("frey",)])
 def test_one_dataset_can_be_run_alone(datasets):
     assert figure2("quick", datasets) == [run for run in figure2("quick") if run.dataset in datasets]
 
 
-@pytest.mark.parametrize("ask", [experiments.get_profile, figure2, lambda name: experiments.compute("figure2", name)])
+@pytest.mark.parametrize(
+    "ask", [experiments.get_profile, figure2, figure4, figure5, lambda name: experiments.compute("figure2", name)]
+)
 def test_unknown_profiles_are_refused_with_the_choices(ask, root):
     with pytest.raises(ValueError, match="unknown profile 'fast': choose one of smoke, quick, standard, paper") as err:
         ask("fast")
@@ -304,6 +322,51 @@ def test_compute_keeps_curves_for_the_claims_and_record_for_good(root, monkeypat
     assert set(entries) == {run.key for run in RUNS}
     assert set(results.recorded("figure2")["samples"]) == {10_000}
     assert {entry["samples"] for entry in results.manifest("figure2").values()} == {10_000}
+
+
+@pytest.fixture
+def small_figure_5(root, monkeypatch):
+    """A figure 5 of one small run."""
+    monkeypatch.setitem(experiments.FIGURES, "figure5", lambda profile, datasets: [AEVB])
+    return AEVB
+
+
+def test_figure_5_is_recorded_with_its_models(small_figure_5, root):
+    experiments.record("figure5", "smoke", samples=10_000, jobs=1)
+    trained, model = fit(AEVB, 10_000).model, results.recorded_model(AEVB)
+    for name, weight in trained.named_parameters():
+        torch.testing.assert_close(model.get_parameter(name), weight.half().float(), rtol=0, atol=0)
+    assert results.manifest("models") == results.manifest("figure5")
+    assert sorted(path.name for path in (root / "recorded" / "models").iterdir()) == [f"{AEVB.key}.npz"]
+
+
+def test_a_model_is_recorded_with_the_samples_it_has_seen(small_figure_5):
+    """Which a curve may not: another recording went further."""
+    run_grid([AEVB], SAMPLES, jobs=1)
+    experiments.record("figure5", "smoke", samples=10_000, jobs=1)
+    assert results.manifest("figure5")[AEVB.key]["samples"] == 10_000
+    assert results.manifest("models")[AEVB.key]["samples"] == SAMPLES
+
+
+def test_curves_that_nothing_is_drawn_from_are_recorded_alone(root, monkeypatch):
+    monkeypatch.setitem(experiments.FIGURES, "figure2", lambda profile, datasets: [AEVB])
+    experiments.record("figure2", "smoke", samples=10_000, jobs=1)
+    assert results.manifest("models") == {} and not (root / "recorded" / "models").exists()
+
+
+def test_what_is_drawn_is_the_recorded_model_or_else_the_live_one(small_figure_5):
+    with pytest.raises(ValueError, match="was not trained here: train it first") as error:
+        experiments.drawn_model(AEVB)
+    assert "\n" not in str(error.value)
+    run_grid([AEVB], SAMPLES, jobs=1)
+    live, name = experiments.drawn_model(AEVB)
+    assert name == "live, 12,600 samples"
+    for mine, theirs in zip(live.parameters(), fit(AEVB, SAMPLES).model.parameters(), strict=True):
+        assert torch.equal(mine, theirs)
+    experiments.record("figure5", "smoke", samples=SAMPLES, jobs=1)
+    recorded, name = experiments.drawn_model(AEVB)
+    assert name == "recorded, 12,600 samples"
+    assert torch.equal(recorded.encoder.mu.weight, live.encoder.mu.weight.half().float())
 
 
 # the record

@@ -6,6 +6,8 @@ import torch
 from matplotlib.colors import to_hex
 
 from aevb import experiments, plots, results
+from aevb.data import available, load
+from aevb.model import bernoulli_vae, gaussian_vae
 
 PUBLISHED = results.published("figure2")
 MNIST_3 = "MNIST, $N_z = 3$"
@@ -139,6 +141,69 @@ def test_digits_are_drawn_black_on_white_and_faces_as_photographs(dataset, colou
     assert picture.get_cmap().name == colours
     assert picture.get_clim() == (0, 1)  # not stretched to the images' own range
     assert np.array_equal(picture.get_array(), plots.image_grid(images, (2, 3), 2, inverted=dataset == "frey"))
+
+
+# figures 4 and 5
+
+
+@pytest.mark.parametrize("n", [1, 10, 20])
+def test_the_latent_grid_is_the_unit_square_through_the_inverse_cdf(n):
+    """Back through the CDF it is n by n centres of equal cells: z_1 to the right, z_2 upwards."""
+    z = plots.latent_grid(n)
+    assert z.shape == (n * n, 2)
+    u = 0.5 * (1 + torch.erf(z.double() / 2**0.5)).reshape(n, n, 2)
+    centres = (torch.arange(n) + 0.5).double() / n
+    torch.testing.assert_close(u[..., 0], centres.expand(n, n), rtol=0, atol=1e-6)
+    torch.testing.assert_close(u[..., 1], centres.flip(0)[:, None].expand(n, n), rtol=0, atol=1e-6)
+
+
+def test_the_latent_grid_fills_out_the_prior():
+    """Mean, variance, fourth moment and correlation of N(0, I), as the cells shrink."""
+    z = plots.latent_grid(1000).double()
+    assert z.mean(0).abs().max() < 1e-5
+    assert (z.var(0) - 1).abs().max() < 0.005  # the cells at the edge reach to infinity
+    assert ((z**4).mean(0) - 3).abs().max() < 0.1
+    assert z.prod(1).mean().abs() < 1e-5
+
+
+def picture(axis):
+    (image,) = axis.images
+    return np.asarray(image.get_array()), image.get_cmap().name
+
+
+@pytest.mark.parametrize(("dataset", "build"), [("mnist", bernoulli_vae), ("frey", gaussian_vae)])
+def test_a_manifold_is_the_decoders_means_in_place(dataset, build):
+    height, width = plots.IMAGE_SHAPES[dataset]
+    model = build(height * width, 3, 2, generator=torch.Generator().manual_seed(0))
+    for weight in model.parameters():
+        weight.data *= 100  # so that images differ
+    axis = plt.subplots()[1]
+    plots.manifold(axis, model, dataset, 3)
+    tiles, colours = picture(axis)
+    assert colours == {"mnist": "gray_r", "frey": "gray"}[dataset]
+    u = torch.distributions.Normal(0.0, 1.0).icdf(torch.tensor([1 / 6, 0.5, 5 / 6]))
+    for (row, column), z in {(0, 0): (0, 2), (0, 2): (2, 2), (1, 1): (1, 1), (2, 0): (0, 0), (2, 2): (2, 0)}.items():
+        mean = model.decoder.mean(u[list(z)]).detach().reshape(height, width)
+        top, left = row * (height + 1), column * (width + 1)
+        assert tiles[top : top + height, left : left + width] == pytest.approx(mean.numpy(), abs=1e-6)
+
+
+@pytest.mark.parametrize("latent_dim", [2, 5])
+def test_samples_are_the_decoders_means_at_draws_from_the_prior(latent_dim):
+    model = bernoulli_vae(784, 3, latent_dim, generator=torch.Generator().manual_seed(0))
+    for weight in model.parameters():
+        weight.data *= 100
+    axis = plt.subplots()[1]
+    plots.samples_grid(axis, model, "mnist", 4, generator=torch.Generator().manual_seed(5))
+    z = torch.randn(16, latent_dim, generator=torch.Generator().manual_seed(5))
+    expected = plots.image_grid(model.decoder.mean(z).detach(), (28, 28), 4)
+    assert picture(axis)[0] == pytest.approx(expected)
+
+
+def test_the_shapes_of_images_are_those_of_the_data():
+    for name, shape in plots.IMAGE_SHAPES.items():
+        if available(name):
+            assert load(name).image_shape == shape
 
 
 # tables

@@ -8,11 +8,15 @@ import re
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
+import torch
 
 from aevb import experiments, results
-from aevb.training import IMPLIED, Run
+from aevb.data import available, load
+from aevb.model import bernoulli_vae, gaussian_vae
+from aevb.training import IMPLIED, Run, mean_bound
 
 PUBLISHED = results.published("figure2")
 NAME = ("mnist", 3, "aevb", "test")
@@ -251,6 +255,87 @@ def test_provenance_says_what_computed_and_not_who_or_where():
     assert_anonymous(json.dumps(provenance))
 
 
+# models
+
+
+SMALL = Run("mnist", "aevb", latent_dim=2, hidden=3, step_sizes=(0.02,))
+
+
+def small_model(run=SMALL, scale=1.0):
+    build = gaussian_vae if run.dataset == "frey" else bernoulli_vae
+    model = build(6, run.hidden, run.latent_dim, generator=torch.Generator().manual_seed(0))
+    for weight in model.parameters():
+        weight.data *= scale
+    return model
+
+
+@pytest.mark.parametrize("run", [SMALL, dataclasses.replace(SMALL, dataset="frey")], ids=["mnist", "frey"])
+@pytest.mark.parametrize("scale", [1e-3, 1.0, 1e4])
+def test_a_model_comes_back_to_half_precision(root, run, scale):
+    model = small_model(run, scale)
+    results.write_model(run, model, entry(10_000, commit="abc"))
+    back = results.recorded_model(run)
+    assert results.manifest("models") == {run.key: entry(10_000, commit="abc")}
+    assert type(back.decoder) is type(model.decoder)
+    assert {name for name, _ in back.named_parameters()} == {name for name, _ in model.named_parameters()}
+    for name, weight in model.named_parameters():  # 11 bits, and below 2^-14 steps of 2^-24
+        torch.testing.assert_close(back.get_parameter(name), weight, rtol=2**-11, atol=2**-25)
+    x = torch.rand(4, 6, generator=torch.Generator().manual_seed(1))
+    again = results.recorded_model(run)
+    assert torch.equal(back.posterior(x)[0], again.posterior(x)[0])
+
+
+def test_the_longer_model_stays_and_the_others_are_untouched(root):
+    other = dataclasses.replace(SMALL, seed=1)
+    results.write_model(other, small_model(other, 5.0), entry(7))
+    for samples, scale, expected in ((10, 1.0, 1.0), (20, 2.0, 2.0), (10, 3.0, 2.0), (20, 4.0, 4.0)):
+        results.write_model(SMALL, small_model(scale=scale), entry(samples))
+        weight = small_model(scale=expected).encoder.mu.weight.half().float()
+        assert torch.equal(results.recorded_model(SMALL).encoder.mu.weight, weight)
+    assert results.manifest("models") == {SMALL.key: entry(20), other.key: entry(7)}
+    weight = small_model(scale=5.0).encoder.mu.weight.half().float()
+    assert torch.equal(results.recorded_model(other).encoder.mu.weight, weight)
+    (root / "recorded" / "models" / f"{SMALL.key}.npz").unlink()
+    results.write_model(SMALL, small_model(), entry(5))  # a manifest alone is no model
+    assert results.manifest("models")[SMALL.key] == entry(5)
+
+
+def test_a_missing_model_is_one_line(root):
+    with pytest.raises(ValueError, match=r"no model is recorded for Run.*record figure4") as error:
+        results.recorded_model(SMALL)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("damage", ["cut", "text", "pickle", "another run", "a weight too few"])
+def test_a_damaged_model_is_one_line_and_runs_no_code(root, damage):
+    results.write_model(SMALL, small_model(), entry(10_000))
+    (path,) = (root / "recorded" / "models").iterdir()
+    weights = dict(np.load(path))
+    if damage == "cut":
+        path.write_bytes(path.read_bytes()[:-300])
+    elif damage == "text":
+        path.write_text("version https://example.org/a-pointer-and-no-file\n")
+    elif damage == "pickle":
+        np.savez(path, **weights | {"encoder.mu.weight": np.array([Unpickled()], dtype=object)})
+    elif damage == "another run":
+        np.savez(path, **{name: weight[..., :1] for name, weight in weights.items()})
+    else:
+        np.savez(path, **{name: weight for name, weight in weights.items() if name != "decoder.logit.bias"})
+    with pytest.raises(ValueError, match=r"is no model of Run.*: restore it, or record it") as error:
+        results.recorded_model(SMALL)
+    assert "\n" not in str(error.value)
+    assert not Unpickled.executed
+
+
+class Unpickled:
+    """An object whose unpickling would be seen."""
+
+    executed = False
+
+    def __reduce__(self):
+        return setattr, (Unpickled, "executed", True)
+
+
 # what is recorded
 
 
@@ -323,6 +408,47 @@ def test_the_record_of_figure_3_meets_the_paper():
     late = table[table["samples"] >= 5e6].set_index(["n_train", "algorithm", "split"]).sort_index()["difference"].abs()
     assert (late[1000, "mcem"] < 2).all()
     assert (late[50_000, "aevb", "train"] < 2).all()
+
+
+@pytest.mark.parametrize("figure", ["figure4", "figure5"])
+def test_every_recorded_curve_of_figures_4_and_5_has_its_provenance(figure):
+    table, entries = results.recorded(figure), results.manifest(figure)
+    assert set(table["run"]) == set(entries) <= {run.key for run in experiments.FIGURES[figure]("standard")}
+    for key, about in entries.items():
+        assert Run(**about["config"]).key == key
+        assert table.loc[table["run"] == key, "samples"].max() == about["samples"]
+        assert about["samples"] <= results.manifest("models")[key]["samples"]
+
+
+def test_every_recorded_model_has_its_manifest_and_is_compact():
+    files = {path.stem: path for path in (results.ROOT / "recorded" / "models").glob("*")}
+    entries = results.manifest("models")
+    assert set(files) == set(entries)
+    assert set(entries) == set(results.manifest("figure4")) | set(results.manifest("figure5"))
+    for key, about in entries.items():
+        run = Run(**about["config"])
+        assert run.key == key
+        assert re.fullmatch(r"[0-9a-f]{12}\+?", about["commit"])
+        assert all(about[name] for name in ("samples", "seconds", "torch", "numpy", "machine", "device", "date"))
+        with np.load(files[key], allow_pickle=False) as weights:
+            for network in ("encoder", "decoder"):
+                names = [name for name in weights.files if name.startswith(network)]
+                assert {weights[name].dtype for name in names} == {np.dtype(np.float16)}
+                assert sum(weights[name].nbytes for name in names) < 1e6
+    assert_anonymous(json.dumps([{k: v for k, v in about.items() if k != "config"} for about in entries.values()]))
+
+
+@pytest.mark.parametrize("figure", ["figure4", "figure5"])
+def test_a_recorded_model_has_the_bound_its_curve_ends_with(figure):
+    """At the noise of the curve's points: what remains is the rounding of the weights."""
+    for key, about in results.manifest(figure).items():
+        run, curve = Run(**about["config"]), results.recorded(figure)
+        if about["samples"] < results.manifest("models")[key]["samples"] or not available(run.dataset):
+            continue
+        dataset, noise = load(run.dataset), torch.Generator().manual_seed(run.seed)
+        last = curve[(curve["run"] == key) & (curve["samples"] == about["samples"]) & (curve["split"] == "test")]
+        bound = mean_bound(results.recorded_model(run), dataset, dataset.test, generator=noise)
+        assert bound == pytest.approx(last["lower_bound"].item(), rel=1e-3)
 
 
 def test_the_record_of_speed_is_whole_has_its_provenance_and_is_anonymous():
