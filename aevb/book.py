@@ -28,7 +28,7 @@ BOOK = ROOT / "book"
 STAGE = ROOT / "_build" / "reproduce"
 PAGE = ROOT / "_build" / "html" / "index.html"
 DEFAULT_PROFILE = "quick"  # the one the parameters cells carry
-FRONT_PAGE = "00_"
+SUMMARIES = ("00_", "18_")  # pages that show what the other chapters measured
 TRANSIENT = ("papermill", "execution", "jupyter", "widgets", "ExecuteTime")
 
 
@@ -162,7 +162,7 @@ def _ticking(bar: tqdm):
 def update_notebooks(names: list[str]) -> list[Outcome]:
     """Execute chapters (all, or those named) at the default profile; commit-ready notebooks of those that succeed.
 
-    What they measured is recorded, and the front page, which shows it, comes last. Raises ValueError for a
+    What they measured is recorded, and SUMMARIES, which show it, come last. Raises ValueError for a
     name that no chapter has.
     """
     texts = chapters()
@@ -172,10 +172,10 @@ def update_notebooks(names: list[str]) -> list[Outcome]:
             raise ValueError(f"no chapter called {', '.join(unknown)}: choose among {', '.join(known)}")
         texts = [known[name] for name in names]
     stage = ROOT / "_build" / "notebooks"
-    front = [text for text in texts if text.name.startswith(FRONT_PAGE)]
-    outcomes = execute_all([text for text in texts if text not in front], stage, DEFAULT_PROFILE)
+    summaries = [text for text in texts if text.name.startswith(SUMMARIES)]
+    outcomes = execute_all([text for text in texts if text not in summaries], stage, DEFAULT_PROFILE)
     results.record_measurements(DEFAULT_PROFILE)
-    outcomes += execute_all(front, stage, DEFAULT_PROFILE)
+    outcomes += execute_all(summaries, stage, DEFAULT_PROFILE)
     for outcome in outcomes:
         if not outcome.error:
             executed = nbformat.read(stage / f"{outcome.chapter}.ipynb", as_version=4)

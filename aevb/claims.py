@@ -47,14 +47,14 @@ SUPERFLUOUS = Claim(4, "superfluous latent variables did not result in overfitti
                     "test bound of AEVB with the most latents minus that with the next fewer, nats")
 VARIANCE = Claim(5, "estimator variance was small (< 1)", "fig. 2", "05_sgvb_estimators",
                  "variance of the bound, nat²")
-COST = Claim(6, "20-40 minutes per million training samples", "fig. 2", "18_verdict",
+COST = Claim(6, "20-40 minutes per million training samples", "fig. 2", "24_speed",
              "minutes a million samples, AEVB on MNIST, one thread")
 WIDTHS = Claim(7, "not very sensitive to these choices", "sec. 5", "19_what_the_paper_does_not_say",
                "AEVB's lead over wake-sleep, test, nats: smallest and largest over 100 to 1,000 hidden units")
 ONE_SAMPLE = Claim(8, "can be set to 1", "sec. 2.3", "19_what_the_paper_does_not_say",
                    "test bound, L = 10 minus L = 1 at M = 100, nats: at equal samples, at equal decoder passes")
-B_BELOW_A = Claim(9, "typically has less variance", "sec. 2.3", "05_sgvb_estimators",
-                  "variance of B over that of A")
+B_BELOW_A = Claim(9, "typically has less variance", "sec. 2.3", "19_what_the_paper_does_not_say",
+                  "variance of B over that of A after 20,000 and 100,000 samples: the bound; its gradient in phi")
 NAIVE = Claim(10, "very high variance", "sec. 2.2", "06_reparameterization",
               "variance of the score-function gradient over the pathwise one")
 NOT_ONLINE = Claim(11, "can't be applied efficiently for the full MNIST dataset", "fig. 3", "15_figure_3",
@@ -68,8 +68,8 @@ SAME_COST = Claim(14, "the same computational complexity as AEVB per datapoint",
 MANIFOLD = Claim(15, "low-dimensional manifold", "sec. 5, App. A", "16_figure_4",
                  "step between neighbours of figure 4's grid over the distance of neighbours in the data")
 ANALYTIC = Claim(16, "a lower variance", "App. F.1", "13_full_vb",
-                 "variance of eq. 24 over that of eq. 22: of the estimate, of its gradient")
-FULL_VB = Claim(17, "straightforward to extend", "sec. 2", "13_full_vb",
+                 "variance of eq. 24 over that of eq. 22, the encoder's gradient: at the start, after 1,000 steps")
+FULL_VB = Claim(17, "straightforward to extend", "sec. 2", "21_full_vb_at_last",
                 "test bound, full VB minus AEVB, nats")
 # fmt: on
 
@@ -349,6 +349,10 @@ def _below_one(*values: float) -> str:
     return _share([value < 1 for value in values])
 
 
+def _visibly_below_one(*ratios: float) -> str:
+    return _share([ratio < 0.95 for ratio in ratios])  # of a hundred draws or less: nearer to one, they are equal
+
+
 def _far_above_one(ratio: float) -> str:
     return _share([ratio > 10])
 
@@ -374,12 +378,15 @@ RULES = (
     (VARIANCE, "< 1", ("estimator-variance",), "{:.2g}", _below_one),
     (WIDTHS, "not shown", ("lead-by-width-smallest", "lead-by-width-largest"), "{:+.1f}, {:+.1f}", _same_ranking),
     (ONE_SAMPLE, "not shown", ("gain-of-ten-samples", "gain-at-equal-passes"), "{:+.1f}, {:+.1f}", _one_will_do),
-    (B_BELOW_A, "< 1", ("variance-ratio-b-a",), "{:.2g}", _below_one),
+    (B_BELOW_A, "< 1", ("variance-ratio-b-a-early", "variance-ratio-b-a",
+                        "variance-ratio-b-a-gradient-early", "variance-ratio-b-a-gradient"),
+     "{:.2g}, {:.2g}; {:.2g}, {:.2g}", _visibly_below_one),
     (NAIVE, "very high", ("variance-ratio-score-pathwise",), "{:.2g}", _far_above_one),
     (RELIABLE, "good below, unreliable above", ("appendix-d-rmse-below-5", "appendix-d-rmse-above-5"),
      "{:.2f}, {:.2f}", _good_below),
     (MANIFOLD, "by eye", ("manifold-step-ratio",), "{:.2g}", _below_one),
-    (ANALYTIC, "< 1", ("variance-ratio-24-22", "variance-ratio-24-22-gradient"), "{:.2g}, {:.2g}", _below_one),
+    (ANALYTIC, "< 1", ("variance-ratio-24-22-start", "variance-ratio-24-22-later"),
+     "{:.2g}, {:.2g}", _visibly_below_one),
     (FULL_VB, "left to future work", ("full-vb-minus-aevb",), "{:+.1f}", _positive),
 )
 # fmt: on

@@ -235,18 +235,20 @@ def test_unknown_chapters_are_refused_with_the_choices():
 MEASURE = """
 import json, pathlib
 path = pathlib.Path('../results/live/quick/measurements/a.json')
-path.parent.mkdir(parents=True)
+path.parent.mkdir(parents=True, exist_ok=True)
 path.write_text('0.25')
 """
 
 
-def test_only_chapters_that_succeed_are_updated_and_the_front_page_knows_the_others(tmp_path, monkeypatch):
+def test_only_chapters_that_succeed_are_updated_and_the_summaries_know_the_others(tmp_path, monkeypatch):
     folder = tmp_path / "book"
     texts = [
         write(folder / "00_front.md", "print(open('../results/recorded/measurements.json').read())"),
         write(folder / "03_good.md", MEASURE),
         write(folder / "04_bad.md", "1 / 0"),
         write(folder / "05_other.md", "print(2)"),
+        write(folder / "18_verdict.md", "print(open('../results/recorded/measurements.json').read())"),
+        write(folder / "19_measures.md", MEASURE.replace("/a.json", "/b.json")),
     ]
     for text in texts:
         text.with_suffix(".ipynb").write_text("old")
@@ -254,15 +256,18 @@ def test_only_chapters_that_succeed_are_updated_and_the_front_page_knows_the_oth
     monkeypatch.setattr(book, "ROOT", tmp_path)
     monkeypatch.setattr(book, "BOOK", folder)
     monkeypatch.setattr(book, "chapters", lambda: texts)
-    outcomes = book.update_notebooks(["00_front", "03_good", "04_bad"])
+    outcomes = book.update_notebooks(["00_front", "03_good", "04_bad", "18_verdict", "19_measures"])
     assert {outcome.chapter: outcome.error for outcome in outcomes} == {
         "00_front": "", "03_good": "", "04_bad": "ZeroDivisionError: division by zero",
+        "18_verdict": "", "19_measures": "",
     }  # fmt: skip
-    assert '"a": 0.25' in printed(folder / "00_front.ipynb")
+    for summary in ("00_front", "18_verdict"):
+        assert '"a": 0.25' in printed(folder / f"{summary}.ipynb")
+        assert '"b": 0.25' in printed(folder / f"{summary}.ipynb")
     for text in texts[:2]:
         assert differences(text, text.with_suffix(".ipynb")) == []
         assert text.with_suffix(".ipynb").read_text().endswith("}\n")
-    assert [text.with_suffix(".ipynb").read_text() for text in texts[2:]] == ["old", "old"]
+    assert [text.with_suffix(".ipynb").read_text() for text in texts[2:4]] == ["old", "old"]
 
 
 # what is committed

@@ -12,6 +12,9 @@ LIKELIHOODS = results.published("figure3")
 SWAPPED = PUBLISHED.replace({"algorithm": {"aevb": "wake-sleep", "wake-sleep": "aevb"}})
 
 
+B_OVER_A = [f"variance-ratio-b-a{what}" for what in ("-early", "", "-gradient-early", "-gradient")]
+
+
 def curve(algorithm, bounds, split="test", latent_dim=3, dataset="mnist", **more):
     """`bounds` maps samples to the bound."""
     name = {"dataset": dataset, "latent_dim": latent_dim, "algorithm": algorithm, "split": split, **more}
@@ -156,8 +159,6 @@ def test_panels_with_one_algorithm_are_left_out():
     [
         (claims.VARIANCE, "estimator-variance", 0.99, "holds"),
         (claims.VARIANCE, "estimator-variance", 1.01, "does not hold"),
-        (claims.B_BELOW_A, "variance-ratio-b-a", 0.5, "holds"),
-        (claims.B_BELOW_A, "variance-ratio-b-a", 2.0, "does not hold"),
         (claims.NAIVE, "variance-ratio-score-pathwise", 11.0, "holds"),
         (claims.NAIVE, "variance-ratio-score-pathwise", 9.0, "does not hold"),
     ],
@@ -261,10 +262,13 @@ def test_the_reliability_of_appendix_d_is_judged(below, above, verdict):
         (claims.ONE_SAMPLE, ("gain-of-ten-samples", "gain-at-equal-passes"), (0.9, 5.0), "holds"),
         (claims.ONE_SAMPLE, ("gain-of-ten-samples", "gain-at-equal-passes"), (1.1, -5.0), "holds in part"),
         (claims.ONE_SAMPLE, ("gain-of-ten-samples", "gain-at-equal-passes"), (1.1, 5.0), "does not hold"),
+        (claims.B_BELOW_A, B_OVER_A, (0.3, 0.5, 0.1, 0.9), "holds"),
+        (claims.B_BELOW_A, B_OVER_A, (0.3, 1.5, 0.1, 1.0), "holds in part"),
+        (claims.B_BELOW_A, B_OVER_A, (1.1, 1.5, 1.2, 1.0), "does not hold"),
         (claims.MANIFOLD, ("manifold-step-ratio",), (0.9,), "holds"),
         (claims.MANIFOLD, ("manifold-step-ratio",), (1.1,), "does not hold"),
-        (claims.ANALYTIC, ("variance-ratio-24-22", "variance-ratio-24-22-gradient"), (0.5, 0.9), "holds"),
-        (claims.ANALYTIC, ("variance-ratio-24-22", "variance-ratio-24-22-gradient"), (1.5, 0.9), "holds in part"),
+        (claims.ANALYTIC, ("variance-ratio-24-22-start", "variance-ratio-24-22-later"), (0.1, 0.9), "holds"),
+        (claims.ANALYTIC, ("variance-ratio-24-22-start", "variance-ratio-24-22-later"), (0.1, 0.98), "holds in part"),
         (claims.FULL_VB, ("full-vb-minus-aevb",), (0.1,), "holds"),
         (claims.FULL_VB, ("full-vb-minus-aevb",), (-0.1,), "does not hold"),
     ],
@@ -273,7 +277,7 @@ def test_what_chapters_measured_is_judged(claim, names, values, verdict):
     measured = dict(zip(names, values, strict=True))
     found = row(judged(measured=measured), claim)
     assert (found.verdict, found.seeds) == (verdict, "one seed")
-    assert [float(word) for word in found.ours.split(", ")] == pytest.approx(values, abs=0.05)
+    assert [float(word) for word in re.split("[,;] ", found.ours)] == pytest.approx(values, abs=0.05)
     for name in names:
         assert row(judged(measured=measured | {name: None}), claim).verdict == "not measured"
 
