@@ -2,13 +2,15 @@
 
 A curve table has a row a point, in nats per datapoint. Figure 2: `dataset, latent_dim, algorithm, split, samples,
 lower_bound`; figure 3: `n_train, algorithm, split, samples, log_likelihood`. Ours have also `run` and `seed`, and in
-figure 2 a third split, `running` (see `aevb.training.Point`).
+figure 2 a third split, `running` (see `aevb.training.Point`). The table "full-vb" is laid out as figure 3's, of
+`lower_bound`, and full VB has the splits `data` and `evidence` too; its q(theta) is kept in `posteriors/`.
 `results/published/` holds the paper's curves, `results/recorded/` ours with a manifest, `results/live/` what this
 machine has computed and nobody keeps.
 """
 
 import ast
 import hashlib
+import io
 import json
 import os
 import platform
@@ -21,8 +23,9 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 import torch
+from torch import Tensor
 
-from aevb.files import write_text
+from aevb.files import write_bytes, write_text
 
 ROOT = Path(__file__).resolve().parents[1] / "results"
 # the modules whose code decides the numbers of a run
@@ -34,6 +37,7 @@ NUMERICAL = (
     "objectives",
     "hmc",
     "mcem",
+    "full_vb",
     "marginal_likelihood",
     "optimizer",
     "ensemble",
@@ -55,6 +59,8 @@ LAYOUTS = {
     # their runs at other step sizes of section 5
     "figure2-step-sizes": Layout(["dataset", "latent_dim", "algorithm", "step_size", "split"], "lower_bound", (1e6,)),
     "figure3-step-sizes": Layout(["n_train", "algorithm", "step_size", "split"], "log_likelihood", (1e6,)),
+    "full-vb": Layout(["n_train", "algorithm", "split"], "lower_bound", (1e6, 1e7)),
+    "full-vb-settings": Layout(["n_train", "step_size", "initial_sigma", "split"], "lower_bound", (1e6,)),
 }
 
 
@@ -121,6 +127,26 @@ def write_record(figure: str, table: pd.DataFrame, entries: dict[str, dict]) -> 
         kept = pd.concat([part for part in (others, table[table["run"] == key]) if len(part)])
     kept = kept.sort_values([*LAYOUTS[figure].curve, "seed", "samples"])
     _write(ROOT / "recorded", figure, kept, known)
+
+
+def write_posterior(key: str, mu: Tensor, log_var: Tensor) -> None:
+    """Record the q(theta) of full VB, `mu` and `log_var` `(K,)`, at the end of the run `key`, in half precision."""
+    halves = {name: value.detach().half().cpu().numpy() for name, value in (("mu", mu), ("log_var", log_var))}
+    buffer = io.BytesIO()
+    np.savez_compressed(buffer, **halves)
+    write_bytes(ROOT / "recorded" / "posteriors" / f"{key}.npz", buffer.getvalue())
+
+
+def recorded_posterior(key: str) -> tuple[Tensor, Tensor]:
+    """`mu` and `log_var`, each `(K,)`, of the q(theta) recorded for the run `key`.
+
+    Raises ValueError where there is none.
+    """
+    path = ROOT / "recorded" / "posteriors" / f"{key}.npz"
+    if not path.exists():
+        raise ValueError(f"no posterior is recorded for run {key}: record full-vb")
+    with np.load(path) as halves:
+        return tuple(torch.tensor(halves[name]).float() for name in ("mu", "log_var"))
 
 
 def at(table: pd.DataFrame, samples: float) -> pd.Series:
