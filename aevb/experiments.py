@@ -37,7 +37,7 @@ FIGURE3_STEP_SIZES = {
     1000: {"aevb": 0.1, "wake-sleep": 0.1, "mcem": 0.02},
     50_000: {"aevb": 0.02, "wake-sleep": 0.1, "mcem": 0.02},
 }
-# full VB's step size, which is also MAP's best on this network, and the standard deviations that q(theta) starts with by
+# full VB's step size, also MAP's best on this network, and the standard deviations that q(theta) starts with by
 # training points: of those tried, the best bound on log p(X) (see its chapter)
 FULL_VB_STEP_SIZE = 0.1
 FULL_VB_SIGMAS = {1000: 0.03, 50_000: 0.01}
