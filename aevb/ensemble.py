@@ -11,6 +11,8 @@ import torch
 from aevb.model import stack
 
 CAPTURING = threading.Lock()  # a capture begins by waiting for the device, which no other capture survives
+# MCEM's chains are no function of a minibatch; full VB takes the weights for one vector, with no axis of runs
+ONE_BY_ONE = ("mcem", "full-vb")
 EAGER_STEPS = 3  # before a capture, so that everything that initialises itself has done so
 
 
@@ -19,13 +21,13 @@ class Ensemble:
 
     The trainers stay what they were, each with its own generator, optimiser state and curve: their parameters become
     views of the ensemble's. Numbers are those of the single runs up to rounding. Raises ValueError where the
-    trainers do not belong together, and for MCEM, whose chains are no function of a minibatch.
+    trainers do not belong together, and for the algorithms of ONE_BY_ONE.
     """
 
     def __init__(self, trainers: list):
         first = trainers[0]
-        if first.objective is None:
-            raise ValueError("mcem cannot be trained as an ensemble: train its runs one by one")
+        if first.run.algorithm in ONE_BY_ONE:
+            raise ValueError(f"{first.run.algorithm} cannot be trained as an ensemble: train its runs one by one")
         if any(t.run.configuration != first.run.configuration or t.steps != first.steps for t in trainers):
             raise ValueError("an ensemble's runs differ in seed and step size alone, and stand at the same sample")
         self.trainers = trainers

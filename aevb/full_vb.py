@@ -25,16 +25,17 @@ class FullVB(nn.Module):
     """q(theta) around a model whose theta are the parameters of `model.decoder`, for `n_train` = N datapoints.
 
     The decoder's own parameters become the means, so that `model` is the model at the posterior mean; theta
-    is all of them as one vector `(K,)`. The standard deviations start at that of the initial weights. The
-    prior is in the bound: train without weight decay. Raises ValueError where there is no `model.decoder`.
+    is all of them as one vector `(K,)`. The standard deviations start at `initial_sigma`, by default that of the
+    initial weights. The prior is in the bound: train without weight decay. Raises ValueError where there is no
+    `model.decoder`.
     """
 
-    def __init__(self, model: LatentVariableModel, n_train: int):
+    def __init__(self, model: LatentVariableModel, n_train: int, initial_sigma: float = INITIAL_STD):
         super().__init__()
         if not hasattr(model, "decoder"):
             raise ValueError(f"a {type(model).__name__} has no decoder: put its generative parameters in one")
         self.model, self.n_train = model, n_train
-        self.log_var = nn.Parameter(torch.full_like(self.mu.detach(), 2 * math.log(INITIAL_STD)))
+        self.log_var = nn.Parameter(torch.full_like(self.mu.detach(), 2 * math.log(initial_sigma)))
 
     @property
     def mu(self) -> Tensor:

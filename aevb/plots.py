@@ -23,8 +23,8 @@ BLUE, ORANGE, GREEN, PINK, SKY, YELLOW, GREY = (
     "#E69F00",
     "#666666",
 )
-COLOURS = {"aevb": BLUE, "wake-sleep": ORANGE, "mcem": GREEN}
-NAMES = {"aevb": "AEVB", "wake-sleep": "wake-sleep", "mcem": "MCEM", **TITLES}
+COLOURS = {"aevb": BLUE, "wake-sleep": ORANGE, "mcem": GREEN, "full-vb": PINK}
+NAMES = {"aevb": "AEVB", "wake-sleep": "wake-sleep", "mcem": "MCEM", "full-vb": "full VB", **TITLES}
 # how each source of a curve is drawn: the paper's behind, pale and wide; ours in front
 SOURCES = {
     "published": {"linewidth": 4.5, "alpha": 0.28},

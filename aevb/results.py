@@ -2,7 +2,8 @@
 
 A curve table has a row a point, in nats per datapoint. Figure 2: `dataset, latent_dim, algorithm, split, samples,
 lower_bound`; figure 3: `n_train, algorithm, split, samples, log_likelihood`. Ours have also `run` and `seed`, and in
-figure 2 a third split, `running` (see `aevb.training.Point`).
+figure 2 a third split, `running` (see `aevb.training.Point`). The table "full-vb" is laid out as figure 3's, of
+`lower_bound`, and full VB has the splits `data` and `evidence` too; its q(theta) is kept in `posteriors/`.
 `results/published/` holds the paper's curves, `results/recorded/` ours with a manifest, `results/live/` what this
 machine has computed and nobody keeps. `results/recorded/models/` holds the trained weights that figures 4 and 5 draw,
 a file a run, in half precision; their manifest is `results/recorded/models.json`.
@@ -10,6 +11,7 @@ a file a run, in half precision; their manifest is `results/recorded/models.json
 
 import ast
 import hashlib
+import io
 import json
 import os
 import platform
@@ -22,8 +24,9 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 import torch
+from torch import Tensor
 
-from aevb.files import write_text, write_whole
+from aevb.files import write_bytes, write_text, write_whole
 from aevb.model import VAE, bernoulli_vae, gaussian_vae
 from aevb.training import Run
 
@@ -37,6 +40,7 @@ NUMERICAL = (
     "objectives",
     "hmc",
     "mcem",
+    "full_vb",
     "marginal_likelihood",
     "optimizer",
     "ensemble",
@@ -63,6 +67,8 @@ LAYOUTS = {
     "figure3-step-sizes": Layout(["n_train", "algorithm", "step_size", "split"], "log_likelihood", (1e6,)),
     # runs of figure 2 with one thing changed
     "readings": Layout(["question", "answer", "dataset", "latent_dim", "algorithm", "split"], "lower_bound", (1e6,)),
+    "full-vb": Layout(["n_train", "algorithm", "split"], "lower_bound", (1e6, 1e7)),
+    "full-vb-settings": Layout(["n_train", "step_size", "initial_sigma", "split"], "lower_bound", (1e6,)),
 }
 
 
@@ -188,6 +194,26 @@ def recorded_model(run: Run) -> VAE:
     except Exception as error:  # numpy, zipfile and torch raise many kinds for a damaged file, all of them meaning this
         raise ValueError(f"{path} is no model of {run}: restore it, or record it again") from error
     return model
+
+
+def write_posterior(key: str, mu: Tensor, log_var: Tensor) -> None:
+    """Record the q(theta) of full VB, `mu` and `log_var` `(K,)`, at the end of the run `key`, in half precision."""
+    halves = {name: value.detach().half().cpu().numpy() for name, value in (("mu", mu), ("log_var", log_var))}
+    buffer = io.BytesIO()
+    np.savez_compressed(buffer, **halves)
+    write_bytes(ROOT / "recorded" / "posteriors" / f"{key}.npz", buffer.getvalue())
+
+
+def recorded_posterior(key: str) -> tuple[Tensor, Tensor]:
+    """`mu` and `log_var`, each `(K,)`, of the q(theta) recorded for the run `key`.
+
+    Raises ValueError where there is none.
+    """
+    path = ROOT / "recorded" / "posteriors" / f"{key}.npz"
+    if not path.exists():
+        raise ValueError(f"no posterior is recorded for run {key}: record full-vb")
+    with np.load(path) as halves:
+        return tuple(torch.tensor(halves[name]).float() for name in ("mu", "log_var"))
 
 
 def at(table: pd.DataFrame, samples: float) -> pd.Series:

@@ -19,10 +19,12 @@ from torch import Tensor
 from aevb import mcem
 from aevb.bounds import estimator_b
 from aevb.data import Dataset, load
-from aevb.ensemble import Ensemble
+from aevb.ensemble import ONE_BY_ONE, Ensemble
 from aevb.files import write_whole
+from aevb.full_vb import FullVB, evidence_bound, full_vb, held_out_bound
 from aevb.marginal_likelihood import appendix_d
 from aevb.model import Decoder, LatentVariableModel, bernoulli_vae, gaussian_vae
+from aevb.networks import INITIAL_STD
 from aevb.objectives import OBJECTIVES, Update
 from aevb.optimizer import MapAdagrad
 
@@ -30,12 +32,13 @@ SELECTION_STEPS = 200  # "the first few iterations": each candidate step size tr
 EVALUATION_BATCH = 1000
 CHECKPOINT_SECONDS = 30  # what an interruption loses at most
 REPORT_STEPS = 500
-ALGORITHMS = (*OBJECTIVES, "mcem")
+OF_A_MINIBATCH = OBJECTIVES | {"full-vb": full_vb}
+ALGORITHMS = (*OBJECTIVES, "mcem", "full-vb")
 LIKELIHOOD_POINTS = 1000  # the first so many of train and of test, as in figure 3
 # where a curve has points: from so many samples on, so many a decade
 GRIDS = {"bound": (10_000, 10), "marginal-likelihood": (100_000, 5)}
 # fields that came later, at the value that older runs had without saying so: left out of a run's key
-IMPLIED = {"measure": "bound"}
+IMPLIED = {"measure": "bound", "initial_sigma": INITIAL_STD}
 
 
 class DivergedError(RuntimeError):
@@ -50,7 +53,8 @@ class Run:
     points only. `hidden` is the width of the one hidden layer of encoder and decoder. For the first
     `warm_up` steps Adagrad accumulates squared gradients and nothing moves: the author's library does
     so, the paper does not say it. `measure` is what the curve shows: the "bound" of figure 2, or the
-    "marginal-likelihood" of figure 3, the only one that MCEM has.
+    "marginal-likelihood" of figure 3, the only one that MCEM has and one that full VB, with no one theta, has not.
+    `initial_sigma` are the standard deviations that full VB's q(theta) starts with; others have none.
     """
 
     dataset: str
@@ -63,6 +67,7 @@ class Run:
     warm_up: int = 100
     step_sizes: tuple[float, ...] = (0.01, 0.02, 0.1)
     measure: str = "bound"
+    initial_sigma: float = INITIAL_STD
 
     def __post_init__(self):
         if self.algorithm not in ALGORITHMS:
@@ -71,6 +76,8 @@ class Run:
             raise ValueError(f"unknown measure {self.measure!r}: choose one of {', '.join(GRIDS)}")
         if self.algorithm == "mcem" and self.measure == "bound":
             raise ValueError("mcem has no recognition model and so no bound: measure='marginal-likelihood'")
+        if self.algorithm == "full-vb" and self.measure != "bound":
+            raise ValueError("full-vb has no one theta and so no log p(x) at it: measure='bound'")
 
     @property
     def key(self) -> str:
@@ -93,12 +100,18 @@ class Point:
     points: the bound with one sample a datapoint, or log p(x) by Appendix D. `running` is the average of the
     bounds seen in training since the last point (for MCEM of log p(x, z)): it lags behind, and is what the
     train curves of the paper's figure 2 seem to show.
+
+    For full VB every bound is at one draw of theta ~ q(theta), and two more values say what the training set says of
+    the evidence: `evidence`, the bound on log p(X) / N of eq. 24, and `data`, its data term over all N training
+    points. KL(q(theta)||p(theta)) / N is `data - evidence`.
     """
 
     samples: int
     train: float
     test: float
     running: float
+    data: float | None = None
+    evidence: float | None = None
 
 
 def evaluation_grid(samples: int, batch_size: int = 100, measure: str = "bound") -> list[int]:
@@ -119,16 +132,28 @@ def evaluation_grid(samples: int, batch_size: int = 100, measure: str = "bound")
 def build_model(run: Run, dataset: Dataset, *, generator: torch.Generator) -> LatentVariableModel:
     """The model of section 5 for this dataset: Bernoulli decoder for MNIST, Gaussian for Frey Face.
 
-    MCEM gets the decoder alone, the same at the start as the others' with the same seed.
+    MCEM gets the decoder alone and full VB a posterior around it, the same at the start as the others' with the
+    same seed.
     """
     build = gaussian_vae if dataset.name == "frey" else bernoulli_vae
     vae = build(dataset.train.shape[1], run.hidden, run.latent_dim, generator=generator)
-    return Decoder(vae.decoder) if run.algorithm == "mcem" else vae
+    if run.algorithm == "mcem":
+        return Decoder(vae.decoder)
+    if run.algorithm == "full-vb":
+        return FullVB(vae, run.n_train or len(dataset.train), run.initial_sigma)
+    return vae
 
 
 @torch.no_grad()
-def mean_bound(model: LatentVariableModel, dataset: Dataset, pixels: Tensor, *, generator: torch.Generator) -> float:
-    """The lower bound in nats per datapoint, averaged over `pixels` `(N, D)`, by estimator B with one sample each."""
+def mean_bound(
+    model: LatentVariableModel | FullVB, dataset: Dataset, pixels: Tensor, *, generator: torch.Generator
+) -> float:
+    """The lower bound in nats per datapoint, averaged over `pixels` `(N, D)`, by estimator B with one sample each.
+
+    For full VB the held-out bound, all of it at one draw of theta.
+    """
+    if isinstance(model, FullVB):
+        return held_out_bound(model, dataset.unit(pixels), 1, generator=generator).mean().item()
     total = sum(
         estimator_b(model, dataset.unit(batch), generator=generator).sum().item()
         for batch in pixels.split(EVALUATION_BATCH)
@@ -160,10 +185,11 @@ class Trainer:
         self.model = build_model(run, self.dataset, generator=self.generator).to(self.device)
         if self.device.type != "cpu":  # the same start on every device, and then the device's own noise
             self.generator = torch.Generator(self.device).manual_seed(run.seed)
-        self.optimizer = MapAdagrad(self.model, run.batch_size / len(self.train_pixels))
+        in_the_loss = run.algorithm == "full-vb"  # where the prior is
+        self.optimizer = MapAdagrad(self.model, 0.0 if in_the_loss else run.batch_size / len(self.train_pixels))
         self.objective = self.chains = None  # one of the two
-        if run.algorithm in OBJECTIVES:
-            self.objective = OBJECTIVES[run.algorithm]
+        if run.algorithm in OF_A_MINIBATCH:
+            self.objective = OF_A_MINIBATCH[run.algorithm]
         else:
             self.chains = mcem.Chains(len(self.train_pixels), run.latent_dim, generator=self.generator)
         self.steps = 0
@@ -231,8 +257,15 @@ class Trainer:
         train = measure(self.model, self.dataset, some, generator=generator)
         if not (math.isfinite(train) and math.isfinite(test)):
             raise self.diverged()
-        self.curve.append(Point(self.samples, train, test, running))
+        self.curve.append(Point(self.samples, train, test, running, *self.evidence(generator)))
         self.reset_average()
+
+    def evidence(self, generator: torch.Generator) -> tuple[float, float] | tuple[()]:
+        """For full VB `data` and `evidence` of a point, over the whole training set at one draw of theta."""
+        if self.run.algorithm != "full-vb":
+            return ()
+        bound = evidence_bound(self.model, self.dataset.unit(self.train_pixels), 1, generator=generator)
+        return bound.data / bound.n, bound.per_datapoint
 
     def diverged(self) -> DivergedError:
         """What to raise where the run is no longer a number."""
@@ -276,8 +309,9 @@ class Trainer:
 
 
 def together(trainers: list[Trainer]) -> list[Trainer | Ensemble]:
-    """What advances `trainers`: one ensemble, or each by itself for MCEM and for a single run on a CPU."""
-    alone = trainers[0].chains is not None or (len(trainers) == 1 and trainers[0].device.type == "cpu")
+    """What advances `trainers`: one ensemble, or each by itself for ONE_BY_ONE and for a single run on a CPU."""
+    single = len(trainers) == 1 and trainers[0].device.type == "cpu"
+    alone = single or trainers[0].run.algorithm in ONE_BY_ONE
     return trainers if alone else [Ensemble(trainers)]
 
 

@@ -85,9 +85,10 @@ def test_fit_ensemble_gives_the_curves_of_fit(tmp_path):
     assert seen == sorted(seen) and seen[-1] == 3 * single.samples
 
 
-def test_mcem_runs_are_fitted_one_by_one(tmp_path):
-    run = dataclasses.replace(RUN, algorithm="mcem", measure="marginal-likelihood", step_sizes=(0.05,), latent_dim=1)
-    with pytest.raises(ValueError, match="one by one"):
+@pytest.mark.parametrize(("algorithm", "measure"), [("mcem", "marginal-likelihood"), ("full-vb", "bound")])
+def test_mcem_and_full_vb_are_fitted_one_by_one(algorithm, measure):
+    run = dataclasses.replace(RUN, algorithm=algorithm, measure=measure)
+    with pytest.raises(ValueError, match=f"{algorithm} cannot be trained as an ensemble: train its runs one by one"):
         Ensemble([Trainer(one, 0.05) for one in seeds(run)])
     together = training.together([Trainer(one, 0.05) for one in seeds(run)])
     assert all(isinstance(engine, Trainer) for engine in together)

@@ -105,6 +105,20 @@ def test_figures_4_and_5_are_as_appendix_a_says_and_share_their_runs_with_figure
         figure5("quick", ("frey",))
 
 
+def test_full_vb_is_compared_with_map_at_the_size_of_figure_3():
+    runs = experiments.full_vb("standard")
+    assert [(run.n_train, run.algorithm) for run in runs] == [
+        (n, algorithm) for n in (1000, 50_000) for algorithm in ("aevb", "full-vb")
+    ]
+    assert {run.configuration for run in figure3("standard")} >= {
+        dataclasses.replace(run.configuration, measure="marginal-likelihood") for run in runs if run.algorithm == "aevb"
+    }
+    assert len({run.step_sizes for run in runs}) == 1
+    assert {run for run in runs if run.algorithm == "full-vb"} < set(experiments.full_vb_settings("standard"))
+    with pytest.raises(ValueError, match="full VB is compared on mnist"):
+        experiments.full_vb("quick", ("frey",))
+
+
 @pytest.mark.parametrize("datasets", [("mnist",), ("frey",)])
 def test_one_dataset_can_be_run_alone(datasets):
     assert figure2("quick", datasets) == [run for run in figure2("quick") if run.dataset in datasets]
@@ -367,6 +381,24 @@ def test_what_is_drawn_is_the_recorded_model_or_else_the_live_one(small_figure_5
     recorded, name = experiments.drawn_model(AEVB)
     assert name == "recorded, 12,600 samples"
     assert torch.equal(recorded.encoder.mu.weight, live.encoder.mu.weight.half().float())
+
+
+def test_recording_full_vb_keeps_the_posterior_at_the_end_of_the_longest_curve(root, monkeypatch):
+    run = dataclasses.replace(AEVB, algorithm="full-vb", step_sizes=(0.1,))
+    monkeypatch.setitem(experiments.FIGURES, "full-vb", lambda *_: [run, RUNS[1]])
+    experiments.record("full-vb", "smoke", samples=12_600, jobs=1)
+    longest = fit(run, 12_600)
+    for _ in range(2):
+        for name, kept in zip(("mu", "log_var"), results.recorded_posterior(run.key), strict=True):
+            torch.testing.assert_close(kept, getattr(longest.model, name).detach(), rtol=1e-3, atol=1e-7)
+        experiments.record("full-vb", "smoke", samples=10_000, jobs=1)  # leaves the longer curve and its end
+    table = results.recorded("full-vb").set_index(["run", "split", "samples"])["lower_bound"]
+    for point in longest.curve:
+        for split in ("train", "test", "running", "data", "evidence"):
+            assert table[run.key, split, point.samples] == pytest.approx(getattr(point, split), abs=5e-4)
+    assert set(table[RUNS[1].key].index.get_level_values("split")) == {"train", "test", "running"}
+    with pytest.raises(ValueError, match="no posterior is recorded for run nobody"):
+        results.recorded_posterior("nobody")
 
 
 # the record

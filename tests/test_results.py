@@ -14,6 +14,7 @@ import pytest
 import torch
 
 from aevb import experiments, results
+from aevb.bounds import kl_to_prior
 from aevb.data import available, load
 from aevb.model import bernoulli_vae, gaussian_vae
 from aevb.training import IMPLIED, Run, mean_bound
@@ -380,16 +381,24 @@ def test_the_record_meets_the_paper_at_a_million_samples(record, name, published
     assert values[name] == pytest.approx(published, abs=3)
 
 
-@pytest.mark.parametrize("figure", ["figure3", "figure3-step-sizes"])
-def test_every_recorded_likelihood_has_its_provenance(figure):
+@pytest.mark.parametrize(
+    ("figure", "measure"),
+    [
+        ("figure3", "marginal-likelihood"),
+        ("figure3-step-sizes", "marginal-likelihood"),
+        ("full-vb", "bound"),
+        ("full-vb-settings", "bound"),
+    ],
+)
+def test_every_other_recorded_curve_has_its_provenance(figure, measure):
     table, entries = results.recorded(figure), results.manifest(figure)
     assert set(table["run"]) == set(entries)
-    assert table["log_likelihood"].map(math.isfinite).all()
+    assert table[results.LAYOUTS[figure].value].map(math.isfinite).all()
     assert not table.duplicated(["run", "split", "samples"]).any()
     for key, about in entries.items():
         run = Run(**about["config"])
         assert run.key == key
-        assert run.measure == "marginal-likelihood"
+        assert run.measure == measure
         assert table.loc[table["run"] == key, "samples"].max() == about["samples"]
         assert about["step_size"] in run.step_sizes
         assert about["seconds"] > 0
@@ -473,6 +482,21 @@ def test_speed_comes_back_as_it_was_written_and_replaces_what_was_there(root):
     table, about = results.speed()
     assert table.values.tolist() == [list(line)]
     assert about == {"commit": "abc"}
+
+
+def test_the_record_of_full_vb_is_what_the_experiment_runs():
+    """And the posterior kept with it costs what the end of the curve says, up to half precision."""
+    runs = {run.key: run for run in experiments.full_vb("standard")}
+    assert set(runs) == set(results.manifest("full-vb"))
+    assert {run.key for run in experiments.full_vb_settings("standard")} == set(results.manifest("full-vb-settings"))
+    assert len({about["samples"] for about in results.manifest("full-vb").values()}) == 1
+    table = results.recorded("full-vb").set_index(["run", "split", "samples"])["lower_bound"]
+    for key, run in runs.items():
+        if run.algorithm == "full-vb":
+            end = results.manifest("full-vb")[key]["samples"]
+            price = table[key, "data", end] - table[key, "evidence", end]
+            ours = kl_to_prior(*results.recorded_posterior(key)).item() / run.n_train
+            assert ours == pytest.approx(price, rel=0.005)
 
 
 def test_results_are_small():

@@ -12,8 +12,8 @@ import pytest
 import torch
 from conftest import assert_unbiased
 
-from aevb import data, mcem, training
-from aevb.bounds import estimator_b
+from aevb import data, full_vb, mcem, training
+from aevb.bounds import estimator_b, kl_to_prior
 from aevb.marginal_likelihood import appendix_d
 from aevb.training import DivergedError, Run, Trainer, choose_step_size, evaluation_grid, fit, mean_bound
 
@@ -239,7 +239,7 @@ def test_fit_has_a_point_at_each_place_of_the_grid(step_sizes):
 
 
 @pytest.mark.parametrize("step_sizes", [(0.05,), (0.02, 0.05)])
-@pytest.mark.parametrize("algorithm", ["aevb", "wake-sleep"])
+@pytest.mark.parametrize("algorithm", ["aevb", "wake-sleep", "full-vb"])
 def test_the_same_run_gives_the_same_numbers(algorithm, step_sizes):
     run = dataclasses.replace(RUN, algorithm=algorithm, step_sizes=step_sizes)
     before = torch.get_rng_state()
@@ -267,7 +267,7 @@ def test_a_run_continued_is_the_run_not_stopped(tmp_path, step_sizes):
     assert_identical(stopped, fit(run, 26_000))
 
 
-@pytest.mark.parametrize("algorithm", ["aevb", "wake-sleep"])
+@pytest.mark.parametrize("algorithm", ["aevb", "wake-sleep", "full-vb"])
 @pytest.mark.parametrize("last", [60, 230, 310])  # in the warm-up, and between points of the grid
 def test_a_run_killed_anywhere_is_the_run_not_stopped(tmp_path, monkeypatch, last, algorithm):
     run, checkpoint, step = dataclasses.replace(RUN, algorithm=algorithm), tmp_path / "run.pt", Trainer.step
@@ -424,7 +424,7 @@ def test_whatever_changes_the_numbers_changes_the_key():
     changes = {
         "dataset": "frey", "algorithm": "wake-sleep", "latent_dim": 3, "hidden": 7, "seed": 1,
         "n_train": 10, "batch_size": 51, "warm_up": 10, "step_sizes": (0.05, 0.1),
-        "measure": "marginal-likelihood",
+        "measure": "marginal-likelihood", "initial_sigma": 0.1,
     }  # fmt: skip
     assert set(changes) == {field.name for field in dataclasses.fields(Run)}
     keys = {dataclasses.replace(RUN, **{name: value}).key for name, value in changes.items()} | {RUN.key}
@@ -516,12 +516,87 @@ def test_mcem_that_diverges_says_so(tiny):
         trainer.add_point()
 
 
+# full variational Bayes
+
+
+FULL_VB = dataclasses.replace(RUN, algorithm="full-vb")
+
+
+@pytest.mark.parametrize("n_train", [None, 32])
+def test_full_vb_descends_its_loss_without_weight_decay(n_train):
+    """M/N KL(q(theta)||p(theta)) minus the minibatch's bounds, and nothing else, so wide that the prior shows."""
+    trainer = Trainer(dataclasses.replace(FULL_VB, n_train=n_train), 0.05)
+    model, n = trainer.model, len(trainer.train_pixels)
+    assert model.n_train == n
+    with torch.no_grad():
+        for parameter in model.model.parameters():
+            parameter.mul_(100)
+    trainer.steps = FULL_VB.warm_up
+    again = torch.Generator()
+    again.set_state(trainer.generator.get_state())
+    rows = torch.randint(n, (FULL_VB.batch_size,), generator=again)
+    bound = model.at(
+        model.sample_theta(generator=again),
+        estimator_b,
+        trainer.dataset.unit(trainer.train_pixels[rows]),
+        generator=again,
+    )
+    loss = FULL_VB.batch_size / n * kl_to_prior(model.mu, model.log_var) - bound.sum()
+    expected, before = torch.autograd.grad(loss, list(model.parameters())), parameters(trainer)
+    trainer.step()
+    for g, old, new, total in zip(expected, before, parameters(trainer), squares(trainer), strict=True):
+        effective = -(new - old) / 0.05 * (total.sqrt() + 1e-8)
+        rounding = 4 * torch.finfo(torch.float32).eps * (old.abs().max() / 0.05 + 1)  # of new - old
+        torch.testing.assert_close(effective, g, rtol=rounding.item(), atol=1e-6)
+    assert trainer.bound_sum == pytest.approx(bound.mean().item())
+
+
+def test_full_vb_starts_at_the_weights_of_the_others():
+    ours, theirs = Trainer(FULL_VB, 0.1).model, Trainer(RUN, 0.1).model
+    for name, parameter in theirs.named_parameters():
+        assert torch.equal(parameter, ours.model.get_parameter(name))
+
+
+def test_q_of_theta_starts_as_wide_as_the_run_says():
+    for sigma in (0.01, 0.3):
+        log_var = Trainer(dataclasses.replace(FULL_VB, initial_sigma=sigma), 0.1).model.log_var
+        torch.testing.assert_close(torch.exp(0.5 * log_var), torch.full_like(log_var, sigma))
+
+
+def test_a_point_of_full_vb_is_at_a_draw_of_theta_and_has_the_evidence(tiny):
+    """With q(theta) as wide as the prior, draws differ by nats: these are the three that the point's noise gives."""
+    trainer = Trainer(FULL_VB, 0.1)
+    with torch.no_grad():
+        trainer.model.log_var.zero_()
+    trainer.step()
+    trainer.add_point()
+    point, noise = trainer.curve[-1], torch.Generator().manual_seed(FULL_VB.seed)
+    test, train = (
+        full_vb.held_out_bound(trainer.model, tiny.unit(pixels), 1, generator=noise).mean().item()
+        for pixels in (tiny.test, tiny.train[:32])
+    )
+    evidence = full_vb.evidence_bound(trainer.model, tiny.unit(tiny.train), 1, generator=noise)
+    assert (point.test, point.train) == (test, train)
+    assert point.evidence == pytest.approx(evidence.total / 64, rel=1e-6)
+    assert point.data - point.evidence == pytest.approx(full_vb.kl_theta(trainer.model).item() / 64, abs=1e-3)
+
+
+def test_full_vb_raises_the_bound_on_the_evidence():
+    """By both of its parts: the data term from y = 1/2 at every pixel, and the price of the weights."""
+    trainer = fit(dataclasses.replace(FULL_VB, step_sizes=(0.1,)), 40_000)
+    price, before = (full_vb.kl_theta(t.model).item() for t in (trainer, Trainer(FULL_VB, 0.1)))
+    assert trainer.curve[-1].data > -20 * math.log(2) + 2
+    assert price < before
+    assert trainer.curve[-1].evidence > trainer.curve[0].evidence
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
         ({"measure": "likelihood"}, "unknown measure 'likelihood': choose one of bound, marginal-likelihood"),
         ({"algorithm": "mcem"}, "mcem has no recognition model and so no bound"),
-        ({"algorithm": "em"}, "unknown algorithm 'em': choose one of aevb, wake-sleep, score-function, mcem"),
+        ({"algorithm": "em"}, "unknown algorithm 'em': choose one of aevb, wake-sleep, score-function, mcem, full-vb"),
+        ({"algorithm": "full-vb", "measure": "marginal-likelihood"}, "full-vb has no one theta"),
     ],
 )
 def test_an_impossible_run_is_refused(changes, message):
