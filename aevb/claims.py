@@ -1,7 +1,7 @@
 """What the paper claims, measured: each claim in a few quoted words, and the verdict its measurement gives.
 
 Verdicts are computed from `results/` alone (curves, manifests and the numbers that chapters measured), never typed in.
-The rules were written down before the numbers they judge.
+A rule is the same for the paper's curves and for ours.
 """
 
 from collections import Counter

@@ -180,6 +180,10 @@ READINGS = (
     Reading("samples and minibatch", "L = 10, M = 10", _with(DIGITS, batch_size=10), ten_samples),
     Reading("samples and minibatch", "L = 10, M = 100", DIGITS, ten_samples),
     *(Reading(OURS, OURS, _with(run, seed=seed)) for seed in (1, 2) for run in (DIGITS, DIGITS_WAKE_SLEEP, FACES)),
+    # what changes the gradient's noise may want another step size
+    *(Reading("hidden units", f"{width}, step size 0.01", _with(run, hidden=width, step_sizes=(0.01,)))
+      for width in (100, 200, 1000) for run in ON_DIGITS),
+    Reading("samples and minibatch", "L = 10, M = 100, step size 0.01", _with(DIGITS, step_sizes=(0.01,)), ten_samples),
 )  # fmt: skip
 
 
