@@ -20,7 +20,7 @@ import papermill
 from nbformat import NotebookNode
 from tqdm import tqdm
 
-from aevb import results
+from aevb import results, site
 from aevb.files import write_text
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -198,5 +198,6 @@ def build(source: Path = ROOT, output: Path = ROOT) -> int:
     """Build the HTML book of `source` into `output/_build/html`, warnings being errors; the exit status."""
     for leftover in (output / "_build" / "html", output / "_build" / ".doctrees"):
         shutil.rmtree(leftover, ignore_errors=True)
+    site.serve(source / "book" / "_static")
     command = [Path(sys.executable).with_name("jupyter-book"), "build", source, "-W", "-n", "--keep-going", "-q"]
     return subprocess.run([*command, "--path-output", output], cwd=ROOT).returncode

@@ -326,14 +326,6 @@ def test_nbval_notices_one_changed_digit(tmp_path):
 # the page
 
 
-@pytest.fixture(scope="module")
-def page(tmp_path_factory) -> Path:
-    """The book built from what is committed, warnings being errors."""
-    output = tmp_path_factory.mktemp("page")
-    assert build(output=output) == 0
-    return output / "_build" / "html"
-
-
 def test_the_page_has_a_front(page):
     assert (page / "index.html").exists()
     assert "00_what_this_is" in (page / "index.html").read_text()

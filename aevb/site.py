@@ -1,0 +1,94 @@
+"""What a page loads: its scripts, served with the book. A Sphinx extension, named in `_config.yml`.
+
+The scripts come from npm, at the versions and checksums of `package-lock.json`, which names only the packages
+themselves: those of the book's that have dependencies ship them bundled.
+"""
+
+import contextlib
+import os
+import shutil
+import subprocess
+import tempfile
+from hashlib import sha256
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+LOCK = ROOT / "package-lock.json"
+# what a page can ask for, by package; what MathJax's menu offers, too
+SERVED = {
+    "mathjax": ("LICENSE", "es5/tex-chtml.js", "es5/a11y", "es5/sre", "es5/input/tex/extensions", "es5/output/chtml"),
+    "requirejs": ("require.js",),
+    "@jupyter-widgets/html-manager": ("dist/embed-amd.js",),
+    "anywidget": ("LICENSE", "dist/index.js"),
+}
+CDN = "the pages will ask public CDNs for their scripts"
+
+
+def packages() -> Path | None:
+    """The folder of the packages that `package-lock.json` names, installed if they were not.
+
+    None, after a line that says so, where npm does not bring them.
+    """
+    folder = ROOT / "_build" / "npm" / sha256(LOCK.read_bytes()).hexdigest()[:12]
+    if folder.exists():
+        return folder / "node_modules"
+    if not (npm := shutil.which("npm")):
+        print(f"No npm here: {CDN}.")
+        return None
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=folder.parent) as name:
+        half = Path(name) / "half"
+        half.mkdir()
+        for file in (LOCK.with_name("package.json"), LOCK):
+            shutil.copy(file, half)
+        command = [npm, "ci", "--ignore-scripts", "--no-audit", "--no-fund", "--loglevel=error", "--fetch-retries=1"]
+        try:
+            subprocess.run(command, cwd=half, check=True, capture_output=True, text=True, timeout=300)
+        except (OSError, subprocess.SubprocessError) as error:
+            reason = (getattr(error, "stderr", "") or str(error)).strip().splitlines()[0]
+            print(f"npm failed ({reason}): {CDN}.")
+            return None
+        with contextlib.suppress(OSError):  # another process may have been faster
+            os.replace(half, folder)
+    return folder / "node_modules"
+
+
+def serve(static: Path) -> bool:
+    """Lay the scripts out in `static/vendor`; False, after a line that says so, where they cannot be had."""
+    vendor = static / "vendor"
+    if _served(vendor):
+        return True
+    shutil.rmtree(vendor, ignore_errors=True)
+    if not (source := packages()):
+        return False
+    for package, parts in SERVED.items():
+        for part in parts:
+            target = vendor / package / part
+            target.parent.mkdir(parents=True, exist_ok=True)
+            (shutil.copytree if (source / package / part).is_dir() else shutil.copy)(source / package / part, target)
+    shutil.copy(LOCK, vendor)  # the last, so that what has it is whole
+    return True
+
+
+def _served(vendor: Path) -> bool:
+    lock = vendor / LOCK.name
+    return lock.exists() and lock.read_bytes() == LOCK.read_bytes()
+
+
+def setup(app) -> dict:
+    """Called by Sphinx."""
+    app.connect("config-inited", use_served_scripts)
+    return {"parallel_read_safe": True, "parallel_write_safe": True}
+
+
+def use_served_scripts(app, config) -> None:
+    """Name the served scripts where they are, and else leave the CDNs' that Sphinx and MyST-NB name."""
+    if not _served(Path(app.srcdir) / config.html_static_path[0] / "vendor"):
+        return
+    config.mathjax_path = "vendor/mathjax/es5/tex-chtml.js"
+    last = {"loading_method": "defer"}  # after the scripts that would take require.js for their own loader
+    config.nb_ipywidgets_js = {
+        "vendor/requirejs/require.js": last,
+        "widgets.js": last,
+        "vendor/@jupyter-widgets/html-manager/dist/embed-amd.js": last,
+    }
