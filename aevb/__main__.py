@@ -43,6 +43,7 @@ def _parser() -> argparse.ArgumentParser:
     reproduce_parser.add_argument("--profile", default=book.DEFAULT_PROFILE, help=", ".join(experiments.PROFILES))
     notebooks_parser = add("notebooks", update_notebooks, "execute chapters again and update the committed notebooks")
     notebooks_parser.add_argument("names", nargs="*", help="chapters, such as 07_vae (default: all)")
+    add("address", write_address, "write the public address that _config.yml names into the committed notebooks")
     add("book", build_book, "build the page from the committed notebooks")
     add("test", run_tests, "everything CI runs")
     add("compare", compare, "our recorded curves minus the published ones, and the verdict on each claim")
@@ -111,6 +112,12 @@ def update_notebooks(options: argparse.Namespace) -> int:
     )
     print(tabulate([(o.chapter, f"{o.seconds:.0f} s", o.error or "ok") for o in outcomes], ["chapter", "time", ""]))
     return int(any(outcome.error for outcome in outcomes))
+
+
+def write_address(_: argparse.Namespace) -> int:
+    """Write the public address that `_config.yml` names into the committed notebooks."""
+    book.write_address()
+    return 0
 
 
 def build_book(_: argparse.Namespace) -> int:

@@ -1,16 +1,22 @@
-"""What a page loads: its scripts, served with the book. A Sphinx extension, named in `_config.yml`.
+"""What the pages have that Jupyter Book does not give them. A Sphinx extension, named in `_config.yml`.
+
+Scripts served with the book, and the table of what ran when.
 
 The scripts come from npm, at the versions and checksums of `package-lock.json`, which names only the packages
 themselves: those of the book's that have dependencies ship them bundled.
 """
 
 import contextlib
+import json
 import os
 import shutil
 import subprocess
 import tempfile
 from hashlib import sha256
 from pathlib import Path
+
+import yaml
+from tabulate import tabulate
 
 ROOT = Path(__file__).resolve().parents[1]
 LOCK = ROOT / "package-lock.json"
@@ -22,6 +28,11 @@ SERVED = {
     "anywidget": ("LICENSE", "dist/index.js"),
 }
 CDN = "the pages will ask public CDNs for their scripts"
+
+
+def address() -> str:
+    """Where the repository is public, which `_config.yml` says and nothing else."""
+    return yaml.safe_load((ROOT / "_config.yml").read_text(encoding="utf-8"))["repository"]["url"]
 
 
 def packages() -> Path | None:
@@ -78,6 +89,7 @@ def _served(vendor: Path) -> bool:
 def setup(app) -> dict:
     """Called by Sphinx."""
     app.connect("config-inited", use_served_scripts)
+    app.connect("source-read", add_executions)
     return {"parallel_read_safe": True, "parallel_write_safe": True}
 
 
@@ -92,3 +104,49 @@ def use_served_scripts(app, config) -> None:
         "widgets.js": last,
         "vendor/@jupyter-widgets/html-manager/dist/embed-amd.js": last,
     }
+
+
+def execution(notebook: Path) -> Path:
+    """Where it is kept what an execution of this notebook took."""
+    return notebook.parent / "executions" / f"{notebook.stem}.json"
+
+
+def fingerprint(text: Path) -> str:
+    """What tells one state of a chapter's text from another."""
+    return sha256(text.read_bytes()).hexdigest()[:12]
+
+
+def add_executions(app, page: str, content: list[str]) -> None:
+    """Let the status page end with the table; the parameters are those of Sphinx's event."""
+    if page == "book/execution_status":
+        content[0] += f"\n{executions(Path(app.srcdir) / 'book')}\n"
+
+
+def executions(folder: Path) -> str:
+    """A table in Markdown of the chapters in `folder`: when each ran, how long, at which profile, on what."""
+    headers = ["chapter", "started (UTC)", "seconds", "profile", "on", "with", "commit", ""]
+    rows = [_execution(text) for text in sorted(folder.glob("[0-9][0-9]_*.md"))]
+    return tabulate(rows, headers, "pipe", disable_numparse=True)
+
+
+def _execution(text: Path) -> list[str]:
+    name = f"{{doc}}`{text.stem}`"
+    kept = execution(text)
+    if not kept.exists():
+        return [name, *[""] * 6, "not executed since this is recorded"]
+    about = json.loads(kept.read_text(encoding="utf-8"))
+    state = about["error"] and "failed: " + about["error"].replace("|", "/")
+    if not state and about["text"] != fingerprint(text):
+        state = "its text has changed since"
+    versions = ", ".join(f"{part} {about[part]}" for part in ("python", "torch", "numpy", "papermill"))
+    start = about["start"][:16].replace("T", " ")
+    return [
+        name,
+        start,
+        f"{about['seconds']:.0f}",
+        about["profile"],
+        about["machine"],
+        versions,
+        about["commit"],
+        state or "as it stands",
+    ]

@@ -139,7 +139,8 @@ def lay_out(folder: Path, **chapters: str) -> None:
     shutil.copytree(results.ROOT / "published", folder / "results" / "published")
     shutil.copytree(book.BOOK / "_static", folder / "book" / "_static")
     shutil.copy(book.BOOK / "references.bib", folder / "book")
-    shutil.copy(book.ROOT / "_config.yml", folder)
+    for name in ("_config.yml", "package.json", "package-lock.json"):
+        shutil.copy(book.ROOT / name, folder)
     (folder / "digits").mkdir()
     for name in data.FILES["mnist"]:
         (folder / "digits" / name).write_bytes(data.payload(name))

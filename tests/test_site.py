@@ -9,11 +9,13 @@ import json
 import re
 import shutil
 import threading
+import tomllib
 from dataclasses import dataclass, field
 from types import SimpleNamespace
 
 import anywidget
 import pytest
+import yaml
 from playwright.sync_api import sync_playwright
 
 from aevb import book, site
@@ -240,3 +242,33 @@ def test_a_build_names_the_served_scripts_where_they_are(tmp_path, served):
     named = [config.mathjax_path, *config.nb_ipywidgets_js]
     assert named == ["CDN", "CDN"] or served
     assert all(("vendor/" in name) or name == "widgets.js" for name in named) == served
+
+
+# what a page offers
+
+
+@pytest.mark.parametrize("chapter", [path.stem for path in book.chapters()])
+def test_a_chapter_can_be_launched_and_downloaded(page, chapter):
+    content = (page / "book" / f"{chapter}.html").read_text(encoding="utf-8")
+    place, branch = site.address().removeprefix("https://github.com/"), "main"
+    assert f'href="https://colab.research.google.com/github/{place}/blob/{branch}/book/{chapter}.ipynb"' in content
+    assert f'href="https://mybinder.org/v2/gh/{place}/{branch}?urlpath=lab/tree/book/{chapter}.ipynb"' in content
+    assert f'href="../_sources/book/{chapter}.ipynb"' in content
+    download = (page / "_sources" / "book" / f"{chapter}.ipynb").read_bytes()
+    assert download == (book.BOOK / f"{chapter}.ipynb").read_bytes()
+
+
+def test_the_status_page_has_a_row_a_chapter(page):
+    content = (page / "book" / "execution_status.html").read_text(encoding="utf-8")
+    rows = re.findall(r"<tr.*?</tr>", content, re.DOTALL)[1:]
+    assert len(rows) == len(book.chapters())
+    for text, row in zip(book.chapters(), rows, strict=True):
+        assert f'href="{text.stem}.html"' in row
+        assert ("not executed since" in row) == (not site.execution(text).exists())
+
+
+def test_the_citation_names_the_package_and_the_paper():
+    citation = yaml.safe_load((book.ROOT / "CITATION.cff").read_text())
+    project = tomllib.loads((book.ROOT / "pyproject.toml").read_text())["project"]
+    assert citation["version"] == project["version"]
+    assert citation["references"][0]["identifiers"][0]["value"] == "arXiv:1312.6114"
