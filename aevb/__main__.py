@@ -150,6 +150,7 @@ def compare(_: argparse.Namespace) -> int:
         table = results.agreement(results.recorded(figure), results.published(figure))
         print(f"Figure {figure[-1]}, {value} in nats per datapoint: recorded minus published\n")
         print(tabulate(table, headers="keys", floatfmt=".1f", showindex=False), end="\n\n")
+    print(f"The published points and our record, train and test:\n{results.headline()}\n")
     print(f"Claims, from the record:\n{_claims(claims.of_record())}")
     return 0
 

@@ -354,6 +354,13 @@ def test_no_two_figures_share_a_name():
 
 
 @each_chapter
+def test_no_numbered_equation_breaks_its_lines_as_sphinx_would(text):
+    r"""Sphinx puts what has a `\\` into `split`, where MathJax refuses a `\tag`: `\cr` breaks those lines."""
+    equations = re.findall(r"\$\$.*?\$\$", text.read_text(encoding="utf-8"), flags=re.DOTALL)
+    assert not [equation for equation in equations if r"\tag" in equation and r"\\" in equation]
+
+
+@each_chapter
 def test_committed_outputs_are_fit_to_be_read(text):
     """Executed from top to bottom, without errors, warnings, paths of a machine or progress bars."""
     first, *code = [cell for cell in committed(text).cells if cell.cell_type == "code"]
