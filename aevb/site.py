@@ -123,30 +123,28 @@ def add_executions(app, page: str, content: list[str]) -> None:
 
 
 def executions(folder: Path) -> str:
-    """A table in Markdown of the chapters in `folder`: when each ran, how long, at which profile, on what."""
-    headers = ["chapter", "started (UTC)", "seconds", "profile", "on", "with", "commit", ""]
-    rows = [_execution(text) for text in sorted(folder.glob("[0-9][0-9]_*.md"))]
-    return tabulate(rows, headers, "pipe", disable_numparse=True)
+    """Tables in Markdown of the chapters in `folder`: when each ran, how long, at which profile; and on what."""
+    headers = ["chapter", "", "started (UTC)", "seconds", "profile", "on", "commit"]
+    places = {}  # each with its number
+    rows = [_execution(text, places) for text in sorted(folder.glob("[0-9][0-9]_*.md"))]
+    tables = [tabulate(rows, headers, "pipe", disable_numparse=True)]
+    if places:
+        tables.append(
+            tabulate([(number, *place) for place, number in places.items()], ["on", "machine", "with"], "pipe")
+        )
+    return "\n\n".join(tables)
 
 
-def _execution(text: Path) -> list[str]:
+def _execution(text: Path, places: dict[tuple, int]) -> list[str]:
     name = f"{{doc}}`{text.stem}`"
     kept = execution(text)
     if not kept.exists():
-        return [name, *[""] * 6, "not executed since this is recorded"]
+        return [name, "no record", *[""] * 5]
     about = json.loads(kept.read_text(encoding="utf-8"))
-    state = about["error"] and "failed: " + about["error"].replace("|", "/")
-    if not state and about["text"] != fingerprint(text):
-        state = "its text has changed since"
-    versions = ", ".join(f"{part} {about[part]}" for part in ("python", "torch", "numpy", "papermill"))
+    state = "current" if about["text"] == fingerprint(text) else "text changed since"
+    if about["error"]:
+        state = "failed: " + about["error"].replace("|", "/")
     start = about["start"][:16].replace("T", " ")
-    return [
-        name,
-        start,
-        f"{about['seconds']:.0f}",
-        about["profile"],
-        about["machine"],
-        versions,
-        about["commit"],
-        state or "as it stands",
-    ]
+    versions = ", ".join(f"{part} {about[part]}" for part in ("python", "torch", "numpy", "papermill"))
+    place = places.setdefault((about["machine"], versions), len(places) + 1)
+    return [name, state, start, f"{about['seconds']:.0f}", about["profile"], str(place), about["commit"]]
