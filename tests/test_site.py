@@ -36,6 +36,11 @@ COLOURS = {"runOnly": ["color-contrast", "link-in-text-block"]}  # the rules tha
 # what reaches beyond the page's edge and does not scroll inside something that fits
 TOO_WIDE = """() => document.documentElement.scrollWidth <= innerWidth ? [] : [...document.querySelectorAll('body *')]
   .filter(e => e.getBoundingClientRect().right > innerWidth + 1).map(e => e.outerHTML.slice(0, 120))"""
+# what a page weighs before compression: itself with its pictures, and scripts and styles, which pages share
+WEIGHT = """() => [...performance.getEntriesByType('navigation'), ...performance.getEntriesByType('resource')]
+  .reduce((sum, {name, decodedBodySize}) => {
+    sum[/[.](js|css|woff2?)([?]|$)/.test(name) ? 'shared' : 'own'] += decodedBodySize; return sum;
+  }, {own: 0, shared: 0})"""
 
 
 @dataclass
@@ -48,6 +53,7 @@ class Seen:
     unread_formulas: list[str] = field(default_factory=list)
     violations: dict[str, list[str]] = field(default_factory=dict)
     too_wide: list[str] = field(default_factory=list)
+    weight: dict[str, int] = field(default_factory=dict)
 
 
 class Quiet(http.server.SimpleHTTPRequestHandler):
@@ -121,6 +127,7 @@ def visit(window, origin, name) -> Seen:
     tab = open_page(window, origin, name, seen)
     seen.formulas = tab.locator("mjx-container").count()
     seen.unread_formulas = tab.locator("mjx-merror, [data-mjx-error]").all_text_contents()
+    seen.weight = tab.evaluate(WEIGHT)
     seen.violations = {"light": violations(tab, "light"), "dark": violations(tab, "dark", **COLOURS)}
     tab.set_viewport_size(PHONE)
     seen.too_wide = tab.evaluate(TOO_WIDE)
@@ -165,6 +172,15 @@ def test_a_page_fits_a_phone(look, name):
     assert look(name).too_wide == []
 
 
+@each_page
+def test_a_page_is_light(look, name):
+    """At most 1.6 MB of its own: more wants smaller pictures. `pytest -rP` shows what each weighs."""
+    weight = look(name).weight
+    print(f"{name}: {weight['own'] / 1e3:,.0f} kB, and {weight['shared'] / 1e3:,.0f} kB that pages share")
+    assert 10e3 < weight["own"] < 1.6e6
+    assert 100e3 < weight["shared"] < 8e6  # the widgets' scripts are the heaviest, 3.6 MB
+
+
 @pytest.mark.parametrize("theme", ["light", "dark"])
 def test_everyone_can_read_code(window, origin, theme):
     tab = open_page(window, origin, "book/07_vae", Seen())
@@ -178,6 +194,38 @@ def test_the_search_finds_a_chapter(window, origin):
     tab.goto(f"{origin}/search.html?q=reparameterization")
     tab.locator("#search-results a[href*='06_reparameterization']").first.wait_for()
     assert [error for error in seen.errors if KNOWN not in error] == seen.elsewhere == []
+
+
+WRONG = {
+    "errors": "<script>throw new Error('a mistake')</script>",
+    "elsewhere": "<img src='https://example.org/a.png' alt='of another host'>",
+    "unread_formulas": r"<div class='math notranslate nohighlight'>\[\begin{split}1 \tag{24}\end{split}\]</div>",
+    "light": "<style>html[data-theme=light] p { color: #aaa }</style><p>pale</p>",
+    "dark": "<style>html[data-theme=dark] p { color: #555 }</style><p>dark</p>",
+    "too_wide": "<div style='width: 400px'>wide</div>",
+}
+
+
+@pytest.mark.parametrize("wrong", [None, *WRONG])
+def test_what_is_wrong_with_a_page_is_seen(page, serve, window, tmp_path, wrong):
+    """And nothing else, of a page with one mistake."""
+    shutil.copytree(page / "_static", tmp_path / "_static")
+    (tmp_path / "book").mkdir()
+    before, article, after = (
+        (page / "book" / "08_kl_divergence.html").read_text().partition('<article class="bd-article">')
+    )
+    (tmp_path / "book" / "a.html").write_text(before + article + WRONG.get(wrong, "") + after)
+    shutil.copytree(page / "_images", tmp_path / "_images")
+    seen = visit(window, serve(tmp_path), "book/a")
+    found = {
+        "errors": seen.errors,
+        "elsewhere": seen.elsewhere,
+        "unread_formulas": seen.unread_formulas,
+        **seen.violations,
+        "too_wide": seen.too_wide,
+    }
+    also = {"elsewhere": {"errors"}, "unread_formulas": {"light", "dark"}}  # it is logged; MathJax's red on yellow
+    assert {name for name, what in found.items() if what} - also.get(wrong, set()) == ({wrong} if wrong else set())
 
 
 # the scripts
