@@ -5,6 +5,8 @@ committed notebook holds nothing that changes from one execution to the next.
 """
 
 import contextlib
+import json
+import re
 import shutil
 import subprocess
 import sys
@@ -30,6 +32,8 @@ PAGE = ROOT / "_build" / "html" / "index.html"
 DEFAULT_PROFILE = "quick"  # the one the parameters cells carry
 SUMMARIES = ("00_", "18_")  # pages that show what the other chapters measured
 TRANSIENT = ("papermill", "execution", "jupyter", "widgets", "ExecuteTime")
+WIDGET_VIEW = "application/vnd.jupyter.widget-view+json"
+WIDGET_STATE = "application/vnd.jupyter.widget-state+json"
 
 
 @dataclass(frozen=True)
@@ -53,10 +57,12 @@ def to_notebook(text: Path) -> NotebookNode:
 
 def normalise(notebook: NotebookNode) -> NotebookNode:
     """The same notebook without what differs between two executions: ids, times, machine, versions."""
+    widgets = _widgets(notebook)
     notebook.metadata = nbformat.from_dict(
         {
             "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
             "language_info": {"name": "python"},
+            **widgets,
         }
     )
     notebook.nbformat, notebook.nbformat_minor = 4, 5
@@ -71,6 +77,35 @@ def normalise(notebook: NotebookNode) -> NotebookNode:
             for output in cell.outputs:
                 output.get("metadata", {}).clear()
     return notebook
+
+
+def _widgets(notebook: NotebookNode) -> dict:
+    """The metadata that holds the widgets which outputs show, and the models these refer to; their ids made steady.
+
+    A kernel's ids are random. Here models are numbered as the outputs come to them, and the others are dropped.
+    """
+    views = [
+        output.data[WIDGET_VIEW]
+        for cell in notebook.cells
+        for output in cell.get("outputs", [])
+        if WIDGET_VIEW in output.get("data", {})
+    ]
+    models = notebook.metadata.get("widgets", {}).get(WIDGET_STATE, {}).get("state", {})
+    order = [view["model_id"] for view in views if view["model_id"] in models]
+    for model in order:  # grows on the way
+        named = re.findall(r'"IPY_MODEL_([\w-]+)"', json.dumps(models[model]["state"], sort_keys=True))
+        order += [other for other in named if other not in order]
+    ids = {model: f"widget-{number:03d}" for number, model in enumerate(dict.fromkeys(order))}
+    if not ids:
+        return {}
+    for view in views:
+        view["model_id"] = ids[view["model_id"]]
+    state = json.dumps({ids[model]: models[model] for model in ids})
+    state = json.loads(re.sub(r'"IPY_MODEL_([\w-]+)"', lambda found: f'"IPY_MODEL_{ids[found[1]]}"', state))
+    for model in state.values():
+        if "buffers" in model:
+            model["buffers"].sort(key=lambda buffer: buffer["path"])
+    return {"widgets": {WIDGET_STATE: {"state": state, "version_major": 2, "version_minor": 0}}}
 
 
 def _merged(outputs: list[NotebookNode]) -> list[NotebookNode]:
