@@ -29,10 +29,10 @@ export function onTheme(redraw) {
 // Named numbers in words: `set({kl: "1.23 nats"})` writes them, and says the whole aloud once they rest.
 export function readouts(entries) {
   const fields = {};
-  const list = element("dl", { class: "aevb-readouts" });
+  const list = element("div", { class: "aevb-readouts" });
   for (const [name, label] of Object.entries(entries)) {
-    fields[name] = element("dd", { "data-name": name });
-    list.append(element("div", {}, element("dt", {}, label), fields[name]));
+    fields[name] = element("b", { "data-name": name });
+    list.append(element("span", {}, `${label} `, fields[name]));
   }
   const spoken = element("p", { class: "aevb-spoken", role: "status" });
   let timer;
