@@ -17,7 +17,7 @@ from torch import Tensor
 
 from aevb import plots
 from aevb.data import TITLES, Dataset
-from aevb.model import VAE
+from aevb.model import VAE, LinearGaussian
 
 SCRIPTS = Path(__file__).parent / "javascript"
 PALETTE = ("BLUE", "ORANGE", "GREEN", "PINK", "SKY")
@@ -55,7 +55,7 @@ def unpack(packed: bytes) -> Tensor:
 
 
 def pack_network(model: VAE, parts: tuple[str, ...]) -> dict:
-    """`layout`, a list of [name, shape], and `weights`: the tensors of `model` whose names begin with one of `parts`."""
+    """`layout`, a list of [name, shape], and `weights`: the tensors whose names begin with one of `parts`."""
     kept = {name: tensor for name, tensor in model.state_dict().items() if name.startswith(parts)}
     layout = [[name, list(tensor.shape)] for name, tensor in kept.items()]
     return {"layout": layout, "weights": pack(torch.cat([tensor.flatten() for tensor in kept.values()]))}
@@ -124,3 +124,89 @@ def explorer(models: dict[str, VAE], datasets: dict[str, Dataset]) -> Explorer:
         "examples": digits.test[first].numpy().tobytes(),
     }
     return Explorer(models=contents)
+
+
+class Bound(Widget):
+    """Equation 1 for one datapoint of a one-dimensional linear-Gaussian model, x = w z + noise of deviation `s`.
+
+    `q` is [mean, standard deviation] of the Gaussian that the reader drags.
+    """
+
+    _esm = script("bound")
+    _css = style()
+    w = traitlets.List().tag(sync=True)
+    x = traitlets.List().tag(sync=True)
+    s = traitlets.Float().tag(sync=True)
+    log_evidence = traitlets.Float().tag(sync=True)
+    q = traitlets.List([0.0, 1.0]).tag(sync=True)
+
+
+@torch.no_grad()
+def bound(model: LinearGaussian, x: Tensor) -> Bound:
+    """The bound of the datapoint `x` `(1, D)`. Raises ValueError where `model` has more than one latent."""
+    if model.latent_dim != 1:
+        raise ValueError(f"q is dragged in the plane of its mean and deviation: one latent, not {model.latent_dim}")
+    log_evidence = model.log_evidence(x)[0].item()
+    return Bound(w=model.W[:, 0].tolist(), x=(x[0] - model.b).tolist(), s=model.s, log_evidence=log_evidence)
+
+
+class Reparameterization(Widget):
+    """Samples z = mu + sigma eps, and two estimators of the gradient in mu of E[z^2], an estimate each `eps`.
+
+    `q` is [mu, sigma], which the reader drags; the noise stays.
+    """
+
+    _esm = script("reparameterization")
+    _css = style()
+    eps = traitlets.List().tag(sync=True)
+    q = traitlets.List([1.0, 0.5]).tag(sync=True)
+
+
+def reparameterization(n_samples: int = 150, *, generator: torch.Generator) -> Reparameterization:
+    """The trick with `n_samples` draws of noise, rounded to three decimals."""
+    eps = torch.randn(n_samples, generator=generator, dtype=torch.float64)
+    return Reparameterization(eps=[round(value, 3) for value in eps.tolist()])
+
+
+class Trajectories(Widget):
+    """Hybrid Monte Carlo on the posterior of one digit under a Bernoulli decoder with two latents.
+
+    `z` is where a trajectory starts, `r` its momentum; `step_size` and `n_leapfrog` are the reader's. No step size
+    is varied here, unlike in `hmc.step`. `lattice` is the posterior's density over `region`, from 0 to 255.
+    """
+
+    _esm = script("trajectories")
+    _css = style()
+    network = traitlets.Dict().tag(sync=True)
+    x = traitlets.Bytes().tag(sync=True)
+    lattice = traitlets.Bytes().tag(sync=True)
+    region = traitlets.List().tag(sync=True)
+    tuned = traitlets.Float().tag(sync=True)
+    z = traitlets.List().tag(sync=True)
+    r = traitlets.List([0.8, 0.6]).tag(sync=True)
+    step_size = traitlets.Float().tag(sync=True)
+    n_leapfrog = traitlets.Int(4).tag(sync=True)
+
+
+@torch.no_grad()
+def trajectories(model: VAE, pixels: Tensor, draws: Tensor, step_size: float) -> Trajectories:
+    """Hybrid Monte Carlo on p(z|x) of the digit `pixels` `(D,)` uint8, around `draws` `(n, 2)` from it.
+
+    `step_size` is the tuned one, where the reader begins, as does the last of the draws.
+    """
+    n, x = 120, pixels.float() / 255
+    middle, half = (draws.amax(0) + draws.amin(0)) / 2, 0.7 * (draws.amax(0) - draws.amin(0)).max()
+    region = torch.stack([middle - half, middle + half], -1)  # (2, 2)
+    across, up = (low + (high - low) * (torch.arange(n) + 0.5) / n for low, high in region)
+    z = torch.cartesian_prod(up, across).flip(-1)  # a row after the other
+    log_density = model.log_likelihood_table(x[None], z)[:, 0] + model.log_prior(z)
+    density = torch.exp(log_density - log_density.max())
+    return Trajectories(
+        network=pack_network(model, ("decoder",)),
+        x=pixels.numpy().tobytes(),
+        lattice=(255 * density).round().to(torch.uint8).numpy().tobytes(),
+        region=[round(edge, 3) for edge in region.flatten().tolist()],
+        tuned=float(f"{step_size:.3g}"),
+        step_size=float(f"{step_size:.3g}"),
+        z=[round(value, 2) for value in draws[-1].tolist()],
+    )
