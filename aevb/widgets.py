@@ -20,7 +20,7 @@ from aevb.data import TITLES, Dataset
 from aevb.model import VAE, LinearGaussian
 
 SCRIPTS = Path(__file__).parent / "javascript"
-PALETTE = ("BLUE", "ORANGE", "GREEN", "PINK", "SKY")
+PALETTE = {"deep": plots.BLUE, "pale": plots.SKY, "orange": plots.ORANGE, "green": plots.GREEN}
 CODES = 2000  # encoded datapoints that a page carries
 
 
@@ -33,7 +33,7 @@ def script(name: str) -> str:
 
 def style() -> str:
     """The style sheet of all widgets, with the palette of the figures."""
-    colours = "".join(f"  --aevb-{name.lower()}: {getattr(plots, name)};\n" for name in PALETTE)
+    colours = "".join(f"  --aevb-{name}: {colour};\n" for name, colour in PALETTE.items())
     return f".aevb-widget {{\n{colours}}}\n" + (SCRIPTS / "widgets.css").read_text(encoding="utf-8")
 
 
@@ -138,7 +138,7 @@ class Bound(Widget):
     x = traitlets.List().tag(sync=True)
     s = traitlets.Float().tag(sync=True)
     log_evidence = traitlets.Float().tag(sync=True)
-    q = traitlets.List([0.0, 1.0]).tag(sync=True)
+    q = traitlets.List([0.5, 0.4]).tag(sync=True)
 
 
 @torch.no_grad()

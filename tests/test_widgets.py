@@ -1,18 +1,23 @@
 """The widgets: what they carry, and, in a browser over the built book, that they show the numbers Python computes."""
 
+import base64
 import functools
 import http.server
+import json
+import math
 import re
 import shutil
 import threading
 import time
 
+import nbformat
 import numpy as np
 import pytest
 import torch
 from playwright.sync_api import sync_playwright
 
-from aevb import book, bounds, data, experiments, results, widgets
+from aevb import book, bounds, data, experiments, hmc, results, widgets
+from aevb.model import LinearGaussian, bernoulli_vae
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 KNOWN = "THEBE_JS_URL"  # declared twice by the theme: the one error a page may log
@@ -315,3 +320,168 @@ def test_the_page_of_the_explorer_is_light(page):
     pictures = {name for name in re.findall(r'src="\.\./(_images/[^"]+)"', text)}
     assert pictures
     assert len(text.encode()) + sum((page / name).stat().st_size for name in pictures) <= 3e6
+
+
+def state(text: str, widget: str) -> dict:
+    """What the notebook called `text` keeps of its only widget of that name, bytes as bytes."""
+    notebook = nbformat.read(book.BOOK / f"{text}.ipynb", as_version=4)
+    models = notebook.metadata.widgets[book.WIDGET_STATE]["state"].values()
+    (model,) = (m for m in models if m["state"].get("_anywidget_id") == f"aevb.widgets.{widget}")
+    kept = json.loads(json.dumps(model["state"]))
+    for buffer in model.get("buffers", []):
+        place = functools.reduce(lambda tree, name: tree[name], buffer["path"][:-1], kept)
+        place[buffer["path"][-1]] = base64.b64decode(buffer["data"])
+    return kept
+
+
+def test_the_bound_and_the_divergence_share_out_the_evidence(visit):
+    tab = visit("04_variational_bound")
+    known = state("04_variational_bound", "Bound")
+    model = LinearGaussian(
+        torch.tensor(known["w"]).double()[:, None], torch.zeros(len(known["x"])).double(), known["s"]
+    )
+    x = torch.tensor(known["x"]).double()[None]
+    mean, covariance = (part.squeeze() for part in model.exact_posterior(x))
+    posterior = torch.distributions.Normal(mean, covariance.sqrt())
+    canvas = tab.get_by_role("application", name="Plane of q")
+    for path in ([(0.6, 0.5), (0.3, 0.3)], [(0.4, 0.4), (0.8, 0.8)], [(0.5, 0.5), (0.55, 0.67)]):
+        drag(tab, canvas, *path)
+        mu, sigma = (torch.tensor(shown(tab, name)[0]).double() for name in ("mu", "sigma"))
+        with torch.no_grad():
+            kl = torch.distributions.kl_divergence(torch.distributions.Normal(mu, sigma), posterior)
+            spread = 0.5 * (sigma / model.s) ** 2 * model.W.square().sum()
+            likelihood = model.log_likelihood(x, mu.reshape(1, 1, 1)).squeeze() - spread
+            elbo = likelihood - bounds.kl_to_prior(mu[None], 2 * sigma.log()[None])
+        wanted = {"kl": kl, "elbo": elbo, "sum": model.log_evidence(x)[0], "evidence": model.log_evidence(x)[0]}
+        for name, value in wanted.items():
+            assert abs(shown(tab, name)[0] - value) <= 0.001, name
+    assert shown(tab, "kl")[0] < 0.5  # the last place is near the posterior
+
+
+def test_both_estimators_of_the_gradient_have_the_spread_they_show(visit):
+    tab = visit("06_reparameterization")
+    eps = np.array(state("06_reparameterization", "Reparameterization")["eps"])
+    canvas = tab.get_by_role("application", name="Plane of mu and sigma")
+    for path in ([(0.6, 0.5), (0.3, 0.3)], [(0.4, 0.4), (0.9, 0.8)]):
+        drag(tab, canvas, *path)
+        (mu,), (sigma,) = shown(tab, "mu"), shown(tab, "sigma")
+        many = torch.randn(1_000_000, generator=torch.Generator().manual_seed(0)).double().numpy()
+        wanted = {
+            "pathwise": lambda e, mu=mu, sigma=sigma: 2 * (mu + sigma * e),
+            "score": lambda e, mu=mu, sigma=sigma: (mu + sigma * e) ** 2 * e / sigma,
+        }
+        assert shown(tab, "gradient") == [round(2 * mu, 2)]
+        for name, estimator in wanted.items():
+            mean, deviation, exact = shown(tab, name)
+            assert abs(mean - estimator(eps).mean()) <= 0.0051
+            assert abs(deviation - estimator(eps).std(ddof=1)) <= 0.0051
+            assert abs(exact / estimator(many).std() - 1) < 0.02  # of a million draws
+            assert abs(estimator(many).mean() - 2 * mu) < 5 * exact / 1000
+    tab.get_by_role("button", name="Draw new noise").click()
+    assert shown(tab, "pathwise")[0] != round(2 * (mu + sigma * eps.mean()), 2)
+
+
+@pytest.fixture(scope="module")
+def digit():
+    """The posterior that chapter 11 carries, and what else its widget starts from."""
+    known = state("11_marginal_likelihood", "Trajectories")
+    weights = widgets.unpack_network(known["network"])
+    n_pixels, n_hidden = weights["decoder.logit.weight"].shape
+    model = bernoulli_vae(n_pixels, n_hidden, 2, generator=torch.Generator()).double().requires_grad_(False)
+    model.load_state_dict(weights, strict=False)
+    x = torch.tensor(list(known["x"])).double() / 255
+    return hmc.posterior(model, x[None]), known
+
+
+def choose(tab, label: str, value: int) -> None:
+    tab.get_by_role("slider", name=label).evaluate(
+        "(node, value) => { node.value = value; node.dispatchEvent(new Event('input')); }", value
+    )
+
+
+def test_a_trajectory_gains_the_energy_it_shows(visit, digit):
+    tab = visit("11_marginal_likelihood")
+    log_density, known = digit
+    canvas = tab.get_by_role("application", name="Posterior of the digit")
+    errors = []
+    for ratio, count, end in ((0, 4, (0.5, 0.4)), (8, 9, (0.4, 0.5)), (-10, 30, (0.6, 0.6)), (16, 4, (0.5, 0.5))):
+        choose(tab, "step size", ratio)
+        choose(tab, "leapfrog steps", count)
+        drag(tab, canvas, (0.5, 0.6), end)
+        (size,), z, r = shown(tab, "size"), shown(tab, "z"), shown(tab, "r")
+        assert size == pytest.approx(known["tuned"] * 10 ** (ratio / 20), rel=0.005)
+        z, momentum, size = (torch.tensor(value, dtype=torch.float64) for value in (z, r, size))
+        start = hmc.init(log_density, z.reshape(1, 1, 2))
+        momentum = momentum.reshape(1, 1, 2)
+        after, left = hmc.leapfrog(log_density, start, momentum, size, count)
+        gained = start.log_density - after.log_density + 0.5 * (left.square().sum() - momentum.square().sum())
+        assert shown(tab, "error")[0] == pytest.approx(gained.item(), abs=1e-3, rel=1e-6)
+        assert abs(shown(tab, "acceptance")[0] - math.exp(min(0.0, -gained.item()))) <= 1e-3
+        errors.append(abs(gained.item()))
+    assert max(errors) > 0.5
+
+
+def test_transitions_are_accepted_as_often_as_pythons(visit, digit):
+    """400 transitions of one chain against those of 400 chains of Python, none of them with a varied step size."""
+    tab = visit("11_marginal_likelihood")
+    log_density, known = digit
+    choose(tab, "step size", 4)
+    (size,) = shown(tab, "size")
+    for _ in range(4):
+        tab.get_by_role("button", name="100 transitions").click()
+    ours, n = shown(tab, "rate")
+    assert n == 400
+    generator = torch.Generator().manual_seed(0)
+    state = hmc.init(log_density, torch.tensor(known["z"]).double().expand(400, 1, 2))
+    rates = []
+    for t in range(30):
+        momentum = torch.randn(state.z.shape, generator=generator).double()
+        after, left = hmc.leapfrog(log_density, state, momentum, size, 4)
+        gain = after.log_density - state.log_density - 0.5 * (left.square() - momentum.square()).sum(-1)
+        accepted = torch.rand(gain.shape, generator=generator).double() < gain.exp()
+        state = hmc.State(
+            *(
+                torch.where(accepted.reshape(400, 1, *[1] * (a.ndim - 2)), a, b)
+                for a, b in zip(after, state, strict=True)
+            )
+        )
+        if t >= 15:
+            rates.append(gain.clamp(max=0).exp().flatten())
+    rates = torch.stack(rates)
+    assert 0.3 < rates.mean() < 0.99
+    assert abs(ours - rates.mean()) < 5 * rates.std() / math.sqrt(n / 3)  # draws of one chain hang together
+
+
+@pytest.mark.parametrize(
+    ("name", "label", "field"),
+    [
+        ("04_variational_bound", "Plane of q", "kl"),
+        ("06_reparameterization", "Plane of mu and sigma", "score"),
+        ("11_marginal_likelihood", "Posterior of the digit", "error"),
+    ],
+)
+def test_arrow_keys_move_every_plane(visit, name, label, field):
+    tab = visit(name)
+    before = shown(tab, field)
+    canvas = tab.get_by_role("application", name=label)
+    canvas.focus()
+    canvas.press("ArrowUp")
+    assert shown(tab, field) != before
+
+
+@pytest.mark.parametrize("name", [EXPLORER, "04_variational_bound", "06_reparameterization", "11_marginal_likelihood"])
+def test_a_widget_fits_a_phone_and_turns_dark_with_the_page(visit, name):
+    tab = visit(name)
+    tab.set_viewport_size({"width": 360, "height": 740})
+    canvas = tab.locator(".aevb-widget canvas").first
+    canvas.scroll_into_view_if_needed()
+    frames(tab)
+    assert tab.evaluate("document.documentElement.scrollWidth") <= 360
+    assert canvas.bounding_box()["width"] > 200
+    tick = "c => c.getContext('2d').getImageData(0, 0, c.width, c.height).data.reduce((a, b) => (a * 31 + b) % 1e9, 7)"
+    light, ground = canvas.evaluate(tick), "getComputedStyle(document.querySelector('.aevb-widget')).backgroundColor"
+    assert tab.evaluate(ground) == "rgb(255, 255, 255)"
+    tab.evaluate("document.documentElement.dataset.theme = 'dark'")
+    frames(tab)
+    assert canvas.evaluate(tick) != light  # axes and all have been drawn again
+    assert max(map(int, re.findall(r"\d+", tab.evaluate(ground)))) < 60

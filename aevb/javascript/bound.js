@@ -35,17 +35,7 @@ function render({ model, el }) {
       model.save_changes();
     },
     under: (_, context) => {
-      const [n, x, y] = [90, plane.x, plane.y];
-      const [a, b] = [(x.max - x.min) / n, (y.max - y.min) / n];
-      context.fillStyle = colour(el, "sky");
-      for (let i = 0; i < n; i++)
-        for (let j = 0; j < n; j++) {
-          const { kl } = terms(problem, x.min + (i + 0.5) * a, y.min + (j + 0.5) * b);
-          context.globalAlpha = 0.09 * LEVELS.filter((level) => kl < level).length;
-          const [left, top] = [plane.px(x.min + i * a), plane.py(y.min + (j + 1) * b)];
-          context.fillRect(left, top, plane.px(x.min + (i + 1) * a) - left, plane.py(y.min + j * b) - top);
-        }
-      context.globalAlpha = 1;
+      plane.bands(context, (mu, sigma) => terms(problem, mu, sigma).kl, LEVELS);
       context.strokeStyle = colour(el, "text");
       context.lineWidth = 2;
       const [px, py] = [plane.px(mean), plane.py(sd)];
@@ -82,7 +72,7 @@ function render({ model, el }) {
 
   // log p(x) as one length, cut in two where the bound ends
   const bars = new Sheet({
-    label: "", aspect: 6,
+    label: "", height: "5.5rem",
     paint: (context, width, height) => {
       const { kl, elbo } = terms(problem, ...model.get("q"));
       const [low, high] = [evidence - 4.5, evidence + 0.5];
@@ -93,7 +83,7 @@ function render({ model, el }) {
         context.fillRect(px(from), top, px(to) - px(from), thick);
         const wide = context.measureText(label).width + 8;
         if (px(to) - px(from) < wide) return;
-        context.fillStyle = "#ffffff";
+        context.fillStyle = colour(el, "surface");
         context.fillText(label, (px(from) + px(to)) / 2, top + thick / 2 + 5);
       };
       context.textAlign = "center";
@@ -130,7 +120,7 @@ function render({ model, el }) {
   el.append(
     element(
       "div", { class: "aevb-row aevb-equal" },
-      element("figure", {}, plane.canvas, element("figcaption", {}, "drag the ring: q (the cross: the posterior)")),
+      element("figure", {}, plane.canvas, element("figcaption", {}, "drag the ring: q (cross: the posterior; bands: KL)")),
       element("figure", {}, curves.canvas, element("figcaption", {}, "the densities")),
     ),
     bars.canvas,

@@ -13,6 +13,8 @@ export const exact = {
 };
 const ROWS = { score: { at: 2, tint: "orange", name: "score function" }, pathwise: { at: 1, tint: "blue", name: "pathwise" } };
 
+const RATIOS = [-2, -4, -8, -16, -32];
+
 function moments(values) {
   const mean = values.reduce((a, b) => a + b, 0) / values.length;
   return [mean, Math.sqrt(values.reduce((a, b) => a + (b - mean) ** 2, 0) / (values.length - 1))];
@@ -37,6 +39,8 @@ function render({ model, el }) {
       model.set("q", [mu, sigma]);
       model.save_changes();
     },
+    // how many times narrower the pathwise estimator is
+    under: (_, context) => plane.bands(context, (...q) => -exact.score(...q) / exact.pathwise(...q), RATIOS),
     over: (_, context) => plane.handle(context, ...model.get("q")),
   });
 
@@ -78,7 +82,7 @@ function render({ model, el }) {
   });
 
   const strips = new Plane({
-    label: "One dot a draw of each gradient estimator", aspect: 3.2,
+    label: "One dot a draw of each gradient estimator", height: "11rem",
     x: { min: -20, max: 20, label: "one draw of the gradient in \u03bc" },
     y: { min: 0.4, max: 2.9, label: "", hidden: true },
     over: (_, context) => {
@@ -128,7 +132,7 @@ function render({ model, el }) {
   el.append(
     element(
       "div", { class: "aevb-row aevb-equal" },
-      element("figure", {}, plane.canvas, element("figcaption", {}, "drag the ring: \u03bc and \u03c3")),
+      element("figure", {}, plane.canvas, element("figcaption", {}, "drag the ring (bands: s.d. 2, 4, 8, \u2026 times wider)")),
       element("figure", {}, samples.canvas, element("figcaption", {}, "the noise stays, the samples move")),
     ),
     strips.canvas,

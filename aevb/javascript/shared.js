@@ -46,13 +46,13 @@ export function readouts(entries) {
   return { node: element("div", {}, list, spoken), set, stop: () => clearTimeout(timer) };
 }
 
-// A canvas as wide as its column, sharp on any screen; `paint(context, width, height)` draws it on the next frame.
+// A canvas as wide as its column (and as high as `height`, where that is given), sharp on any screen; `paint(context, width, height)` draws it on the next frame.
 export class Sheet {
-  constructor({ label, aspect = 1, role = "img", paint }) {
+  constructor({ label, aspect = 1, height, role = "img", paint }) {
     this.canvas = element("canvas", { role, "aria-label": label });
-    this.canvas.style.aspectRatio = String(aspect);
+    if (height) this.canvas.style.height = height;
+    else this.canvas.style.aspectRatio = String(aspect);
     this.paint = paint;
-    this.frames = 0;
     this.watch = new ResizeObserver(() => this.redraw());
     this.watch.observe(this.canvas);
   }
@@ -73,7 +73,6 @@ export class Sheet {
     context.clearRect(0, 0, width, height);
     context.font = `12px ${getComputedStyle(canvas).fontFamily}`;
     this.paint(context, width, height);
-    this.frames += 1;
   }
   stop() {
     this.watch.disconnect();
@@ -96,8 +95,8 @@ function ticks(low, high, target = 6) {
 // `over` every time. With `move(x, y)` the plane can be dragged, touched and moved on by arrow keys, in steps of
 // `step`: what is shown is then what is computed with. `at()` is the point that keys move.
 export class Plane extends Sheet {
-  constructor({ label, aspect = 1, x, y, under = () => {}, over = () => {}, move, at, step = 0.01 }) {
-    super({ label, aspect, role: move ? "application" : "img", paint: (...all) => this.draw(...all) });
+  constructor({ label, aspect, height, x, y, under = () => {}, over = () => {}, move, at, step = 0.01 }) {
+    super({ label, aspect, height, role: move ? "application" : "img", paint: (...all) => this.draw(...all) });
     Object.assign(this, { x, y, under, over, move, at, step });
     if (move) this.listen();
   }
@@ -202,6 +201,21 @@ export class Plane extends Sheet {
   dot(context, a, b, radius) {
     context.beginPath();
     context.arc(this.px(a), this.py(b), radius, 0, 2 * Math.PI);
+  }
+  // shade the plane darker for each of `levels` that value(x, y) is below
+  bands(context, value, levels) {
+    const [n, { x, y }] = [90, this];
+    const [a, b] = [(x.max - x.min) / n, (y.max - y.min) / n];
+    context.fillStyle = colour(this.canvas, "sky");
+    for (let i = 0; i < n; i++)
+      for (let j = 0; j < n; j++) {
+        const here = value(x.min + (i + 0.5) * a, y.min + (j + 0.5) * b);
+        context.globalAlpha = 0.1 * levels.filter((level) => here < level).length;
+        const [left, top] = [this.px(x.min + i * a), this.py(y.min + (j + 1) * b)].map(Math.round);
+        const [right, bottom] = [this.px(x.min + (i + 1) * a), this.py(y.min + j * b)].map(Math.round);
+        context.fillRect(left, top, right - left, bottom - top);
+      }
+    context.globalAlpha = 1;
   }
   // the point that is dragged: a ring that stands out from anything under it
   handle(context, a, b, name = "orange") {

@@ -1,6 +1,7 @@
 // Hybrid Monte Carlo on the posterior of a digit: drag its start, its step size, its number of leapfrog steps.
 import {
-  affine, colour, element, format, logLikelihood, onTheme, pair, Plane, readouts, round, sigmoid, unpackNetwork,
+  affine, colour, decode, element, format, logLikelihood, onTheme, pair, picture, Plane, readouts, round, sigmoid,
+  unpackNetwork,
 } from "./shared.js";
 
 // log p(x, z) up to a constant, in nats, and its gradient in z
@@ -108,6 +109,9 @@ async function render({ model, el }) {
     },
   });
 
+  const digit = picture("The digit", [28, 28]);
+  const there = picture("", [28, 28]);
+  digit.draw(x);
   function show() {
     const [z, r] = [model.get("z"), model.get("r")];
     now = leapfrog(arrays, x, z, r, model.get("step_size"), model.get("n_leapfrog"));
@@ -119,6 +123,8 @@ async function render({ model, el }) {
     plane.canvas.setAttribute(
       "aria-label", `Posterior of the digit, start ${pair(...z, digits)}: drag, or move with the arrow keys`,
     );
+    there.draw(decode(arrays, z).map(sigmoid));
+    there.canvas.setAttribute("aria-label", `The decoder's mean image at the start, z = ${pair(...z, digits)}`);
     plane.redraw();
   }
 
@@ -182,7 +188,15 @@ async function render({ model, el }) {
 
   el.classList.add("aevb-widget");
   el.append(
-    element("figure", {}, plane.canvas, element("figcaption", {}, "drag the ring: where the trajectory starts")),
+    element(
+      "div", { class: "aevb-row aevb-wide" },
+      element("figure", {}, plane.canvas, element("figcaption", {}, "drag the ring: where the trajectory starts")),
+      element(
+        "div", {},
+        element("figure", {}, digit.canvas, element("figcaption", {}, "the digit")),
+        element("figure", {}, there.canvas, element("figcaption", {}, "the decoder at the start")),
+      ),
+    ),
     element("div", { class: "aevb-row aevb-equal" }, size.node, count.node),
     element(
       "div", { class: "aevb-buttons" },
