@@ -192,7 +192,7 @@ async function render({ model, el }) {
       "div", { class: "aevb-row aevb-wide" },
       element("figure", {}, plane.canvas, element("figcaption", {}, "drag the ring: where the trajectory starts")),
       element(
-        "div", {},
+        "div", { class: "aevb-side" },
         element("figure", {}, digit.canvas, element("figcaption", {}, "the digit")),
         element("figure", {}, there.canvas, element("figcaption", {}, "the decoder at the start")),
       ),
