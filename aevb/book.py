@@ -57,14 +57,6 @@ def to_notebook(text: Path) -> NotebookNode:
 
 def normalise(notebook: NotebookNode) -> NotebookNode:
     """The same notebook without what differs between two executions: ids, times, machine, versions."""
-    widgets = _widgets(notebook)
-    notebook.metadata = nbformat.from_dict(
-        {
-            "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
-            "language_info": {"name": "python"},
-            **widgets,
-        }
-    )
     notebook.nbformat, notebook.nbformat_minor = 4, 5
     for number, cell in enumerate(notebook.cells):
         cell["id"] = f"cell-{number:03d}"
@@ -73,9 +65,17 @@ def normalise(notebook: NotebookNode) -> NotebookNode:
         if not cell.metadata.get("tags", True):
             del cell.metadata["tags"]  # papermill adds empty ones
         if cell.cell_type == "code":
-            cell.outputs = _merged(cell.outputs)
+            cell.outputs = [] if "remove-output" in cell.metadata.get("tags", []) else _merged(cell.outputs)
             for output in cell.outputs:
                 output.get("metadata", {}).clear()
+    widgets = _widgets(notebook)
+    notebook.metadata = nbformat.from_dict(
+        {
+            "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
+            "language_info": {"name": "python"},
+            **widgets,
+        }
+    )
     return notebook
 
 

@@ -4,24 +4,29 @@ A widget holds numbers and the script that works on them, `javascript/NAME.js` a
 no kernel in the page and works in a live notebook too. Trained weights travel in half precision (`pack`).
 """
 
+import io
 import math
 import re
 import zlib
 from pathlib import Path
 
 import anywidget
+import ipywidgets
 import numpy as np
 import torch
 import traitlets
+from matplotlib.figure import Figure
 from torch import Tensor
 
 from aevb import plots
 from aevb.data import TITLES, Dataset
 from aevb.model import VAE, LinearGaussian
+from aevb.training import Run, Trainer
 
 SCRIPTS = Path(__file__).parent / "javascript"
 PALETTE = {"deep": plots.BLUE, "pale": plots.SKY, "orange": plots.ORANGE, "green": plots.GREEN}
 CODES = 2000  # encoded datapoints that a page carries
+EVERY = 5000  # training samples between two points of a live curve
 
 
 def script(name: str) -> str:
@@ -210,3 +215,46 @@ def trajectories(model: VAE, pixels: Tensor, draws: Tensor, step_size: float) ->
         step_size=float(f"{step_size:.3g}"),
         z=[round(value, 2) for value in draws[-1].tolist()],
     )
+
+
+class TrainingPanel(ipywidgets.VBox):
+    """Controls that train a VAE on MNIST in this kernel and draw its bound as it goes. For a live notebook only.
+
+    `curves` maps the settings of each training to its points, (samples, mean bound since the last point, nats).
+    """
+
+    def __init__(self):
+        style = {"style": {"description_width": "7rem"}}
+        self.hidden = ipywidgets.IntSlider(200, 50, 500, 50, description="hidden units", **style)
+        self.latent_dim = ipywidgets.IntSlider(10, 1, 50, description="latents", **style)
+        self.step_size = ipywidgets.Dropdown(options=Run.step_sizes, value=0.02, description="step size", **style)
+        self.samples = ipywidgets.IntSlider(50_000, 10_000, 500_000, 10_000, description="samples", **style)
+        self.button = ipywidgets.Button(description="Train")
+        self.button.on_click(lambda _: self.train())
+        self.picture = ipywidgets.Image(format="png")
+        self.curves: dict[str, list[tuple[int, float]]] = {}
+        super().__init__([self.hidden, self.latent_dim, self.step_size, self.samples, self.button, self.picture])
+
+    def train(self) -> None:
+        """Train at the present settings; a run whose bound is no longer a number ends there."""
+        step_size = self.step_size.value
+        run = Run("mnist", "aevb", self.latent_dim.value, self.hidden.value, step_sizes=(step_size,))
+        trainer = Trainer(run, step_size)
+        points = self.curves[f"{run.hidden} hidden, {run.latent_dim} latents, step {step_size}"] = []
+        while trainer.samples < self.samples.value and all(math.isfinite(bound) for _, bound in points):
+            trainer.advance(trainer.samples + EVERY)
+            points.append((trainer.samples, trainer.running_average()))
+            trainer.reset_average()
+            self.picture.value = self.drawn()
+
+    def drawn(self) -> bytes:
+        """All curves so far, as a PNG."""
+        figure = Figure(figsize=(7.0, 3.2), layout="constrained")
+        axis = figure.subplots()
+        for label, points in self.curves.items():
+            axis.plot(*zip(*points, strict=True), "o-", markersize=3, label=label)
+        axis.set(xlabel="training samples", ylabel="bound (nats per datapoint)")
+        axis.legend()
+        buffer = io.BytesIO()
+        figure.savefig(buffer, format="png")
+        return buffer.getvalue()

@@ -162,7 +162,7 @@ ipywidgets.HBox([slider, ipywidgets.Label('beside')])
 
 
 def test_widgets_are_kept_without_a_diff_and_what_no_output_shows_is_dropped(tmp_path):
-    text = write(tmp_path / "03_a.md", WIDGETS, "slider")
+    text = write(tmp_path / "03_a.md", WIDGETS, "slider", ("ipywidgets.Checkbox()", "remove-output"))
     written = []
     for number in range(2):
         assert execute(text, tmp_path / f"{number}.ipynb", "quick").error == ""
@@ -181,7 +181,9 @@ def test_widgets_are_kept_without_a_diff_and_what_no_output_shows_is_dropped(tmp
     ]  # fmt: skip
     assert box.state["children"][0] == f"IPY_MODEL_{shown[1]}"
     assert slider.state["value"] == 3
-    assert "FloatTextModel" not in written[0]
+    assert "FloatTextModel" not in written[0]  # no output shows it
+    assert "CheckboxModel" not in written[0]  # no page does
+    assert kept.cells[3].outputs == []
 
 
 def test_normalising_keeps_what_matters_and_nothing_of_the_machine(pair):

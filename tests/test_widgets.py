@@ -18,6 +18,7 @@ from playwright.sync_api import sync_playwright
 
 from aevb import book, bounds, data, experiments, hmc, results, widgets
 from aevb.model import LinearGaussian, bernoulli_vae
+from aevb.training import Run, Trainer
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 KNOWN = "THEBE_JS_URL"  # declared twice by the theme: the one error a page may log
@@ -60,6 +61,22 @@ def test_a_script_is_one_module_that_imports_nothing(name):
     assert not re.search(r"^\s*import\b|from \"", text, re.MULTILINE)
     assert text.count("export default") == 1
     assert "class Plane" in text
+
+
+def test_the_panel_trains_what_its_controls_say():
+    panel = widgets.TrainingPanel()
+    panel.hidden.value, panel.latent_dim.value, panel.step_size.value, panel.samples.value = 50, 3, 0.02, 20_000
+    panel.button.click()
+    (points,) = panel.curves.values()
+    trainer = Trainer(Run("mnist", "aevb", latent_dim=3, hidden=50, step_sizes=(0.02,)), 0.02)
+    trainer.advance(5000)
+    assert points[0] == (5000, trainer.running_average())
+    assert [samples for samples, _ in points] == [5000, 10_000, 15_000, 20_000]
+    assert points[-1][1] > points[0][1] + 100  # nats
+    assert bytes(panel.picture.value).startswith(b"\x89PNG")
+    panel.latent_dim.value = 4
+    panel.button.click()
+    assert len(panel.curves) == 2
 
 
 # in a browser
