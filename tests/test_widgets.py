@@ -502,3 +502,36 @@ def test_a_widget_fits_a_phone_and_turns_dark_with_the_page(visit, name):
     frames(tab)
     assert canvas.evaluate(tick) != light  # axes and all have been drawn again
     assert max(map(int, re.findall(r"\d+", tab.evaluate(ground)))) < 60
+
+
+def test_a_chain_runs_and_pauses_but_not_for_readers_who_want_less_motion(visit):
+    tab = visit("11_marginal_likelihood")
+    tab.get_by_role("button", name="Run").click()
+    tab.wait_for_function("parseInt(document.querySelector('[data-name=rate]').textContent.split('in')[1]) >= 2")
+    tab.get_by_role("button", name="Pause").click()
+    before = shown(tab, "rate")
+    tab.wait_for_timeout(700)
+    assert shown(tab, "rate") == before
+    tab.emulate_media(reduced_motion="reduce")
+    tab.reload()
+    tab.wait_for_selector(".aevb-widget [data-name]:not(:empty)")
+    assert not tab.get_by_role("button", name="Run").is_visible()
+    assert tab.get_by_role("button", name="100 transitions").is_visible()
+
+
+def test_numbers_are_said_aloud_once_they_rest(visit):
+    tab = visit("04_variational_bound")
+    canvas = tab.get_by_role("application", name="Plane of q")
+    canvas.focus()
+    canvas.press("ArrowUp")
+    said = tab.get_by_role("status").filter(has_text="KL to the posterior")
+    said.wait_for(state="attached")
+    tab.wait_for_timeout(700)
+    assert tab.locator('[data-name="kl"]').inner_text() in said.inner_text()
+
+
+def test_paper_gets_the_figure_and_no_widget(visit):
+    tab = visit(EXPLORER)
+    tab.emulate_media(media="print")
+    assert not tab.locator(".aevb-widget").is_visible()
+    assert tab.locator("#fig-explorer img").is_visible()
