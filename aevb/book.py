@@ -6,6 +6,7 @@ committed notebook holds nothing that changes from one execution to the next; th
 
 import contextlib
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -32,6 +33,8 @@ DEFAULT_PROFILE = "quick"  # the one the parameters cells carry
 SUMMARIES = ("00_", "18_")  # pages that show what the other chapters measured
 COLAB = "colab"  # the id of the cell every notebook begins with, which its text need not carry
 TRANSIENT = ("papermill", "execution", "jupyter", "widgets", "ExecuteTime")
+WIDGET_VIEW = "application/vnd.jupyter.widget-view+json"
+WIDGET_STATE = "application/vnd.jupyter.widget-state+json"
 
 
 @dataclass(frozen=True)
@@ -58,12 +61,6 @@ def normalise(notebook: NotebookNode) -> NotebookNode:
 
     It begins with the cell for Colab, which is no part of an execution here.
     """
-    notebook.metadata = nbformat.from_dict(
-        {
-            "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
-            "language_info": {"name": "python"},
-        }
-    )
     notebook.nbformat, notebook.nbformat_minor = 4, 5
     notebook.cells = [cell for cell in notebook.cells if cell.get("id") != COLAB]
     for number, cell in enumerate(notebook.cells):
@@ -73,11 +70,48 @@ def normalise(notebook: NotebookNode) -> NotebookNode:
         if not cell.metadata.get("tags", True):
             del cell.metadata["tags"]  # papermill adds empty ones
         if cell.cell_type == "code":
-            cell.outputs = _merged(cell.outputs)
+            cell.outputs = [] if "remove-output" in cell.metadata.get("tags", []) else _merged(cell.outputs)
             for output in cell.outputs:
                 output.get("metadata", {}).clear()
+    widgets = _widgets(notebook)
+    notebook.metadata = nbformat.from_dict(
+        {
+            "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
+            "language_info": {"name": "python"},
+            **widgets,
+        }
+    )
     notebook.cells.insert(0, _colab_cell())
     return notebook
+
+
+def _widgets(notebook: NotebookNode) -> dict:
+    """The metadata that holds the widgets which outputs show, and the models these refer to; their ids made steady.
+
+    A kernel's ids are random. Here models are numbered as the outputs come to them, and the others are dropped.
+    """
+    views = [
+        output.data[WIDGET_VIEW]
+        for cell in notebook.cells
+        for output in cell.get("outputs", [])
+        if WIDGET_VIEW in output.get("data", {})
+    ]
+    models = notebook.metadata.get("widgets", {}).get(WIDGET_STATE, {}).get("state", {})
+    order = [view["model_id"] for view in views if view["model_id"] in models]
+    for model in order:  # grows on the way
+        named = re.findall(r'"IPY_MODEL_([\w-]+)"', json.dumps(models[model]["state"], sort_keys=True))
+        order += [other for other in named if other not in order]
+    ids = {model: f"widget-{number:03d}" for number, model in enumerate(dict.fromkeys(order))}
+    if not ids:
+        return {}
+    for view in views:
+        view["model_id"] = ids[view["model_id"]]
+    state = json.dumps({ids[model]: models[model] for model in ids})
+    state = json.loads(re.sub(r'"IPY_MODEL_([\w-]+)"', lambda found: f'"IPY_MODEL_{ids[found[1]]}"', state))
+    for model in state.values():
+        if "buffers" in model:
+            model["buffers"].sort(key=lambda buffer: buffer["path"])
+    return {"widgets": {WIDGET_STATE: {"state": state, "version_major": 2, "version_minor": 0}}}
 
 
 def _colab_cell() -> NotebookNode:

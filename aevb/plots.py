@@ -31,6 +31,11 @@ SOURCES = {
     "recorded": {"linewidth": 1.3},
     "live": {"linewidth": 1.3, "marker": "o", "markersize": 3.2},
 }
+# how each digit is marked, (colour, whether as a ring): two that share a colour are not easily confused as digits
+DIGITS = (
+    *((BLUE, False), (BLUE, True), (ORANGE, False), (GREEN, False), (PINK, False)),
+    *((SKY, False), (GREEN, True), (SKY, True), (PINK, True), (ORANGE, True)),
+)
 PAPER_AXES = {"samples": (1e5, 1e8), "mnist": (-150.0, -100.0), "frey": (0.0, 1600.0)}
 IMAGE_SHAPES = {"mnist": (28, 28), "frey": (28, 20)}
 MANIFOLDS = {"mnist": 20, "frey": 10}  # images a side in figure 4

@@ -182,6 +182,39 @@ def test_executing_twice_leaves_no_diff(tmp_path):
     assert "papermill" not in written[0]
 
 
+WIDGETS = """
+import ipywidgets
+thrown_away = ipywidgets.FloatText()
+slider = ipywidgets.IntSlider(3, description='dragged')
+ipywidgets.HBox([slider, ipywidgets.Label('beside')])
+"""
+
+
+def test_widgets_are_kept_without_a_diff_and_what_no_output_shows_is_dropped(tmp_path):
+    text = write(tmp_path / "03_a.md", WIDGETS, "slider", ("ipywidgets.Checkbox()", "remove-output"))
+    written = []
+    for number in range(2):
+        assert execute(text, tmp_path / f"{number}.ipynb", "quick").error == ""
+        raw = nbformat.read(tmp_path / f"{number}.ipynb", as_version=4)
+        assert "FloatTextModel" in nbformat.writes(raw)
+        written.append(nbformat.writes(normalise(raw)))
+        assert nbformat.writes(normalise(nbformat.reads(written[-1], as_version=4))) == written[-1]
+    assert written[0] == written[1]
+    kept = nbformat.reads(written[0], as_version=4)
+    models = kept.metadata["widgets"][book.WIDGET_STATE]["state"]
+    assert list(models) == [f"widget-{number:03d}" for number in range(len(models))]
+    shown = [output.data[book.WIDGET_VIEW]["model_id"] for cell in kept.cells[1:] for output in cell.outputs]
+    box, slider = (models[model] for model in shown)
+    assert [models[child.removeprefix("IPY_MODEL_")].state["description"] for child in box.state["children"]] == [
+        "dragged", "",
+    ]  # fmt: skip
+    assert box.state["children"][0] == f"IPY_MODEL_{shown[1]}"
+    assert slider.state["value"] == 3
+    assert "FloatTextModel" not in written[0]  # no output shows it
+    assert "CheckboxModel" not in written[0]  # no page does
+    assert kept.cells[3].outputs == []
+
+
 def test_normalising_keeps_what_matters_and_nothing_of_the_machine(pair):
     notebook = nbformat.read(pair[1], as_version=4)
     notebook.metadata["language_info"]["version"] = "3.11.7"

