@@ -2,5 +2,5 @@
 
 One idea a module; each imports only those before it: files, data, networks, model, bounds, objectives,
 hmc, mcem, full_vb, marginal_likelihood, optimizer, ensemble, training, results, experiments, readings,
-claims, plots, widgets, book.
+claims, plots, widgets, site, book.
 """

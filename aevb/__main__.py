@@ -43,6 +43,7 @@ def _parser() -> argparse.ArgumentParser:
     reproduce_parser.add_argument("--profile", default=book.DEFAULT_PROFILE, help=", ".join(experiments.PROFILES))
     notebooks_parser = add("notebooks", update_notebooks, "execute chapters again and update the committed notebooks")
     notebooks_parser.add_argument("names", nargs="*", help="chapters, such as 07_vae (default: all)")
+    add("address", write_address, "write the public address that _config.yml names into the committed notebooks")
     add("book", build_book, "build the page from the committed notebooks")
     add("test", run_tests, "everything CI runs")
     add("compare", compare, "our recorded curves minus the published ones, and the verdict on each claim")
@@ -113,6 +114,12 @@ def update_notebooks(options: argparse.Namespace) -> int:
     return int(any(outcome.error for outcome in outcomes))
 
 
+def write_address(_: argparse.Namespace) -> int:
+    """Write the public address that `_config.yml` names into the committed notebooks."""
+    book.write_address()
+    return 0
+
+
 def build_book(_: argparse.Namespace) -> int:
     """Build the page from the committed notebooks."""
     status = book.build()
@@ -143,6 +150,7 @@ def compare(_: argparse.Namespace) -> int:
         table = results.agreement(results.recorded(figure), results.published(figure))
         print(f"Figure {figure[-1]}, {value} in nats per datapoint: recorded minus published\n")
         print(tabulate(table, headers="keys", floatfmt=".1f", showindex=False), end="\n\n")
+    print(f"The published points and our record, train and test:\n{results.headline()}\n")
     print(f"Claims, from the record:\n{_claims(claims.of_record())}")
     return 0
 

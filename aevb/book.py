@@ -1,7 +1,7 @@
 """The book: executing chapters, keeping each notebook in step with its text, building the page.
 
 A chapter is `book/NN_name.md`, which people write, and `book/NN_name.ipynb`, which is that text executed. The
-committed notebook holds nothing that changes from one execution to the next.
+committed notebook holds nothing that changes from one execution to the next; that is in `book/executions/`.
 """
 
 import contextlib
@@ -22,7 +22,7 @@ import papermill
 from nbformat import NotebookNode
 from tqdm import tqdm
 
-from aevb import results
+from aevb import results, site
 from aevb.files import write_text
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -31,6 +31,7 @@ STAGE = ROOT / "_build" / "reproduce"
 PAGE = ROOT / "_build" / "html" / "index.html"
 DEFAULT_PROFILE = "quick"  # the one the parameters cells carry
 SUMMARIES = ("00_", "18_")  # pages that show what the other chapters measured
+COLAB = "colab"  # the id of the cell every notebook begins with, which its text need not carry
 TRANSIENT = ("papermill", "execution", "jupyter", "widgets", "ExecuteTime")
 WIDGET_VIEW = "application/vnd.jupyter.widget-view+json"
 WIDGET_STATE = "application/vnd.jupyter.widget-state+json"
@@ -51,13 +52,17 @@ def chapters(folder: Path = BOOK) -> list[Path]:
 
 
 def to_notebook(text: Path) -> NotebookNode:
-    """The notebook that a chapter's text describes, not executed, with steady cell ids."""
+    """The notebook that a chapter's text describes, not executed, in the form that is committed."""
     return normalise(jupytext.read(text))
 
 
 def normalise(notebook: NotebookNode) -> NotebookNode:
-    """The same notebook without what differs between two executions: ids, times, machine, versions."""
+    """The same notebook without what differs between two executions: ids, times, machine, versions.
+
+    It begins with the cell for Colab, which is no part of an execution here.
+    """
     notebook.nbformat, notebook.nbformat_minor = 4, 5
+    notebook.cells = [cell for cell in notebook.cells if cell.get("id") != COLAB]
     for number, cell in enumerate(notebook.cells):
         cell["id"] = f"cell-{number:03d}"
         for name in TRANSIENT:
@@ -76,6 +81,7 @@ def normalise(notebook: NotebookNode) -> NotebookNode:
             **widgets,
         }
     )
+    notebook.cells.insert(0, _colab_cell())
     return notebook
 
 
@@ -108,6 +114,25 @@ def _widgets(notebook: NotebookNode) -> dict:
     return {"widgets": {WIDGET_STATE: {"state": state, "version_major": 2, "version_minor": 0}}}
 
 
+def _colab_cell() -> NotebookNode:
+    """What makes a chapter run on Colab, which fetches the notebook alone."""
+    source = f"""\
+# On Colab this fetches the book and what it needs; elsewhere it does nothing.
+import os
+import subprocess
+import sys
+
+if "google.colab" in sys.modules:
+    if not os.path.exists("/content/aevb"):
+        address = "{site.address()}"
+        subprocess.run(["git", "clone", "--depth=1", address, "/content/aevb"])
+        install = [sys.executable, "-m", "pip", "install", "--quiet", "--editable"]
+        subprocess.run([*install, "/content/aevb"], check=True)
+    sys.path.insert(0, "/content/aevb")
+    os.chdir("/content/aevb/book")"""
+    return nbformat.v4.new_code_cell(source, id=COLAB, metadata={"tags": ["remove-cell"]})
+
+
 def _merged(outputs: list[NotebookNode]) -> list[NotebookNode]:
     """The same outputs with neighbouring pieces of one stream joined: where a kernel flushes is chance."""
     merged = []
@@ -134,8 +159,12 @@ def differences(text: Path, notebook: Path) -> list[str]:
 
 
 def execute(text: Path, notebook: Path, profile: str) -> Outcome:
-    """Execute a chapter through papermill at `profile` and write it to `notebook`, also where it fails halfway."""
+    """Execute a chapter through papermill at `profile` and write it to `notebook`, also where it fails halfway.
+
+    When, how long and on what is kept beside it (`site.execution`).
+    """
     source = to_notebook(text)
+    del source.cells[0]  # the one for Colab
     has_parameters = any("parameters" in cell.metadata.get("tags", []) for cell in source.cells)
     parameters = {"profile": profile} if has_parameters and profile != DEFAULT_PROFILE else {}
     notebook.parent.mkdir(parents=True, exist_ok=True)
@@ -157,7 +186,25 @@ def execute(text: Path, notebook: Path, profile: str) -> Outcome:
         error = f"{failure.ename}: {failure.evalue}"
     except Exception as failure:  # a kernel that dies, above all for want of memory
         error = f"{type(failure).__name__}: {failure}"
-    return Outcome(text.stem, time.perf_counter() - start, error.splitlines()[0] if error else "")
+    outcome = Outcome(text.stem, time.perf_counter() - start, error.splitlines()[0] if error else "")
+    _note(text, notebook, profile if has_parameters else "", outcome)
+    return outcome
+
+
+def _note(text: Path, notebook: Path, profile: str, outcome: Outcome) -> None:
+    """Keep, in a file a chapter beside the notebooks, what papermill says of an execution and where it took place."""
+    said = nbformat.read(notebook, as_version=4).metadata.get("papermill", {})
+    about = {
+        "start": said.get("start_time", ""),
+        "seconds": round(said.get("duration") or outcome.seconds, 1),
+        "profile": profile,
+        "error": outcome.error,
+        "text": site.fingerprint(text),
+        "papermill": papermill.__version__,
+        **results.provenance(),
+    }
+    del about["date"]  # the start has it
+    write_text(site.execution(notebook), json.dumps(about, indent=1) + "\n")
 
 
 def execute_all(texts: list[Path], folder: Path, profile: str) -> list[Outcome]:
@@ -215,13 +262,21 @@ def update_notebooks(names: list[str]) -> list[Outcome]:
         if not outcome.error:
             executed = nbformat.read(stage / f"{outcome.chapter}.ipynb", as_version=4)
             write_text(BOOK / f"{outcome.chapter}.ipynb", nbformat.writes(normalise(executed)) + "\n")
+            write_text(site.execution(BOOK / outcome.chapter), site.execution(stage / outcome.chapter).read_text())
     return outcomes
+
+
+def write_address() -> None:
+    """Bring the committed notebooks in line with the public address, without executing them."""
+    for text in chapters():
+        notebook = text.with_suffix(".ipynb")
+        write_text(notebook, nbformat.writes(normalise(nbformat.read(notebook, as_version=4))) + "\n")
 
 
 def stage(profile: str) -> list[Outcome]:
     """Lay out a copy of the book in STAGE with every chapter executed afresh at `profile`."""
     shutil.rmtree(STAGE, ignore_errors=True)
-    shutil.copytree(BOOK, STAGE / "book", ignore=shutil.ignore_patterns("*.ipynb", ".ipynb_checkpoints"))
+    shutil.copytree(BOOK, STAGE / "book", ignore=shutil.ignore_patterns("*.ipynb", ".ipynb_checkpoints", "executions"))
     for name in ("aevb", "tests"):  # pages show their source
         shutil.copytree(ROOT / name, STAGE / name, ignore=shutil.ignore_patterns("__pycache__"))
     for name in ("_config.yml", "_toc.yml"):
@@ -233,5 +288,6 @@ def build(source: Path = ROOT, output: Path = ROOT) -> int:
     """Build the HTML book of `source` into `output/_build/html`, warnings being errors; the exit status."""
     for leftover in (output / "_build" / "html", output / "_build" / ".doctrees"):
         shutil.rmtree(leftover, ignore_errors=True)
+    site.serve(source / "book" / "_static")
     command = [Path(sys.executable).with_name("jupyter-book"), "build", source, "-W", "-n", "--keep-going", "-q"]
     return subprocess.run([*command, "--path-output", output], cwd=ROOT).returncode

@@ -70,7 +70,7 @@ MANIFOLD = Claim(15, "low-dimensional manifold", "sec. 5, App. A", "16_figure_4"
 ANALYTIC = Claim(16, "a lower variance", "App. F.1", "13_full_vb",
                  "variance of eq. 24 over that of eq. 22, the encoder's gradient: at the start, after 1,000 steps")
 FULL_VB = Claim(17, "straightforward to extend", "sec. 2", "21_full_vb_at_last",
-                "test bound, full VB minus AEVB, nats")
+                "test bound at the end of the record, full VB minus MAP, 1,000 and 50,000 for training, nats")
 # fmt: on
 
 
@@ -357,8 +357,8 @@ def _far_above_one(ratio: float) -> str:
     return _share([ratio > 10])
 
 
-def _positive(gain: float) -> str:
-    return _share([gain > 0])
+def _positive(*gains: float) -> str:
+    return _share([gain > 0 for gain in gains])
 
 
 def _same_ranking(smallest: float, largest: float) -> str:
@@ -387,7 +387,8 @@ RULES = (
     (MANIFOLD, "by eye", ("manifold-step-ratio",), "{:.2g}", _below_one),
     (ANALYTIC, "< 1", ("variance-ratio-24-22-start", "variance-ratio-24-22-later"),
      "{:.2g}, {:.2g}", _visibly_below_one),
-    (FULL_VB, "left to future work", ("full-vb-minus-aevb",), "{:+.1f}", _positive),
+    (FULL_VB, "left to future work", ("full-vb-minus-map-1000", "full-vb-minus-map-50000"),
+     "{:+.1f}, {:+.1f}", _positive),
 )
 # fmt: on
 

@@ -48,6 +48,9 @@ NUMERICAL = (
 )
 
 
+COMPARABLE_FROM = 3e5  # samples; below, the published curves of figure 2 have too few points to compare with
+
+
 class Layout(NamedTuple):
     """How a figure's table is laid out: the columns that name a curve, the one of its values, where to compare."""
 
@@ -221,6 +224,10 @@ def at(table: pd.DataFrame, samples: float) -> pd.Series:
 
     Indexed by the curve's name (`LAYOUTS`); curves that do not reach that far, or begin later, are left out.
     """
+    return _by_seed(table, samples).groupby(_layout(table).curve).mean()
+
+
+def _by_seed(table: pd.DataFrame, samples: float) -> pd.Series:
     layout = _layout(table)
 
     def interpolate(curve: pd.DataFrame) -> float:
@@ -233,8 +240,7 @@ def at(table: pd.DataFrame, samples: float) -> pd.Series:
     index = (
         pd.MultiIndex.from_tuples(values, names=by) if values else pd.MultiIndex.from_arrays([[]] * len(by), names=by)
     )
-    series = pd.Series(list(values.values()), index=index, name=layout.value, dtype=float).dropna()
-    return series.groupby(layout.curve).mean()
+    return pd.Series(list(values.values()), index=index, name=layout.value, dtype=float).dropna()
 
 
 def _layout(table: pd.DataFrame) -> Layout:
@@ -246,16 +252,66 @@ def _layout(table: pd.DataFrame) -> Layout:
 def agreement(ours: pd.DataFrame, theirs: pd.DataFrame, samples: tuple[float, ...] | None = None) -> pd.DataFrame:
     """Ours minus published for every curve at each of `samples`, as far as both go, in nats per datapoint.
 
-    Columns: those that name a curve, `samples`, `published`, `ours`, `difference`. By default `samples` are
-    those of `LAYOUTS`. Below 3e5 samples the published curves of figure 2 have too few points to compare with.
+    Columns: those that name a curve, `samples`, `published`, `ours`, `difference`, and over how many seeds ours is the
+    mean, `seeds`, and how far these lie apart, `spread` (NaN for one). By default `samples` are those of `LAYOUTS`.
+    Not below COMPARABLE_FROM samples.
     """
     layout, parts = _layout(theirs), []
     for count in samples or layout.samples:
-        both = pd.DataFrame({"published": at(theirs, count), "ours": at(ours, count)}).dropna().reset_index()
+        seeds = _by_seed(ours, count).groupby(layout.curve)
+        pair = pd.DataFrame({"published": at(theirs, count), "ours": seeds.mean(), "seeds": seeds.size()}).dropna()
+        spread = (seeds.max() - seeds.min())[pair.index].where(pair["seeds"] > 1)
+        both = pair.assign(spread=spread).reset_index()
         both.insert(len(layout.curve), "samples", int(count))
         parts.append(both)
-    table = pd.concat(parts, ignore_index=True)
-    return table.assign(difference=table["ours"] - table["published"])
+    table = pd.concat(parts, ignore_index=True).astype({"seeds": int})
+    table.insert(table.columns.get_loc("seeds"), "difference", table["ours"] - table["published"])
+    return table
+
+
+def against_points(ours: pd.DataFrame, theirs: pd.DataFrame) -> pd.DataFrame:
+    """Each published point from COMPARABLE_FROM samples on that our curve reaches, and whether ours meets it.
+
+    Columns: those of `theirs`, `ours` (interpolated in log samples, the mean over seeds) and `outcome`: "met" within
+    `tolerance`, else "beaten" where ours is higher or "missed".
+    """
+    layout, parts = _layout(theirs), []
+    theirs = theirs[theirs["samples"] >= COMPARABLE_FROM]
+    curves = dict(list(ours.groupby([*layout.curve, "samples"])[layout.value].mean().groupby(layout.curve)))
+    for name, points in theirs.groupby(layout.curve):
+        if name in curves:
+            known = curves[name].droplevel(layout.curve)
+            reached = points[points["samples"].between(known.index[0], known.index[-1])]
+            parts.append(reached.assign(ours=np.interp(np.log(reached["samples"]), np.log(known.index), known)))
+    table = pd.concat(parts, ignore_index=True) if parts else theirs[:0].assign(ours=pd.Series(dtype=float))
+    difference, within = table["ours"] - table[layout.value], tolerance(table)
+    outcome = np.select([difference.abs() <= within, difference > 0], ["met", "beaten"], "missed")
+    return table.assign(outcome=outcome)
+
+
+def tolerance(points: pd.DataFrame) -> pd.Series:
+    """What we take for meeting a published point, nats: 2 on figure 2's MNIST, 3 % on Frey Face, 3 in figure 3."""
+    if "dataset" not in points:
+        return pd.Series(3.0, points.index)
+    return (0.03 * points["lower_bound"].abs()).where(points["dataset"] == "frey", 2.0)
+
+
+def headline() -> str:
+    """How many published points of figures 2 and 3 the record meets, beats and misses, a line each."""
+    parts = [
+        ("figure 2, MNIST, within 2 nats", "figure2", "dataset == 'mnist'"),
+        ("figure 2, Frey Face, within 3 %", "figure2", "dataset == 'frey'"),
+        ("figure 3, within 3 nats", "figure3", "n_train > 0"),
+    ]
+    return "\n".join(f"{title}: {_count(figure, rows)}" for title, figure, rows in parts)
+
+
+def _count(figure: str, rows: str) -> str:
+    theirs = published(figure).query(rows)
+    reached = against_points(recorded(figure), theirs)["outcome"].value_counts()
+    counts = ", ".join(f"{reached.get(outcome, 0)} {outcome}" for outcome in ("met", "beaten", "missed"))
+    comparable = int((theirs["samples"] >= COMPARABLE_FROM).sum())
+    return f"{counts}, {comparable - int(reached.sum())} not reached, of {comparable} published points"
 
 
 def provenance() -> dict:

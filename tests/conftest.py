@@ -1,12 +1,14 @@
-"""What the tests share: a seed, a model whose answers are known, and what "unbiased" means."""
+"""What the tests share: a seed, a model whose answers are known, and what "unbiased" means, the built book."""
 
 import os
 from pathlib import Path
 
 import pytest
 import torch
+from filelock import FileLock
 from torch import Tensor
 
+from aevb import book
 from aevb.model import LinearGaussian
 
 if os.environ.get("AEVB_DATA"):
@@ -43,3 +45,19 @@ def assert_unbiased(estimates: Tensor, exact: Tensor, precision: float) -> None:
     assert error.max() < precision, f"a standard error of {error.max():.2g} proves too little"
     rounding = 1e-12 * exact.abs().max()
     assert ((estimates.mean(0) - exact).abs() <= 4 * error + rounding).all()
+
+
+@pytest.fixture(scope="session")
+def page(tmp_path_factory) -> Path:
+    """The book built from what is committed, warnings being errors: once, whichever process needs it first."""
+    folder = tmp_path_factory.getbasetemp()
+    if os.environ.get("PYTEST_XDIST_WORKER"):
+        folder = folder.parent  # what the processes of one session share
+    folder = folder / "the-book"
+    with FileLock(f"{folder}.lock"):
+        done = folder / "status"
+        if not done.exists():
+            status = book.build(output=folder)
+            done.write_text(str(status))
+    assert done.read_text() == "0"
+    return folder / "_build" / "html"

@@ -1,4 +1,5 @@
 import html
+import json
 import re
 import shutil
 import subprocess
@@ -10,8 +11,9 @@ import nbformat
 import pytest
 import yaml
 
-from aevb import book, results
+from aevb import book, results, site
 from aevb.book import Outcome, build, chapters, differences, execute, execute_all, normalise
+from aevb.files import write_text
 
 TEXTS = chapters()
 NOTEBOOKS = [path.with_suffix(".ipynb") for path in TEXTS]
@@ -83,6 +85,33 @@ def test_the_table_of_contents_names_every_page_once():
     assert {name.removesuffix(".ipynb") for name in named} == pages
 
 
+def test_the_cell_for_colab_names_the_public_address_and_does_nothing_here(monkeypatch):
+    cell = book.to_notebook(TEXTS[0]).cells[0]
+    assert f'"{site.address()}"' in cell.source
+    before, folder = list(sys.path), Path.cwd()
+    exec(cell.source, {})
+    assert (sys.path, Path.cwd()) == (before, folder)
+
+
+def test_the_public_address_stands_in_one_place():
+    """The notebooks, which must carry it, are kept in line with it like the rest of what is committed."""
+    files = subprocess.run(["git", "grep", "-lF", site.address()], cwd=book.ROOT, capture_output=True, text=True).stdout
+    assert {name for name in files.split() if not name.endswith(".ipynb")} == {"_config.yml"}
+
+
+def test_an_address_that_moves_is_brought_to_the_notebooks(tmp_path, monkeypatch):
+    text = write(tmp_path / "03_a.md", "print(1)")
+    notebook = text.with_suffix(".ipynb")
+    execute(text, notebook, "quick")
+    write_text(notebook, nbformat.writes(normalise(nbformat.read(notebook, as_version=4))) + "\n")
+    monkeypatch.setattr(site, "address", lambda: "https://example.org/moved")
+    assert differences(text, notebook) == ["03_a.ipynb, cell 0: its source differs from 03_a.md"]
+    monkeypatch.setattr(book, "chapters", lambda: [text])
+    book.write_address()
+    assert differences(text, notebook) == []
+    assert printed(notebook) == "1\n"
+
+
 @pytest.fixture
 def pair(tmp_path) -> tuple[Path, Path]:
     text = write(tmp_path / "03_a.md", PARAMETERS, "print(1)", ("print(2)", "hide-input"))
@@ -95,11 +124,11 @@ def pair(tmp_path) -> tuple[Path, Path]:
 @pytest.mark.parametrize(
     ("old", "new", "found"),
     [
-        ("print(1)", "print(3)", ["03_a.ipynb, cell 2: its source differs from 03_a.md"]),
-        ("# A chapter", "# A chapter!", ["03_a.ipynb, cell 0: its source differs from 03_a.md"]),
-        ("hide-input", "remove-cell", ["03_a.ipynb, cell 3: its metadata differs from 03_a.md"]),
-        (":tags: [parameters]\n\n", "", ["03_a.ipynb, cell 1: its metadata differs from 03_a.md"]),
-        ("print(1)\n```", "print(1)\n```\n\nMore.\n\n```{code-cell} ipython3\n1\n```", ["03_a.md has 6 cells"]),
+        ("print(1)", "print(3)", ["03_a.ipynb, cell 3: its source differs from 03_a.md"]),
+        ("# A chapter", "# A chapter!", ["03_a.ipynb, cell 1: its source differs from 03_a.md"]),
+        ("hide-input", "remove-cell", ["03_a.ipynb, cell 4: its metadata differs from 03_a.md"]),
+        (":tags: [parameters]\n\n", "", ["03_a.ipynb, cell 2: its metadata differs from 03_a.md"]),
+        ("print(1)\n```", "print(1)\n```\n\nMore.\n\n```{code-cell} ipython3\n1\n```", ["03_a.md has 7 cells"]),
     ],
 )
 def test_an_edited_text_is_reported(pair, old, new, found):
@@ -109,7 +138,7 @@ def test_an_edited_text_is_reported(pair, old, new, found):
     text.write_text(before.replace(old, new))
     lines = differences(text, notebook)
     assert lines[0].startswith(found[0])
-    assert "6 cells" in lines[0] or lines == found
+    assert "7 cells" in lines[0] or lines == found
 
 
 def test_a_missing_cell_is_reported(pair):
@@ -117,7 +146,7 @@ def test_a_missing_cell_is_reported(pair):
     cut = nbformat.read(notebook, as_version=4)
     del cut.cells[-1]
     notebook.write_text(nbformat.writes(cut))
-    assert differences(text, notebook) == ["03_a.md has 4 cells, 03_a.ipynb has 3"]
+    assert differences(text, notebook) == ["03_a.md has 5 cells, 03_a.ipynb has 4"]
 
 
 def test_outputs_are_no_difference(pair):
@@ -189,25 +218,26 @@ def test_widgets_are_kept_without_a_diff_and_what_no_output_shows_is_dropped(tmp
 def test_normalising_keeps_what_matters_and_nothing_of_the_machine(pair):
     notebook = nbformat.read(pair[1], as_version=4)
     notebook.metadata["language_info"]["version"] = "3.11.7"
-    notebook.cells[1].metadata |= {"papermill": {"duration": 1.5}, "execution": {"start": "now"}, "ExecuteTime": {}}
-    notebook.cells[2].metadata |= {"tags": [], "mystnb": {"image": {"alt": "words"}}}
-    notebook.cells[3]["id"] = "0d3fa2b1"
-    notebook.cells[3].outputs = [nbformat.v4.new_output("display_data", {"text/plain": "2"}, metadata={"width": 640})]
+    notebook.cells[2].metadata |= {"papermill": {"duration": 1.5}, "execution": {"start": "now"}, "ExecuteTime": {}}
+    notebook.cells[3].metadata |= {"tags": [], "mystnb": {"image": {"alt": "words"}}}
+    notebook.cells[4]["id"] = "0d3fa2b1"
+    notebook.cells[4].outputs = [nbformat.v4.new_output("display_data", {"text/plain": "2"}, metadata={"width": 640})]
     kept = normalise(notebook)
     assert kept.metadata["language_info"] == {"name": "python"}
     assert [cell.metadata for cell in kept.cells] == [
+        {"tags": ["remove-cell"]},
         {}, {"tags": ["parameters"]}, {"mystnb": {"image": {"alt": "words"}}}, {"tags": ["hide-input"]},
     ]  # fmt: skip
-    assert [cell["id"] for cell in kept.cells] == ["cell-000", "cell-001", "cell-002", "cell-003"]
-    assert (kept.cells[3].outputs[0].data, kept.cells[3].outputs[0].metadata) == ({"text/plain": "2"}, {})
+    assert [cell["id"] for cell in kept.cells] == ["colab", "cell-000", "cell-001", "cell-002", "cell-003"]
+    assert (kept.cells[4].outputs[0].data, kept.cells[4].outputs[0].metadata) == ({"text/plain": "2"}, {})
     nbformat.validate(kept)
 
 
 def test_where_a_kernel_flushes_does_not_matter(pair):
     notebook = nbformat.read(pair[1], as_version=4)
     pieces = [("stdout", "a"), ("stdout", "\n"), ("stdout", "b\n"), ("stderr", "c"), ("stdout", "d")]
-    notebook.cells[1].outputs = [nbformat.v4.new_output("stream", name=name, text=text) for name, text in pieces]
-    found = [(output.name, output.text) for output in normalise(notebook).cells[1].outputs]
+    notebook.cells[2].outputs = [nbformat.v4.new_output("stream", name=name, text=text) for name, text in pieces]
+    found = [(output.name, output.text) for output in normalise(notebook).cells[2].outputs]
     assert found == [("stdout", "a\nb\n"), ("stderr", "c"), ("stdout", "d")]
 
 
@@ -227,6 +257,36 @@ def test_the_profile_is_injected_where_it_is_asked_for(tmp_path, cells, profile,
     assert printed(notebook) == printed_profile
     tags = [tag for cell in nbformat.read(notebook, as_version=4).cells for tag in cell.metadata.get("tags", [])]
     assert ("injected-parameters" in tags) == injected
+
+
+def test_what_an_execution_took_is_kept_beside_it(tmp_path):
+    text = write(tmp_path / "03_a.md", PARAMETERS, "import time\ntime.sleep(1.5)")
+    write(tmp_path / "04_b.md", "print(1)")
+    assert "no record" in site.executions(tmp_path)
+    outcome = execute(text, text.with_suffix(".ipynb"), "smoke")
+    raw = nbformat.read(text.with_suffix(".ipynb"), as_version=4).metadata.papermill
+    about = json.loads(site.execution(text).read_text())
+    assert (about["start"], about["seconds"]) == (raw.start_time, round(raw.duration, 1))
+    assert 1.5 <= about["seconds"] <= outcome.seconds + 0.1
+    assert (about["profile"], about["error"]) == ("smoke", "")
+    assert {
+        name: about[name] for name in ("python", "torch", "numpy", "machine")
+    }.items() <= results.provenance().items()
+    first, second, _, _, _, place = site.executions(tmp_path).splitlines()[2:]
+    for part in (raw.start_time[:10], "smoke", "current", "| 1 "):
+        assert part in first
+    for part in (about["machine"], about["torch"], about["papermill"], "|    1 |"):
+        assert part in place
+    assert "no record" in second
+    text.write_text(text.read_text() + "\nMore.\n")
+    assert "text changed since" in site.executions(tmp_path)
+
+
+def test_an_execution_that_failed_is_kept_as_such(tmp_path):
+    text = write(tmp_path / "03_a.md", "raise ValueError('a | b')")
+    execute(text, text.with_suffix(".ipynb"), "quick")
+    assert "| failed: ValueError: a / b" in site.executions(tmp_path)
+    assert json.loads(site.execution(text).read_text())["profile"] == ""  # it has none
 
 
 def test_one_failing_chapter_is_reported_and_kept_and_the_others_run(tmp_path, capsys):
@@ -329,9 +389,17 @@ def test_no_two_figures_share_a_name():
 
 
 @each_chapter
+def test_no_numbered_equation_breaks_its_lines_as_sphinx_would(text):
+    r"""Sphinx puts what has a `\\` into `split`, where MathJax refuses a `\tag`: `\cr` breaks those lines."""
+    equations = re.findall(r"\$\$.*?\$\$", text.read_text(encoding="utf-8"), flags=re.DOTALL)
+    assert not [equation for equation in equations if r"\tag" in equation and r"\\" in equation]
+
+
+@each_chapter
 def test_committed_outputs_are_fit_to_be_read(text):
     """Executed from top to bottom, without errors, warnings, paths of a machine or progress bars."""
-    code = [cell for cell in committed(text).cells if cell.cell_type == "code"]
+    first, *code = [cell for cell in committed(text).cells if cell.cell_type == "code"]
+    assert (first["id"], first.execution_count, first.outputs) == (book.COLAB, None, [])  # not for here
     assert [cell.execution_count for cell in code] == list(range(1, len(code) + 1))
     for _, output in outputs(text):
         assert output.output_type != "error"
@@ -352,19 +420,11 @@ def test_nbval_notices_one_changed_digit(tmp_path):
     command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-q", "--nbval", "--nbval-current-env"]
     result = subprocess.run([*command, good, bad], cwd=tmp_path, capture_output=True, text=True, timeout=120)
     assert result.returncode == 1, result.stdout[-2000:]
-    assert re.search(r"1 failed, 1 passed", result.stdout), result.stdout[-2000:]
+    assert re.search(r"1 failed, 3 passed", result.stdout), result.stdout[-2000:]
     assert "bad.ipynb" in result.stdout.split("short test summary")[-1]
 
 
 # the page
-
-
-@pytest.fixture(scope="module")
-def page(tmp_path_factory) -> Path:
-    """The book built from what is committed, warnings being errors."""
-    output = tmp_path_factory.mktemp("page")
-    assert build(output=output) == 0
-    return output / "_build" / "html"
 
 
 def test_the_page_has_a_front(page):

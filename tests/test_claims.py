@@ -269,8 +269,9 @@ def test_the_reliability_of_appendix_d_is_judged(below, above, verdict):
         (claims.MANIFOLD, ("manifold-step-ratio",), (1.1,), "does not hold"),
         (claims.ANALYTIC, ("variance-ratio-24-22-start", "variance-ratio-24-22-later"), (0.1, 0.9), "holds"),
         (claims.ANALYTIC, ("variance-ratio-24-22-start", "variance-ratio-24-22-later"), (0.1, 0.98), "holds in part"),
-        (claims.FULL_VB, ("full-vb-minus-aevb",), (0.1,), "holds"),
-        (claims.FULL_VB, ("full-vb-minus-aevb",), (-0.1,), "does not hold"),
+        (claims.FULL_VB, ("full-vb-minus-map-1000", "full-vb-minus-map-50000"), (0.1, 0.2), "holds"),
+        (claims.FULL_VB, ("full-vb-minus-map-1000", "full-vb-minus-map-50000"), (0.1, -0.2), "holds in part"),
+        (claims.FULL_VB, ("full-vb-minus-map-1000", "full-vb-minus-map-50000"), (-0.1, -0.2), "does not hold"),
     ],
 )
 def test_what_chapters_measured_is_judged(claim, names, values, verdict):

@@ -80,6 +80,58 @@ def test_agreement_of_an_empty_record_is_empty(root):
     assert results.agreement(results.recorded("figure2"), PUBLISHED).empty
 
 
+def test_agreement_says_how_many_seeds_and_how_far_they_lie_apart():
+    seeds = [curve([1e6, 1e7], [bound - 1, bound], seed=seed) for seed, bound in enumerate((-140.0, -137.5, -139.0))]
+    table = results.agreement(pd.concat(seeds)[:-1], PUBLISHED)  # the last seed stops at a million
+    assert table[["samples", "seeds", "spread"]].values.tolist() == [[1e6, 3, 2.5], [1e7, 2, 2.5]]
+    alone = results.agreement(seeds[0], PUBLISHED)
+    assert (alone["seeds"] == 1).all()
+    assert alone["spread"].isna().all()
+
+
+# single published points
+
+
+@pytest.mark.parametrize(
+    ("shift", "share", "outcome"),
+    [
+        *((1.9, 0, "met"), (-1.9, 0, "met"), (2.1, 0, "beaten"), (-2.1, 0, "missed")),
+        *((0, 0.029, "met"), (0, -0.029, "met"), (0, 0.031, "beaten"), (0, -0.031, "missed")),
+    ],
+)
+def test_a_published_point_is_met_within_two_nats_or_three_percent(shift, share, outcome):
+    bound = PUBLISHED["lower_bound"]
+    points = results.against_points(PUBLISHED.assign(lower_bound=bound + shift + share * bound.abs()), PUBLISHED)
+    faces = points["dataset"] == "frey"
+    assert (points.loc[faces if share else ~faces, "outcome"] == outcome).all()
+    assert len(points) == (PUBLISHED["samples"] >= 3e5).sum()
+
+
+def test_a_point_of_figure_3_is_met_within_three_nats():
+    theirs = results.published("figure3")
+    for shift, outcome in ((2.9, "met"), (-2.9, "met"), (3.1, "beaten"), (-3.1, "missed")):
+        ours = theirs.assign(log_likelihood=theirs["log_likelihood"] + shift)
+        assert (results.against_points(ours, theirs)["outcome"] == outcome).all()
+
+
+def test_points_that_our_curve_does_not_reach_are_left_out_and_counted(root):
+    shutil.copytree(Path(results.__file__).parents[1] / "results" / "published", root / "published")
+    ours = pd.concat([curve([5e5, 2e6], [-150.0, -150.0]), curve([5e5, 2e6], [-152.0, -152.0], seed=1)])
+    theirs = PUBLISHED.query("dataset == 'mnist' and latent_dim == 3 and algorithm == 'aevb' and split == 'test'")
+    reached = theirs[theirs["samples"].between(5e5, 2e6)]
+    points = results.against_points(ours, PUBLISHED)
+    assert points["samples"].tolist() == reached["samples"].tolist()
+    assert (points["ours"] == -151).all()
+    difference = -151 - reached["lower_bound"]
+    counts = [(difference.abs() <= 2).sum(), (difference > 2).sum(), (difference < -2).sum()]
+    results.write_record("figure2", ours, {"a": {"samples": 2_000_000}})
+    line = results.headline().splitlines()[0]
+    assert line.startswith("figure 2, MNIST, within 2 nats: {} met, {} beaten, {} missed, ".format(*counts))
+    comparable = (PUBLISHED["dataset"] == "mnist") & (PUBLISHED["samples"] >= 3e5)
+    assert line.endswith(f" {comparable.sum() - len(points)} not reached, of {comparable.sum()} published points")
+    assert " 0 met, 0 beaten, 0 missed" in results.headline().splitlines()[2]
+
+
 # the published curves
 
 
