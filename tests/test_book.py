@@ -203,7 +203,7 @@ def test_widgets_are_kept_without_a_diff_and_what_no_output_shows_is_dropped(tmp
     kept = nbformat.reads(written[0], as_version=4)
     models = kept.metadata["widgets"][book.WIDGET_STATE]["state"]
     assert list(models) == [f"widget-{number:03d}" for number in range(len(models))]
-    shown = [output.data[book.WIDGET_VIEW]["model_id"] for cell in kept.cells[1:] for output in cell.outputs]
+    shown = [output.data[book.WIDGET_VIEW]["model_id"] for cell in kept.cells[2:] for output in cell.outputs]
     box, slider = (models[model] for model in shown)
     assert [models[child.removeprefix("IPY_MODEL_")].state["description"] for child in box.state["children"]] == [
         "dragged", "",
@@ -212,7 +212,7 @@ def test_widgets_are_kept_without_a_diff_and_what_no_output_shows_is_dropped(tmp
     assert slider.state["value"] == 3
     assert "FloatTextModel" not in written[0]  # no output shows it
     assert "CheckboxModel" not in written[0]  # no page does
-    assert kept.cells[3].outputs == []
+    assert kept.cells[4].outputs == []
 
 
 def test_normalising_keeps_what_matters_and_nothing_of_the_machine(pair):
