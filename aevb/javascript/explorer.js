@@ -66,6 +66,17 @@ export function encode(arrays, x, { nodes, masses }) {
   return { mu, sd, kl, reconstruction, mean: decode(arrays, mu).map(sigmoid) };
 }
 
+// `work` at most once a frame, however often it is asked for
+function eachFrame(work) {
+  let asked;
+  return () => {
+    asked ??= requestAnimationFrame(() => {
+      asked = undefined;
+      work();
+    });
+  };
+}
+
 async function render({ model, el }) {
   const models = model.get("models");
   const kinds = ["mnist", "frey"].filter((name) => name in models);
@@ -90,7 +101,7 @@ async function render({ model, el }) {
     label: "",
     x: { ...extent(), label: "z\u2081" },
     y: { ...extent(), label: "z\u2082" },
-    at: () => z,
+    at: () => model.get("z"),
     move: (a, b) => {
       model.set("z", [a, b]);
       model.save_changes();
@@ -149,11 +160,11 @@ async function render({ model, el }) {
   }
   function showPoint() {
     z = model.get("z");
+    plane.now();
     images[kind].draw(decode(networks[kind], z).map(sigmoid), models[kind].light);
     where.set({ z: pair(...z) });
     images[kind].canvas.setAttribute("aria-label", `The decoder's mean image at z = ${pair(...z)}`);
     plane.canvas.setAttribute("aria-label", `Latent plane, z = ${pair(...z)}: drag, or move with the arrow keys`);
-    plane.redraw();
   }
 
   // the drawing
@@ -217,14 +228,7 @@ async function render({ model, el }) {
   const numbers = readouts({
     mean: "mean of q(z|x)", sd: "its s.d.", reconstruction: "reconstruction", kl: "KL to the prior", elbo: "their bound",
   });
-  let waiting;
-  function later() {
-    pad.redraw();
-    waiting ??= requestAnimationFrame(() => {
-      waiting = undefined;
-      showDrawing();
-    });
-  }
+  const later = eachFrame(showDrawing);
   function showDrawing() {
     const x = Float64Array.from(pixels, (v) => v / 255);
     drawn = pixels.some(Boolean) ? encode(networks.mnist, x, model.get("quadrature")) : undefined;
@@ -307,7 +311,7 @@ async function render({ model, el }) {
     ),
     drawing,
   );
-  model.on("change:z", showPoint);
+  model.on("change:z", eachFrame(showPoint));
   model.on("change:dataset", showKind);
   const stopTheme = onTheme(() => {
     plane.renew();
