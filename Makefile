@@ -24,6 +24,7 @@ compare: $(VENV)/ready  ## recorded curves minus published ones, and the verdict
 bench: $(VENV)/ready-to-bench  ## speed, beside what it is to be compared with
 	$(VENV)/bin/python -m benchmarks.training
 	$(VENV)/bin/python -m benchmarks.marginal_likelihood
+	$(RUN) book && $(VENV)/bin/python -m benchmarks.explorer
 
 data: $(VENV)/ready  ## get and verify the data
 	$(RUN) data

@@ -8,7 +8,6 @@ import math
 import re
 import shutil
 import threading
-import time
 
 import nbformat
 import numpy as np
@@ -298,43 +297,6 @@ def test_one_can_drag_by_touch(visit, models):
     z = shown(tab, "z")
     assert z[0] > 0.5
     assert (pixels(tab.locator(".aevb-stack canvas:visible")) - decoded(models, "mnist", z)).abs().max() <= 1 / 255
-
-
-COUNT_FRAMES = """() => {
-  window.painted = new Set();
-  const put = CanvasRenderingContext2D.prototype.putImageData;
-  CanvasRenderingContext2D.prototype.putImageData = function (...all) {
-    window.painted.add(document.timeline.currentTime);
-    return put.apply(this, all);
-  };
-}"""
-
-
-def frame_rate(tab, seconds: float) -> float:
-    """Pictures a second while the explorer's point is led around."""
-    box = plane(tab).bounding_box()
-    middle, reach = (box["x"] + box["width"] / 2, box["y"] + box["height"] / 2), 0.3 * box["width"]
-    tab.mouse.move(*middle)
-    tab.mouse.down()
-    start = tab.evaluate("() => { window.painted.clear(); return performance.now(); }")
-    begun = time.perf_counter()
-    while (elapsed := time.perf_counter() - begun) < seconds:
-        tab.mouse.move(middle[0] + reach * math.cos(6 * elapsed), middle[1] + reach * math.sin(6 * elapsed))
-    painted, end = tab.evaluate("[window.painted.size, performance.now()]")
-    tab.mouse.up()
-    return 1000 * painted / (end - start)
-
-
-def test_dragging_renders_at_thirty_frames_a_second(visit):
-    """The best of some attempts: what else the machine does at the time is not the page's doing."""
-    tab = visit(EXPLORER)
-    plane(tab).scroll_into_view_if_needed()
-    tab.evaluate(COUNT_FRAMES)
-    rates = []
-    while len(rates) < 8 and max(rates, default=0) < 30:
-        rates.append(frame_rate(tab, 1.5))
-    print(f"{', '.join(f'{rate:.0f}' for rate in rates)} frames a second")
-    assert max(rates) >= 30
 
 
 def test_the_page_of_the_explorer_is_light(page):

@@ -1,0 +1,75 @@
+"""How many pictures a second the explorer shows while its point is dragged, beside the frames that the browser offers.
+
+In headless Chromium over the built book, both counted in one run: `python -m benchmarks.explorer`, after `make book`.
+"""
+
+import functools
+import http.server
+import math
+import shutil
+import statistics
+import sys
+import threading
+import time
+
+from playwright.sync_api import Page, sync_playwright
+
+from aevb import book
+
+CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+REPETITIONS, SECONDS = 5, 2.0
+COUNT = """() => {
+  window.painted = new Set();
+  window.offered = 0;
+  const put = CanvasRenderingContext2D.prototype.putImageData;
+  CanvasRenderingContext2D.prototype.putImageData = function (...all) {
+    window.painted.add(document.timeline.currentTime);
+    return put.apply(this, all);
+  };
+  const tick = () => { window.offered += 1; requestAnimationFrame(tick); };
+  tick();
+}"""
+CLEAR = "() => { window.painted.clear(); window.offered = 0; return performance.now(); }"
+
+
+class Quiet(http.server.SimpleHTTPRequestHandler):
+    def log_message(self, *_):
+        pass
+
+
+def drag(tab: Page) -> tuple[float, float]:
+    """Pictures and frames a second while the explorer's point is led around a circle."""
+    box = tab.get_by_role("application").first.bounding_box()
+    middle, reach = (box["x"] + box["width"] / 2, box["y"] + box["height"] / 2), 0.3 * box["width"]
+    tab.mouse.move(*middle)
+    tab.mouse.down()
+    start, begun = tab.evaluate(CLEAR), time.perf_counter()
+    while (elapsed := time.perf_counter() - begun) < SECONDS:
+        tab.mouse.move(middle[0] + reach * math.cos(6 * elapsed), middle[1] + reach * math.sin(6 * elapsed))
+    painted, offered, end = tab.evaluate("[window.painted.size, window.offered, performance.now()]")
+    tab.mouse.up()
+    return 1000 * painted / (end - start), 1000 * offered / (end - start)
+
+
+def main() -> int:
+    """Print the median and the range of a few drags."""
+    if CHROMIUM is None or not book.PAGE.exists():
+        print("this needs chromium and the built page: run make book first", file=sys.stderr)
+        return 2
+    handler = functools.partial(Quiet, directory=book.PAGE.parent)
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server, sync_playwright() as playwright:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        tab = playwright.chromium.launch(executable_path=CHROMIUM).new_page(viewport={"width": 1200, "height": 900})
+        tab.goto(f"http://127.0.0.1:{server.server_port}/book/22_explore_the_manifold.html")
+        tab.wait_for_selector(".aevb-widget [data-name]:not(:empty)")
+        tab.get_by_role("application").first.scroll_into_view_if_needed()
+        tab.evaluate(COUNT)
+        drags = [drag(tab) for _ in range(REPETITIONS)]
+        server.shutdown()
+    for what, rates in zip(("pictures shown", "frames offered"), zip(*drags, strict=True), strict=True):
+        print(f"{what}: {statistics.median(rates):.0f} a second ({min(rates):.0f} to {max(rates):.0f})")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
