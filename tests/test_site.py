@@ -174,10 +174,10 @@ def test_a_page_fits_a_phone(look, name):
 
 @each_page
 def test_a_page_is_light(look, name):
-    """At most 1.6 MB of its own: more wants smaller pictures. `pytest -rP` shows what each weighs."""
+    """At most 1.6 MB of its own, 3 MB where it carries models: else smaller pictures. `pytest -rP` shows each."""
     weight = look(name).weight
     print(f"{name}: {weight['own'] / 1e3:,.0f} kB, and {weight['shared'] / 1e3:,.0f} kB that pages share")
-    assert 10e3 < weight["own"] < 1.6e6
+    assert 10e3 < weight["own"] < (3e6 if name.endswith("explore_the_manifold") else 1.6e6)
     assert 100e3 < weight["shared"] < 8e6  # the widgets' scripts are the heaviest, 3.6 MB
 
 
