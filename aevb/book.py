@@ -6,7 +6,6 @@ committed notebook holds nothing that changes from one execution to the next; th
 
 import contextlib
 import json
-import os
 import re
 import shutil
 import subprocess
@@ -17,7 +16,6 @@ import warnings
 from dataclasses import dataclass
 from pathlib import Path
 
-import joblib
 import jupytext
 import nbformat
 import papermill
@@ -209,19 +207,17 @@ def _note(text: Path, notebook: Path, profile: str, outcome: Outcome) -> None:
     write_text(site.execution(notebook), json.dumps(about, indent=1) + "\n")
 
 
-def execute_all(texts: list[Path], folder: Path, profile: str, jobs: int = 1) -> list[Outcome]:
-    """Execute chapters into `folder`, `jobs` of them at once, with a bar in the terminal.
+def execute_all(texts: list[Path], folder: Path, profile: str) -> list[Outcome]:
+    """Execute chapters one after another into `folder`, with a bar in the terminal.
 
     A chapter that fails keeps its half-executed notebook, and the others still run.
     """
-    work = (joblib.delayed(execute)(text, folder / f"{text.stem}.ipynb", profile) for text in texts)
     outcomes = []
-    with tqdm(total=len(texts), unit="chapter", disable=not texts) as bar, _ticking(bar):
-        for outcome in joblib.Parallel(n_jobs=jobs, return_as="generator_unordered")(work):
-            outcomes.append(outcome)
-            bar.set_description(f"{outcome.chapter:<24}")
-            bar.update()
-    return sorted(outcomes, key=lambda outcome: outcome.chapter)
+    with tqdm(texts, unit="chapter", disable=not texts) as bar, _ticking(bar):
+        for text in bar:
+            bar.set_description(f"{text.stem:<24}")
+            outcomes.append(execute(text, folder / f"{text.stem}.ipynb", profile))
+    return outcomes
 
 
 @contextlib.contextmanager
@@ -285,8 +281,7 @@ def stage(profile: str) -> list[Outcome]:
         shutil.copytree(ROOT / name, STAGE / name, ignore=shutil.ignore_patterns("__pycache__"))
     for name in ("_config.yml", "_toc.yml"):
         shutil.copy(ROOT / name, STAGE)
-    # two at once keep two cores busy; chapters that time something are not compared with anything here
-    return execute_all(chapters(), STAGE / "book", profile, jobs=min(2, os.cpu_count() or 1))
+    return execute_all(chapters(), STAGE / "book", profile)
 
 
 def build(source: Path = ROOT, output: Path = ROOT) -> int:
