@@ -131,13 +131,13 @@ def build_book(_: argparse.Namespace) -> int:
 def run_tests(_: argparse.Namespace) -> int:
     """Lint, then nbval over the committed notebooks, then the unit tests, which build the page too."""
     python = [sys.executable, "-m"]
-    notebooks = sorted(str(path) for path in book.BOOK.glob("[0-9][0-9]_*.ipynb"))
+    notebooks = [str(path) for path in book.longest_first(sorted(book.BOOK.glob("[0-9][0-9]_*.ipynb")))]
     nbval = ["--nbval", "--nbval-current-env", "--nbval-cell-timeout=1800", "-p", "no:cacheprovider"]
     parallel = ["-n", str(min(2, os.cpu_count() or 1)), "--dist", "loadscope"]
     steps = [
         [*python, "ruff", "check", "."],
         [*python, "ruff", "format", "--check", "."],
-        [*python, "pytest", *parallel, *nbval, *notebooks],
+        [*python, "pytest", *parallel, "--no-loadscope-reorder", *nbval, *notebooks],
         [*python, "pytest", *parallel, "tests"],
     ]
     statuses = [subprocess.run(step, cwd=book.ROOT).returncode for step in steps]

@@ -6,6 +6,8 @@ committed notebook holds nothing that changes from one execution to the next; th
 
 import contextlib
 import json
+import math
+import os
 import re
 import shutil
 import subprocess
@@ -16,9 +18,11 @@ import warnings
 from dataclasses import dataclass
 from pathlib import Path
 
+import joblib
 import jupytext
 import nbformat
 import papermill
+from jupyter_core.utils import ensure_event_loop
 from nbformat import NotebookNode
 from tqdm import tqdm
 
@@ -171,8 +175,7 @@ def execute(text: Path, notebook: Path, profile: str) -> Outcome:
     write_text(notebook, nbformat.writes(source))
     start, error = time.perf_counter(), ""
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # papermill's own, about its input lacking a parameters cell
+        with contextlib.closing(ensure_event_loop()):  # papermill would leave one open in every thread
             papermill.execute_notebook(
                 notebook,
                 notebook,
@@ -207,17 +210,36 @@ def _note(text: Path, notebook: Path, profile: str, outcome: Outcome) -> None:
     write_text(site.execution(notebook), json.dumps(about, indent=1) + "\n")
 
 
-def execute_all(texts: list[Path], folder: Path, profile: str) -> list[Outcome]:
-    """Execute chapters one after another into `folder`, with a bar in the terminal.
+def execute_all(texts: list[Path], folder: Path, profile: str, jobs: int = 1) -> list[Outcome]:
+    """Execute chapters into `folder`, `jobs` of them at once and the longest first, with a bar in the terminal.
 
     A chapter that fails keeps its half-executed notebook, and the others still run.
     """
+    # threads, not processes: within one process no two kernels are given the same port
+    pool = joblib.Parallel(n_jobs=jobs, backend="threading", return_as="generator_unordered")
+    work = (joblib.delayed(execute)(text, folder / f"{text.stem}.ipynb", profile) for text in longest_first(texts))
     outcomes = []
-    with tqdm(texts, unit="chapter", disable=not texts) as bar, _ticking(bar):
-        for text in bar:
-            bar.set_description(f"{text.stem:<24}")
-            outcomes.append(execute(text, folder / f"{text.stem}.ipynb", profile))
-    return outcomes
+    with contextlib.ExitStack() as around:
+        bar = around.enter_context(tqdm(total=len(texts), unit="chapter", disable=not texts))
+        around.enter_context(_ticking(bar))
+        around.enter_context(warnings.catch_warnings())
+        warnings.simplefilter("ignore")  # papermill's own, about its input lacking a parameters cell
+        around.enter_context(contextlib.chdir(BOOK))  # papermill goes elsewhere and back, in whichever thread
+        for outcome in pool(work):
+            outcomes.append(outcome)
+            bar.set_description(f"{outcome.chapter:<24}")
+            bar.update()
+    return sorted(outcomes, key=lambda outcome: outcome.chapter)
+
+
+def longest_first(texts: list[Path]) -> list[Path]:
+    """Chapters by how long they took when their committed notebooks were made: side by side, the long ones begin."""
+
+    def seconds(text: Path) -> float:
+        kept = site.execution(BOOK / text.stem)
+        return json.loads(kept.read_text(encoding="utf-8"))["seconds"] if kept.exists() else math.inf
+
+    return sorted(texts, key=seconds, reverse=True)
 
 
 @contextlib.contextmanager
@@ -281,7 +303,7 @@ def stage(profile: str) -> list[Outcome]:
         shutil.copytree(ROOT / name, STAGE / name, ignore=shutil.ignore_patterns("__pycache__"))
     for name in ("_config.yml", "_toc.yml"):
         shutil.copy(ROOT / name, STAGE)
-    return execute_all(chapters(), STAGE / "book", profile)
+    return execute_all(chapters(), STAGE / "book", profile, jobs=min(2, os.cpu_count() or 1))  # 2: for memory
 
 
 def build(source: Path = ROOT, output: Path = ROOT) -> int:

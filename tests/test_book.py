@@ -1,5 +1,6 @@
 import html
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -308,6 +309,35 @@ def test_one_failing_chapter_is_reported_and_kept_and_the_others_run(tmp_path, c
     errors = [output for cell in kept.cells for output in cell.get("outputs", []) if output.output_type == "error"]
     assert {(error.ename, error.evalue) for error in errors} == {("ValueError", "too\nbad")}
     assert re.search(r"05_also_good.*3/3", capsys.readouterr().err)
+
+
+MEET = """
+import pathlib, time
+pathlib.Path("{me}").touch()
+until = time.monotonic() + 60
+while not pathlib.Path("{other}").exists():
+    assert time.monotonic() < until, "alone"
+    time.sleep(0.1)
+"""
+
+
+def test_chapters_run_side_by_side_in_their_folder_and_are_told_in_order(tmp_path):
+    """Each waits for a file of the other's; one at a time, the first would wait in vain."""
+    before = os.getcwd()
+    pair = (("03_a", "a", "b"), ("04_b", "b", "a"))
+    texts = [write(tmp_path / f"{name}.md", MEET.format(me=me, other=other)) for name, me, other in pair]
+    outcomes = execute_all(texts, tmp_path / "out", "quick", jobs=2)
+    assert [(o.chapter, o.error) for o in outcomes] == [("03_a", ""), ("04_b", "")]
+    assert os.getcwd() == before
+
+
+def test_the_long_chapters_come_first_and_before_them_those_of_unknown_length(tmp_path, monkeypatch):
+    monkeypatch.setattr(book, "BOOK", tmp_path)
+    (tmp_path / "executions").mkdir()
+    for name, seconds in (("03_a", 7.5), ("04_b", 80.0), ("06_d", 7.6)):
+        site.execution(tmp_path / name).write_text(json.dumps({"seconds": seconds}))
+    texts = [tmp_path / f"{name}.md" for name in ("03_a", "04_b", "05_c", "06_d")]
+    assert [text.stem for text in book.longest_first(texts)] == ["05_c", "04_b", "06_d", "03_a"]
 
 
 def test_a_kernel_that_dies_is_a_failure_too(tmp_path):
