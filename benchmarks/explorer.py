@@ -3,20 +3,16 @@
 In headless Chromium over the built book, both counted in one run: `python -m benchmarks.explorer`, after `make book`.
 """
 
-import functools
-import http.server
 import math
-import shutil
 import statistics
 import sys
-import threading
 import time
 
 from playwright.sync_api import Page, sync_playwright
 
 from aevb import book
+from tests.browser import CHROMIUM, served
 
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 REPETITIONS, SECONDS = 5, 2.0
 COUNT = """() => {
   window.painted = new Set();
@@ -30,11 +26,6 @@ COUNT = """() => {
   tick();
 }"""
 CLEAR = "() => { window.painted.clear(); window.offered = 0; return performance.now(); }"
-
-
-class Quiet(http.server.SimpleHTTPRequestHandler):
-    def log_message(self, *_):
-        pass
 
 
 def drag(tab: Page) -> tuple[float, float]:
@@ -56,16 +47,13 @@ def main() -> int:
     if CHROMIUM is None or not book.PAGE.exists():
         print("this needs chromium and the built page: run make book first", file=sys.stderr)
         return 2
-    handler = functools.partial(Quiet, directory=book.PAGE.parent)
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server, sync_playwright() as playwright:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
+    with served(book.PAGE.parent) as address, sync_playwright() as playwright:
         tab = playwright.chromium.launch(executable_path=CHROMIUM).new_page(viewport={"width": 1200, "height": 900})
-        tab.goto(f"http://127.0.0.1:{server.server_port}/book/22_explore_the_manifold.html")
+        tab.goto(f"{address}/book/22_explore_the_manifold.html")
         tab.wait_for_selector(".aevb-widget [data-name]:not(:empty)")
         tab.get_by_role("application").first.scroll_into_view_if_needed()
         tab.evaluate(COUNT)
         drags = [drag(tab) for _ in range(REPETITIONS)]
-        server.shutdown()
     for what, rates in zip(("pictures shown", "frames offered"), zip(*drags, strict=True), strict=True):
         print(f"{what}: {statistics.median(rates):.0f} a second ({min(rates):.0f} to {max(rates):.0f})")
     return 0

@@ -38,7 +38,7 @@ def outside(paths: list[Path]) -> set[str]:
     for node in (node for path in paths for node in imports(path)):
         whole = [node.module] if isinstance(node, ast.ImportFrom) else [alias.name for alias in node.names]
         names |= {name.split(".")[0] for name in whole}
-    own = {"aevb", "benchmarks", "conftest", *(path.stem for path in (ROOT / "tests").glob("*.py"))}
+    own = {"aevb", "benchmarks", "tests", "conftest", *(path.stem for path in (ROOT / "tests").glob("*.py"))}
     return {normal(PACKAGES.get(name, name)) for name in names - own - set(sys.stdlib_module_names)}
 
 

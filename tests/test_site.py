@@ -3,12 +3,11 @@
 Chromium shows the built book, served locally; every other host is out of reach.
 """
 
+import contextlib
 import functools
-import http.server
 import json
 import re
 import shutil
-import threading
 import tomllib
 from dataclasses import dataclass, field
 from types import SimpleNamespace
@@ -19,12 +18,10 @@ import yaml
 from playwright.sync_api import sync_playwright
 
 from aevb import book, site
+from tests.browser import CHROMIUM, KNOWN, served
 
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 PAGES = [f"book/{path.stem}" for path in sorted(book.BOOK.glob("*.md"))]
 each_page = pytest.mark.parametrize("name", PAGES)
-# sphinx-thebe and the theme both declare it; nothing follows from it
-KNOWN = "Identifier 'THEBE_JS_URL' has already been declared"
 PHONE, DESK = {"width": 360, "height": 740}, {"width": 1280, "height": 900}
 ALONE = "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1"
 # without formulas, which bring MathJax's own words for screen readers, and code, whose colours are tried on one page
@@ -56,26 +53,11 @@ class Seen:
     weight: dict[str, int] = field(default_factory=dict)
 
 
-class Quiet(http.server.SimpleHTTPRequestHandler):
-    def log_message(self, *_):
-        pass
-
-
 @pytest.fixture(scope="module")
 def serve():
     """A function that serves a folder and gives the address."""
-    servers = []
-
-    def start(folder):
-        server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Quiet, directory=folder))
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        servers.append(server)
-        return f"http://127.0.0.1:{server.server_port}"
-
-    yield start
-    for server in servers:
-        server.shutdown()
-        server.server_close()
+    with contextlib.ExitStack() as servers:
+        yield lambda folder: servers.enter_context(served(folder))
 
 
 @pytest.fixture(scope="module")

@@ -2,12 +2,9 @@
 
 import base64
 import functools
-import http.server
 import json
 import math
 import re
-import shutil
-import threading
 
 import nbformat
 import numpy as np
@@ -18,10 +15,7 @@ from playwright.sync_api import sync_playwright
 from aevb import book, bounds, data, experiments, hmc, results, widgets
 from aevb.model import LinearGaussian, bernoulli_vae
 from aevb.training import Run, Trainer
-
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-KNOWN = "THEBE_JS_URL"  # declared twice by the theme: the one error a page may log
-
+from tests.browser import CHROMIUM, KNOWN, served
 
 # what they carry
 
@@ -81,19 +75,11 @@ def test_the_panel_trains_what_its_controls_say():
 # in a browser
 
 
-class Quiet(http.server.SimpleHTTPRequestHandler):
-    def log_message(self, *_):
-        pass
-
-
 @pytest.fixture(scope="module")
 def site(page):
-    """The address of the built book, served from this machine."""
-    handler = functools.partial(Quiet, directory=page)
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        yield f"http://127.0.0.1:{server.server_port}"
-        server.shutdown()
+    """The address of the built book."""
+    with served(page) as address:
+        yield address
 
 
 @pytest.fixture(scope="module")
