@@ -103,13 +103,14 @@ def _claims(table: pd.DataFrame) -> str:
 
 
 def update_notebooks(options: argparse.Namespace) -> int:
-    """Execute chapters at the default profile and update the committed notebooks, and the README's figure."""
+    """Execute chapters at the default profile; update the committed notebooks, the README's figure and headline."""
     outcomes = book.update_notebooks(options.names)
     plots.use_style()
     sources = {"published": results.published("figure2"), "recorded": results.recorded("figure2")}
     write_whole(
         book.BOOK / "_static" / "figure2.png", lambda path: plots.figure2(sources).savefig(path, format="png", dpi=90)
     )
+    book.write_headline()
     print(tabulate([(o.chapter, f"{o.seconds:.0f} s", o.error or "ok") for o in outcomes], ["chapter", "time", ""]))
     return int(any(outcome.error for outcome in outcomes))
 

@@ -295,6 +295,14 @@ def write_address() -> None:
         write_text(notebook, nbformat.writes(normalise(nbformat.read(notebook, as_version=4))) + "\n")
 
 
+def write_headline() -> None:
+    """Bring the README's lines on how the record meets the published points in line with `results.headline`."""
+    readme = ROOT / "README.md"
+    lines = "\n".join(f"- {line}" for line in results.headline().splitlines())
+    text = readme.read_text(encoding="utf-8")
+    write_text(readme, re.sub(r"(?s)(<!-- headline -->\n).*?(<!-- end -->)", rf"\g<1>{lines}\n\2", text))
+
+
 def stage(profile: str) -> list[Outcome]:
     """Lay out a copy of the book in STAGE with every chapter executed afresh at `profile`."""
     shutil.rmtree(STAGE, ignore_errors=True)

@@ -214,6 +214,25 @@ def test_a_table_has_a_header_a_rule_and_a_row_each():
     assert text.splitlines() == ["| name | bound |", "| --- | --- |", "| a | -1.5 |", "| 3 | **b** |"]
 
 
+def test_the_table_of_agreement_has_a_row_a_curve_and_a_column_a_number_of_samples():
+    ours = [
+        ("aevb", 0, 1e6, -119.0),
+        ("aevb", 1, 1e6, -118.2),
+        ("aevb", 0, 1e7, -110.0),
+        ("wake-sleep", 0, 1e6, -130.5),
+    ]
+    theirs = [("aevb", 1e6, -120.0), ("aevb", 1e7, -109.5), ("wake-sleep", 1e6, -130.0)]
+    curve = {"dataset": "mnist", "latent_dim": 20, "split": "test"}
+    ours = pd.DataFrame(ours, columns=["algorithm", "seed", "samples", "lower_bound"]).assign(**curve)
+    theirs = pd.DataFrame(theirs, columns=["algorithm", "samples", "lower_bound"]).assign(**curve)
+    assert plots.agreement_table(results.agreement(ours, theirs)).data.splitlines() == [
+        "| dataset | latents | algorithm | split | 1M | 10M |",
+        "| --- | --- | --- | --- | --- | --- |",
+        "| MNIST | 20 | AEVB | test | -118.6 (+1.4) ± 0.4 | -110.0 (-0.5) |",
+        "| MNIST | 20 | wake-sleep | test | -130.5 (-0.5) |  |",
+    ]
+
+
 def test_a_closing_box_has_three_columns():
     lines = plots.closing_box([("-155.3", "-156.0", "3 nats")]).data.splitlines()
     assert [line.count("|") for line in lines] == [4, 4, 4]

@@ -11,7 +11,7 @@ import pytest
 
 import aevb
 from aevb import __main__ as cli
-from aevb import book
+from aevb import book, results
 
 ROOT = book.ROOT
 MODULES = sorted(path for path in (ROOT / "aevb").glob("*.py") if path.name != "__init__.py")
@@ -155,3 +155,9 @@ def test_the_readme_names_both_commands_and_no_others_that_do_not_exist():
     assert not re.search(r"@[A-Z]+@|TODO", readme), "a placeholder is left"
     for target in re.findall(r"\]\(([^)#:]+)\)", readme):
         assert (ROOT / target).exists(), target
+
+
+def test_the_readme_says_how_the_record_meets_the_published_points():
+    """`python -m aevb notebooks` writes these lines; a longer record changes them."""
+    written = re.search(r"(?s)<!-- headline -->\n(.*?)<!-- end -->", (ROOT / "README.md").read_text())
+    assert written[1] == "".join(f"- {line}\n" for line in results.headline().splitlines())
