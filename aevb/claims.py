@@ -83,10 +83,10 @@ def _panels(curves: pd.DataFrame) -> list[tuple[str, int]]:
 def _curve(
     curves: pd.DataFrame, dataset: str, latent_dim: int, algorithm: str, split: str = "test", until: float = PAPER_END
 ) -> pd.Series:
-    """One curve up to `until`, averaged over seeds: the bound by samples."""
+    """One curve up to `until`, averaged over the seeds that go furthest: the bound by samples."""
     name = {"dataset": dataset, "latent_dim": latent_dim, "algorithm": algorithm, "split": split}
     chosen = curves[(curves[list(name)] == pd.Series(name)).all(axis=1) & (curves["samples"] <= until)]
-    return chosen.groupby("samples")["lower_bound"].mean()
+    return results.furthest(chosen).groupby("samples")["lower_bound"].mean()
 
 
 def _value(curve: pd.Series, samples: float) -> float:
@@ -142,7 +142,8 @@ def lead(curves: pd.DataFrame, n_train: int, algorithm: str, rival: str) -> floa
     """
     chosen = curves[(curves["n_train"] == n_train) & (curves["split"] == "test")]
     ours, theirs = (
-        chosen[chosen["algorithm"] == name].groupby("samples")["log_likelihood"].mean() for name in (algorithm, rival)
+        results.furthest(chosen[chosen["algorithm"] == name]).groupby("samples")["log_likelihood"].mean()
+        for name in (algorithm, rival)
     )
     if ours.empty or theirs.empty:
         return float("nan")
@@ -250,18 +251,20 @@ def _by_curves(
     here, there = measure(ours), tell(measure(published))
     if not here:
         return _row(claim, there, "-", "-", NOT_MEASURED)
-    by_seed = [measure(part) for _, part in ours.groupby("seed")] if "seed" in ours else []
-    whole = [sum_up(values) for values in by_seed if values.keys() == here.keys()]
-    return _row(claim, there, tell(here), _range(whole), _share([bears_out(value) for value in here.values()]))
+    parts = [part for _, part in ours.groupby("seed")] if "seed" in ours else []
+    seeds = _range([part for part in parts if measure(part).keys() == here.keys()], lambda part: sum_up(measure(part)))
+    return _row(claim, there, tell(here), seeds, _share([bears_out(value) for value in here.values()]))
 
 
-def _range(by_seed: list[Values]) -> str:
-    """What is smallest and largest over the seeds that have every curve."""
-    if len(by_seed) < 2:
+def _range(seeds: list[pd.DataFrame], measure: Callable[[pd.DataFrame], Values]) -> str:
+    """What is smallest and largest over `seeds`, each with every curve, at the last number of samples they share."""
+    if len(seeds) < 2:
         return "one seed"
+    end = min(part["samples"].max() for part in seeds)
+    by_seed = [measure(part[part["samples"] <= end]) for part in seeds]
     named = {name: [values[name] for values in by_seed] for name in by_seed[0]}
     ranges = (f"{name} {min(values):.1f} to {max(values):.1f}" for name, values in named.items())
-    return f"{len(by_seed)} seeds: " + "; ".join(ranges)
+    return f"{len(seeds)} seeds, to {end:.0e} samples: " + "; ".join(ranges)
 
 
 def _speed_ups(curves: pd.DataFrame) -> Values:

@@ -10,6 +10,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import LogLocator
 from torch import Tensor
 
+from aevb import results
 from aevb.data import TITLES
 from aevb.model import VAE
 
@@ -69,7 +70,7 @@ def figure2(sources: dict[str, pd.DataFrame], axes: dict[str, tuple[float, float
 
     `sources` maps "published", "recorded" or "live" to curve tables (see `aevb.results`). `axes` gives the
     limits of `samples` and of each dataset's bound, by default those the paper drew. Where a source has
-    several seeds, the line is their mean and the band their range.
+    several seeds, the line is the mean of those that go furthest and the band the range of all.
     """
     figure, grid = plt.subplots(2, 5, figsize=(9.6, 4.8), sharex=True)
     for axis, (dataset, latent_dim) in zip(grid.flat, PANELS, strict=False):
@@ -112,14 +113,14 @@ def figure3(sources: dict[str, pd.DataFrame], samples: tuple[float, float] = (0,
 
 
 def _draw(axis: plt.Axes, curve: pd.DataFrame, value: str, colour: str, line: str, source: str) -> None:
-    by_samples = curve.groupby("samples")[value]
-    mean = by_samples.mean()
+    mean = results.furthest(curve).groupby("samples")[value].mean()
     style = dict(SOURCES[source])
     if line == "--":
         style.pop("marker", None)
     axis.plot(mean.index, mean, line, color=colour, **style)
     if "seed" in curve and curve["seed"].nunique() > 1:
-        axis.fill_between(mean.index, by_samples.min(), by_samples.max(), color=colour, alpha=0.2, linewidth=0)
+        seeds = curve.groupby("samples")[value]
+        axis.fill_between(mean.index, seeds.min(), seeds.max(), color=colour, alpha=0.2, linewidth=0)
 
 
 def _legend(sources: dict[str, pd.DataFrame]) -> list[Line2D]:

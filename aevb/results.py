@@ -249,6 +249,15 @@ def _layout(table: pd.DataFrame) -> Layout:
     return max(fitting, key=lambda layout: len(layout.curve))
 
 
+def furthest(table: pd.DataFrame) -> pd.DataFrame:
+    """Of each curve the seeds that go furthest: a mean over fewer seeds from some point on would have a step there."""
+    if "seed" not in table:
+        return table
+    curve = _layout(table).curve
+    ends = table.groupby([*curve, "seed"])["samples"].transform("max")
+    return table[ends == ends.groupby([table[name] for name in curve]).transform("max")]
+
+
 def agreement(ours: pd.DataFrame, theirs: pd.DataFrame, samples: tuple[float, ...] | None = None) -> pd.DataFrame:
     """Ours minus published for every curve at each of `samples`, as far as both go, in nats per datapoint.
 
@@ -272,12 +281,12 @@ def agreement(ours: pd.DataFrame, theirs: pd.DataFrame, samples: tuple[float, ..
 def against_points(ours: pd.DataFrame, theirs: pd.DataFrame) -> pd.DataFrame:
     """Each published point from COMPARABLE_FROM samples on that our curve reaches, and whether ours meets it.
 
-    Columns: those of `theirs`, `ours` (interpolated in log samples, the mean over seeds) and `outcome`: "met" within
-    `tolerance`, else "beaten" where ours is higher or "missed".
+    Columns: those of `theirs`, `ours` (interpolated in log samples, the mean over the seeds that go furthest) and
+    `outcome`: "met" within `tolerance`, else "beaten" where ours is higher or "missed".
     """
     layout, parts = _layout(theirs), []
     theirs = theirs[theirs["samples"] >= COMPARABLE_FROM]
-    curves = dict(list(ours.groupby([*layout.curve, "samples"])[layout.value].mean().groupby(layout.curve)))
+    curves = dict(list(furthest(ours).groupby([*layout.curve, "samples"])[layout.value].mean().groupby(layout.curve)))
     for name, points in theirs.groupby(layout.curve):
         if name in curves:
             known = curves[name].droplevel(layout.curve)

@@ -67,6 +67,12 @@ def test_seeds_are_averaged_before_curves_are_compared():
     assert claims.advantage(table, "mnist", 3) == 3.5
 
 
+def test_seeds_that_stop_early_leave_no_step_in_a_curve():
+    table = pd.concat([both({1e5: -10, 1e6: -8}, {1e5: -9}, seed=0), both({1e5: -2}, {1e5: -9}, seed=1)])
+    assert claims.advantage(table, "mnist", 3) == -1.0
+    assert claims.speed_up(table, "mnist", 3) == 0.1
+
+
 def test_advantage_is_taken_where_the_shorter_curve_ends():
     long, short = {1e4: -200, 1e6: -100, 1e8: -80}, {1e4: -220, 1e5: -160}
     assert claims.advantage(both(long, short), "mnist", 3) == pytest.approx(-150 + 160)  # interpolated in log samples
@@ -290,7 +296,7 @@ def test_the_range_over_seeds_is_shown_as_far_as_a_seed_has_every_curve():
     panels = [(1.0, 0), (3.0, 1), (2.0, 2)]
     table = pd.concat([both({1e7: -100 + lead}, {1e7: -100}, seed=seed) for lead, seed in panels])
     found = row(judged(table), claims.BETTER)
-    assert found.seeds == "3 seeds: MNIST, least 1.0 to 3.0"
+    assert found.seeds == "3 seeds, to 1e+07 samples: MNIST, least 1.0 to 3.0"
     assert found.ours == "MNIST +2.0 to +2.0"
     more = pd.concat([table, both({1e7: -105}, {1e7: -100}, seed=0, dataset="frey")])
     assert row(judged(more), claims.BETTER).seeds == "one seed"
@@ -299,11 +305,19 @@ def test_the_range_over_seeds_is_shown_as_far_as_a_seed_has_every_curve():
         assert row(judged(table[table["seed"] == 1]), claim).seeds == "one seed"
 
 
+def test_seeds_are_compared_where_all_of_them_are_and_the_longest_decides():
+    short = [both({1e6: -110.0 + lead}, {1e6: -110.0}, seed=seed) for lead, seed in ((2.0, 1), (5.0, 2))]
+    table = pd.concat([both({1e6: -109.0, 1e7: -99.5}, {1e6: -110.0, 1e7: -100.0}, seed=0), *short])
+    found = row(judged(table), claims.BETTER)
+    assert found.ours == "MNIST +0.5 to +0.5"
+    assert found.seeds == "3 seeds, to 1e+06 samples: MNIST, least 1.0 to 5.0"
+
+
 def test_the_range_of_likelihoods_names_each_lead():
     seeds = [likelihoods(aevb_1000=-140.0 - seed, aevb_50000=-140.0, wake_sleep_1000=-145.0, wake_sleep_50000=-145.0,
                          mcem_1000=-150.0, mcem_50000=-150.0).assign(seed=seed) for seed in (0, 1)]  # fmt: skip
     found = row(judged(likelihoods=pd.concat(seeds)), claims.LIKELIHOOD)
-    assert found.seeds.startswith("2 seeds: wake-sleep, 1,000 4.0 to 5.0; MCEM, 1,000 9.0 to 10.0;")
+    assert found.seeds.startswith("2 seeds, to 1e+07 samples: wake-sleep, 1,000 4.0 to 5.0; MCEM, 1,000 9.0 to 10.0;")
     assert found.ours.startswith("wake-sleep, 1,000 +4.5; ")
 
 

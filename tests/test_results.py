@@ -392,6 +392,17 @@ class Unpickled:
 # what is recorded
 
 
+def test_the_seeds_that_go_furthest_are_those_of_each_curve():
+    curve = {"dataset": "mnist", "latent_dim": 3, "algorithm": "aevb", "split": "test", "lower_bound": -1.0}
+    ends = [(0, 5, "test"), (0, 6, "test"), (1, 5, "test"), (2, 6, "test"), (1, 4, "train")]
+    table = pd.DataFrame([curve | {"seed": seed, "samples": 10**end, "split": split} for seed, end, split in ends])
+    kept = results.furthest(table)
+    assert list(zip(kept["seed"], kept["samples"], kept["split"], strict=True)) == [
+        (0, 10**5, "test"), (0, 10**6, "test"), (2, 10**6, "test"), (1, 10**4, "train"),
+    ]  # fmt: skip
+    assert results.furthest(PUBLISHED).equals(PUBLISHED)
+
+
 @pytest.fixture
 def record():
     return results.recorded("figure2"), results.manifest("figure2")
