@@ -134,12 +134,14 @@ def run_tests(_: argparse.Namespace) -> int:
     python = [sys.executable, "-m"]
     notebooks = [str(path) for path in book.longest_first(sorted(book.BOOK.glob("[0-9][0-9]_*.ipynb")))]
     nbval = ["--nbval", "--nbval-current-env", "--nbval-cell-timeout=1800", "-p", "no:cacheprovider"]
-    parallel = ["-n", str(min(2, os.cpu_count() or 1)), "--dist", "loadscope"]
+    cores = os.cpu_count() or 1
+    parallel = ["-n", str(min(2, cores)), "--dist", "loadscope", "--no-loadscope-reorder"]
+    more = ["-n", str(min(3, cores + 1)), "--dist", "loadscope"]  # who tries pages in a browser mostly waits
     steps = [
         [*python, "ruff", "check", "."],
         [*python, "ruff", "format", "--check", "."],
-        [*python, "pytest", *parallel, "--no-loadscope-reorder", *nbval, *notebooks],
-        [*python, "pytest", *parallel, "tests"],
+        [*python, "pytest", *parallel, *nbval, *notebooks],
+        [*python, "pytest", *more, "tests"],
     ]
     statuses = [subprocess.run(step, cwd=book.ROOT).returncode for step in steps]
     return int(any(statuses))

@@ -48,7 +48,7 @@ PROFILES = {
         {"figure2": 20_000, "figure3": 100_000, "figure4": 20_000, "figure5": 20_000, "full-vb": 20_000}, seeds=1
     ),
     "quick": Profile(
-        {"figure2": 316_200, "figure3": 251_200, "figure4": 100_000, "figure5": 100_000, "full-vb": 316_200}, seeds=1
+        {"figure2": 316_200, "figure3": 251_200, "figure4": 100_000, "figure5": 100_000, "full-vb": 100_000}, seeds=1
     ),
     "standard": Profile(dict.fromkeys(("figure2", "figure3", "figure4", "figure5", "full-vb"), 10_000_000), seeds=1),
     "paper": Profile(
