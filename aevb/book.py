@@ -6,7 +6,6 @@ committed notebook holds nothing that changes from one execution to the next; th
 
 import contextlib
 import json
-import math
 import os
 import re
 import shutil
@@ -35,6 +34,7 @@ STAGE = ROOT / "_build" / "reproduce"
 PAGE = ROOT / "_build" / "html" / "index.html"
 DEFAULT_PROFILE = "quick"  # the one the parameters cells carry
 SUMMARIES = ("00_", "18_")  # pages that show what the other chapters measured
+LONG = ("14_", "15_", "20_")  # chapters that take minutes where nothing was trained before
 COLAB = "colab"  # the id of the cell every notebook begins with, which its text need not carry
 TRANSIENT = ("papermill", "execution", "jupyter", "widgets", "ExecuteTime")
 WIDGET_VIEW = "application/vnd.jupyter.widget-view+json"
@@ -232,14 +232,9 @@ def execute_all(texts: list[Path], folder: Path, profile: str, jobs: int = 1) ->
     return sorted(outcomes, key=lambda outcome: outcome.chapter)
 
 
-def longest_first(texts: list[Path]) -> list[Path]:
-    """Chapters by how long they took when their committed notebooks were made: side by side, the long ones begin."""
-
-    def seconds(text: Path) -> float:
-        kept = site.execution(BOOK / text.stem)
-        return json.loads(kept.read_text(encoding="utf-8"))["seconds"] if kept.exists() else math.inf
-
-    return sorted(texts, key=seconds, reverse=True)
+def longest_first(paths: list[Path]) -> list[Path]:
+    """The same chapters, LONG ones before the others: side by side, none of them is left to run alone at the end."""
+    return sorted(paths, key=lambda path: not path.name.startswith(LONG))
 
 
 @contextlib.contextmanager
