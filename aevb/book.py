@@ -293,9 +293,8 @@ def write_address() -> None:
 def write_headline() -> None:
     """Bring the README's lines on how the record meets the published points in line with `results.headline`."""
     readme = ROOT / "README.md"
-    lines = "\n".join(f"- {line}" for line in results.headline().splitlines())
     text = readme.read_text(encoding="utf-8")
-    write_text(readme, re.sub(r"(?s)(<!-- headline -->\n).*?(<!-- end -->)", rf"\g<1>{lines}\n\2", text))
+    write_text(readme, re.sub(r"(?s)(<!-- headline -->\n).*?(<!-- end -->)", rf"\g<1>{results.headline()}\n\2", text))
 
 
 def stage(profile: str) -> list[Outcome]:

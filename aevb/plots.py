@@ -120,7 +120,8 @@ def _draw(axis: plt.Axes, curve: pd.DataFrame, value: str, colour: str, line: st
     axis.plot(mean.index, mean, line, color=colour, **style)
     if "seed" in curve and curve["seed"].nunique() > 1:
         seeds = curve.groupby("samples")[value]
-        axis.fill_between(mean.index, seeds.min(), seeds.max(), color=colour, alpha=0.2, linewidth=0)
+        low, high = seeds.min(), seeds.max()
+        axis.fill_between(low.index, low, high, color=colour, alpha=0.2, linewidth=0)
 
 
 def _legend(sources: dict[str, pd.DataFrame]) -> list[Line2D]:

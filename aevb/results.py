@@ -306,13 +306,13 @@ def tolerance(points: pd.DataFrame) -> pd.Series:
 
 
 def headline() -> str:
-    """How many published points of figures 2 and 3 the record meets, beats and misses, a line each."""
+    """How many published points of figures 2 and 3 the record meets, beats and misses: a Markdown list."""
     parts = [
         ("figure 2, MNIST, within 2 nats", "figure2", "dataset == 'mnist'"),
         ("figure 2, Frey Face, within 3 %", "figure2", "dataset == 'frey'"),
         ("figure 3, within 3 nats", "figure3", "n_train > 0"),
     ]
-    return "\n".join(f"{title}: {_count(figure, rows)}" for title, figure, rows in parts)
+    return "\n".join(f"- {title}: {_count(figure, rows)}" for title, figure, rows in parts)
 
 
 def _count(figure: str, rows: str) -> str:
