@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
+from scipy import stats
 
 from aevb import results
 from aevb.data import TITLES
@@ -20,9 +21,11 @@ OVERFITTING_FROM = 1e7  # a shorter run has not overfitted yet, and says nothing
 RELIABLE_WITHIN = 0.5  # nats a datapoint: what we take "good" to mean in claim 13
 NO_WORSE = 1.0  # nats a datapoint: a smaller difference is none, in claims 4 and 8
 
-HOLDS, IN_PART, DOES_NOT_HOLD = "holds", "holds in part", "does not hold"
+CONFIDENCE = 0.95  # of the intervals over seeds
+
+HOLDS, IN_PART, DOES_NOT_HOLD, UNDECIDED = "holds", "holds in part", "does not hold", "undecided"
 NOT_TESTABLE, NOT_MEASURED = "not testable", "not measured"
-VERDICTS = (HOLDS, IN_PART, DOES_NOT_HOLD, NOT_TESTABLE, NOT_MEASURED)
+VERDICTS = (HOLDS, IN_PART, DOES_NOT_HOLD, UNDECIDED, NOT_TESTABLE, NOT_MEASURED)
 COLUMNS = ["number", "claim", "where", "chapter", "measure", "published", "ours", "seeds", "verdict"]
 
 
@@ -197,12 +200,16 @@ def _from_results(
 def table(evidence: Evidence) -> pd.DataFrame:
     """Every claim, one row each, in their order: COLUMNS, the last of them one of VERDICTS.
 
-    `published` and `ours` are what `measure` gives on the paper's curves and on ours, `seeds` its range over our seeds.
-    A claim whose measurement is missing is there too, and says so.
+    `published` and `ours` are what `measure` gives on the paper's curves and on ours, `seeds` its intervals over our
+    seeds (`interval`), of several panels the lowest. Where there are several seeds, a value bears a claim out, or
+    speaks against it, only if its whole interval does too; a claim that no value bears out and not all speak against
+    is UNDECIDED. A claim whose measurement is missing is there too, and says so.
     """
     rows = [
-        _by_curves(FASTER, evidence.figure2, _speed_ups, lambda ratio: ratio > 1, _median_speed_up, _median),
-        _by_curves(BETTER, evidence.figure2, _advantages, lambda lead: lead > 0, _range_of_leads, _least),
+        _by_curves(
+            FASTER, evidence.figure2, _speed_ups, lambda ratio: ratio > 1, _median_speed_up, _lowest, ratio_interval
+        ),
+        _by_curves(BETTER, evidence.figure2, _advantages, lambda lead: lead > 0, _range_of_leads, _lowest),
         _by_curves(OVERFITTING, evidence.figure2, _over(gap_growth), lambda growth: growth <= 0),
         _by_curves(SUPERFLUOUS, evidence.figure2, _over(superfluous_gain), lambda gain: gain > -NO_WORSE),
         _by_curves(NOT_ONLINE, evidence.figure3, _mcem_lead, lambda lead: lead < 0),
@@ -225,17 +232,32 @@ def _row(claim: Claim, published: str, ours: str, seeds: str, verdict: str) -> t
     return (claim.number, f'"{claim.quote}"', *claim[2:], published, ours, seeds, verdict)
 
 
-def _share(holds: list[bool]) -> str:
-    return HOLDS if all(holds) else IN_PART if any(holds) else DOES_NOT_HOLD
+def _share(states: list[bool | None]) -> str:
+    """The verdict: True stands for a value that bears the claim out, False for one against it, None for neither."""
+    if any(states):
+        return HOLDS if all(states) else IN_PART
+    return UNDECIDED if None in states else DOES_NOT_HOLD
 
 
 # claims that curves decide: what is measured on curves, by name, and when one of its values bears the claim out
 
 Values = dict[str | tuple[str, int], float]
+Interval = tuple[float, float]
 
 
 def _listed(values: Values) -> str:
     return "; ".join(f"{name} {value:+.1f}" for name, value in values.items())
+
+
+def interval(values: list[float]) -> Interval:
+    """Student's interval for the mean of what independent seeds gave, two or more, at CONFIDENCE."""
+    middle, half = np.mean(values), stats.t.ppf((1 + CONFIDENCE) / 2, len(values) - 1) * stats.sem(values)
+    return float(middle - half), float(middle + half)
+
+
+def ratio_interval(ratios: list[float]) -> Interval:
+    """`interval` of ratios, taken of their logarithms; where a ratio is 0, from there to the largest."""
+    return tuple(map(float, np.exp(interval(np.log(ratios))))) if min(ratios) > 0 else (0.0, max(ratios))
 
 
 def _by_curves(
@@ -244,27 +266,29 @@ def _by_curves(
     measure: Callable[[pd.DataFrame], Values],
     bears_out: Callable[[float], bool],
     tell: Callable[[Values], str] = _listed,
-    sum_up: Callable[[Values], Values] = dict,
+    shown: Callable[[dict[str | tuple[str, int], Interval]], dict[str, Interval]] = dict,
+    interval: Callable[[list[float]], Interval] = interval,
 ) -> tuple:
-    """`tell` puts the values in words, and `sum_up` makes of them the few whose range over seeds is shown."""
+    """`tell` puts the values in words, and `shown` picks and names the few whose `interval` over seeds is shown."""
     ours, published = tables
     here, there = measure(ours), tell(measure(published))
     if not here:
         return _row(claim, there, "-", "-", NOT_MEASURED)
     parts = [part for _, part in ours.groupby("seed")] if "seed" in ours else []
-    seeds = _range([part for part in parts if measure(part).keys() == here.keys()], lambda part: sum_up(measure(part)))
-    return _row(claim, there, tell(here), seeds, _share([bears_out(value) for value in here.values()]))
+    parts = [part for part in parts if measure(part).keys() == here.keys()]  # seeds with every curve
+    if len(parts) < 2:
+        return _row(claim, there, tell(here), "one seed", _share([bears_out(value) for value in here.values()]))
+    end = min(part["samples"].max() for part in parts)
+    by_seed = [measure(part[part["samples"] <= end]) for part in parts]
+    intervals = {name: interval([values[name] for values in by_seed]) for name in here}
+    words = "; ".join(f"{name} {low:.1f} to {high:.1f}" for name, (low, high) in shown(intervals).items())
+    seeds = f"{len(parts)} seeds, to {end:.0e} samples: {words}"
+    return _row(claim, there, tell(here), seeds, _share([_state(bears_out, here[n], *intervals[n]) for n in here]))
 
 
-def _range(seeds: list[pd.DataFrame], measure: Callable[[pd.DataFrame], Values]) -> str:
-    """What is smallest and largest over `seeds`, each with every curve, at the last number of samples they share."""
-    if len(seeds) < 2:
-        return "one seed"
-    end = min(part["samples"].max() for part in seeds)
-    by_seed = [measure(part[part["samples"] <= end]) for part in seeds]
-    named = {name: [values[name] for values in by_seed] for name in by_seed[0]}
-    ranges = (f"{name} {min(values):.1f} to {max(values):.1f}" for name, values in named.items())
-    return f"{len(seeds)} seeds, to {end:.0e} samples: " + "; ".join(ranges)
+def _state(bears_out: Callable[[float], bool], *values: float) -> bool | None:
+    borne_out = {bears_out(value) for value in values}
+    return borne_out.pop() if len(borne_out) == 1 else None
 
 
 def _speed_ups(curves: pd.DataFrame) -> Values:
@@ -274,10 +298,6 @@ def _speed_ups(curves: pd.DataFrame) -> Values:
 def _median_speed_up(ratios: Values) -> str:
     wins = sum(ratio > 1 for ratio in ratios.values())
     return f"{np.median(list(ratios.values())):.1f}x in the median, {wins} of {len(ratios)} panels"
-
-
-def _median(ratios: Values) -> Values:
-    return {"median": float(np.median(list(ratios.values())))}
 
 
 def _advantages(curves: pd.DataFrame) -> Values:
@@ -292,13 +312,15 @@ def _range_of_leads(leads: Values) -> str:
     )
 
 
-def _least(leads: Values) -> Values:
-    datasets = {dataset for dataset, _ in leads}
-    return {
-        f"{TITLES[name]}, least": min(lead for (dataset, _), lead in leads.items() if dataset == name)
-        for name in TITLES
-        if name in datasets
-    }
+def _lowest(intervals: dict[tuple[str, int], Interval]) -> dict[str, Interval]:
+    """Of each dataset the panel whose interval begins lowest."""
+    lowest = {}
+    for dataset, title in TITLES.items():
+        panels = {latent_dim: limits for (name, latent_dim), limits in intervals.items() if name == dataset}
+        if panels:
+            latent_dim = min(panels, key=panels.get)
+            lowest[f"{title}, {latent_dim} latents,"] = panels[latent_dim]
+    return lowest
 
 
 def _over(measure: Callable[[pd.DataFrame, str], float]) -> Callable[[pd.DataFrame], Values]:

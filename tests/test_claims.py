@@ -1,6 +1,7 @@
 import itertools
 import re
 
+import numpy as np
 import pandas as pd
 import pytest
 
@@ -301,11 +302,32 @@ def test_what_chapters_measured_is_judged(claim, names, values, verdict):
 # the seeds
 
 
-def test_the_range_over_seeds_is_shown_as_far_as_a_seed_has_every_curve():
+STUDENT_3 = 4.302653  # the quantile 0.975 of Student's distribution with two degrees of freedom, from tables
+
+
+def test_an_interval_is_students():
+    assert claims.interval([1.0, 2.0, 3.0]) == pytest.approx((2 - STUDENT_3 / 3**0.5, 2 + STUDENT_3 / 3**0.5))
+    assert claims.interval([2.0, 2.0]) == (2.0, 2.0)
+
+
+def test_an_interval_of_normal_draws_holds_their_mean_as_often_as_it_says():
+    draws = np.random.default_rng(1).normal(3.0, 2.0, (4000, 3))
+    inside = [low <= 3 <= high for low, high in map(claims.interval, draws)]
+    assert abs(np.mean(inside) - 0.95) < 4 * (0.95 * 0.05 / 4000) ** 0.5
+
+
+def test_an_interval_of_ratios_does_not_mind_which_is_above_the_line():
+    ratios = [0.5, 2.0, 3.0]
+    low, high = claims.ratio_interval(ratios)
+    assert claims.ratio_interval([1 / ratio for ratio in ratios]) == pytest.approx((1 / high, 1 / low))
+    assert claims.ratio_interval([0.0, 2.0, 3.0]) == (0.0, 3.0)
+
+
+def test_intervals_over_seeds_are_shown_as_far_as_a_seed_has_every_curve():
     panels = [(1.0, 0), (3.0, 1), (2.0, 2)]
     table = pd.concat([both({1e7: -100 + lead}, {1e7: -100}, seed=seed) for lead, seed in panels])
     found = row(judged(table), claims.BETTER)
-    assert found.seeds == "3 seeds, to 1e+07 samples: MNIST, least 1.0 to 3.0"
+    assert found.seeds == "3 seeds, to 1e+07 samples: MNIST, 3 latents, -0.5 to 4.5"
     assert found.ours == "MNIST +2.0 to +2.0"
     more = pd.concat([table, both({1e7: -105}, {1e7: -100}, seed=0, dataset="frey")])
     assert row(judged(more), claims.BETTER).seeds == "one seed"
@@ -314,20 +336,52 @@ def test_the_range_over_seeds_is_shown_as_far_as_a_seed_has_every_curve():
         assert row(judged(table[table["seed"] == 1]), claim).seeds == "one seed"
 
 
-def test_seeds_are_compared_where_all_of_them_are_and_the_longest_decides():
-    short = [both({1e6: -110.0 + lead}, {1e6: -110.0}, seed=seed) for lead, seed in ((2.0, 1), (5.0, 2))]
-    table = pd.concat([both({1e6: -109.0, 1e7: -99.5}, {1e6: -110.0, 1e7: -100.0}, seed=0), *short])
-    found = row(judged(table), claims.BETTER)
-    assert found.ours == "MNIST +0.5 to +0.5"
-    assert found.seeds == "3 seeds, to 1e+06 samples: MNIST, least 1.0 to 5.0"
+def test_of_several_panels_the_interval_that_begins_lowest_is_shown():
+    leads = {3: (5.0, 6.0), 20: (2.0, 2.5), 200: (4.0, 1.5)}
+    table = [
+        both({1e6: -100 + lead}, {1e6: -100}, latent_dim=latent_dim, seed=seed)
+        for latent_dim, by_seed in leads.items()
+        for seed, lead in enumerate(by_seed)
+    ]
+    found = row(judged(pd.concat(table)), claims.BETTER).seeds
+    assert found.startswith("2 seeds, to 1e+06 samples: MNIST, 200 latents, -")
 
 
-def test_the_range_of_likelihoods_names_each_lead():
-    seeds = [likelihoods(aevb_1000=-140.0 - seed, aevb_50000=-140.0, wake_sleep_1000=-145.0, wake_sleep_50000=-145.0,
-                         mcem_1000=-150.0, mcem_50000=-150.0).assign(seed=seed) for seed in (0, 1)]  # fmt: skip
+@pytest.mark.parametrize(
+    ("leads", "verdict"),
+    [
+        ((2.0, 2.5, 2.2), "holds"),
+        ((0.2, 2.5, 9.0), "undecided"),
+        ((-2.0, -2.5, -2.2), "does not hold"),
+        ((-0.2, -2.5, -9.0), "undecided"),
+    ],
+)
+def test_a_claim_is_decided_where_the_interval_over_seeds_excludes_the_contrary(leads, verdict):
+    table = pd.concat([both({1e6: -110.0 + lead}, {1e6: -110.0}, seed=seed) for seed, lead in enumerate(leads)])
+    assert row(judged(table), claims.BETTER).verdict == verdict
+    sure = [both({1e6: -90.0 + lead / 100}, {1e6: -110.0}, seed=s, latent_dim=5) for s, lead in enumerate(leads)]
+    assert row(judged(pd.concat([table, *sure])), claims.BETTER).verdict == (
+        "holds" if verdict == "holds" else "holds in part"
+    )
+
+
+def test_the_longest_seed_decides_too():
+    short = [both({1e6: -110.0 + lead}, {1e6: -110.0}, seed=seed) for lead, seed in ((4.0, 1), (5.0, 2))]
+    for bound, verdict in ((-99.5, "holds"), (-100.5, "undecided")):
+        longest = both({1e6: -106.0, 1e7: bound}, {1e6: -110.0, 1e7: -100.0}, seed=0)
+        found = row(judged(pd.concat([longest, *short])), claims.BETTER)
+        assert found.ours == f"MNIST {bound + 100:+.1f} to {bound + 100:+.1f}"
+        assert found.seeds == "3 seeds, to 1e+06 samples: MNIST, 3 latents, 2.9 to 5.8"
+        assert found.verdict == verdict
+
+
+def test_the_intervals_of_likelihoods_name_each_lead():
+    seeds = [likelihoods(aevb_1000=-140.0 - seed / 10, aevb_50000=-140.0, wake_sleep_1000=-145.0,
+                         wake_sleep_50000=-145.0, mcem_1000=-150.0, mcem_50000=-150.0).assign(seed=seed)
+             for seed in (0, 1)]  # fmt: skip
     found = row(judged(likelihoods=pd.concat(seeds)), claims.LIKELIHOOD)
-    assert found.seeds.startswith("2 seeds, to 1e+07 samples: wake-sleep, 1,000 4.0 to 5.0; MCEM, 1,000 9.0 to 10.0;")
-    assert found.ours.startswith("wake-sleep, 1,000 +4.5; ")
+    assert found.seeds.startswith("2 seeds, to 1e+07 samples: wake-sleep, 1,000 4.3 to 5.6; MCEM, 1,000 9.3 to 10.6;")
+    assert found.ours.startswith("wake-sleep, 1,000 +4.9; ")
 
 
 # the whole
