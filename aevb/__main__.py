@@ -48,7 +48,7 @@ def _parser() -> argparse.ArgumentParser:
     add("test", run_tests, "everything CI runs")
     add("compare", compare, "our recorded curves minus the published ones, and the verdict on each claim")
     record_parser = add("record", record, "run a figure and add it to results/recorded")
-    record_parser.add_argument("figure", help=", ".join((*experiments.FIGURES, "readings")))
+    record_parser.add_argument("figure", help=", ".join((*experiments.FIGURES, *readings.RECORDS)))
     record_parser.add_argument("--profile", default="standard", help=", ".join(experiments.PROFILES))
     record_parser.add_argument("--dataset", help="only mnist, or only frey (default: both)")
     record_parser.add_argument("--samples", type=int, help="how far each curve goes, if not as far as the profile")
@@ -163,8 +163,8 @@ def record(options: argparse.Namespace) -> int:
     datasets = (options.dataset,) if options.dataset else tuple(experiments.LATENT_DIMS)
     if options.device != "cpu" and not torch.cuda.is_available():
         raise ValueError(f"--device {options.device}: torch finds no such device here; leave it out to run on the CPU")
-    if options.figure == "readings":
-        readings.record(options.samples or readings.HORIZON, datasets, options.jobs)
+    if options.figure in readings.RECORDS:
+        readings.record(options.figure, options.samples, datasets, options.jobs)
         return 0
     chosen = {"jobs": options.jobs, "threads": options.threads, "device": options.device}
     experiments.record(options.figure, options.profile, datasets, options.samples, **chosen)

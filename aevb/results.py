@@ -60,6 +60,7 @@ class Layout(NamedTuple):
 
 
 FIGURE_2 = Layout(["dataset", "latent_dim", "algorithm", "split"], "lower_bound", (1e6, 1e7, 1e8))
+READING = Layout(["question", "answer", "dataset", "latent_dim", "algorithm", "split"], "lower_bound", (1e6,))
 LAYOUTS = {
     "figure2": FIGURE_2,
     "figure3": Layout(["n_train", "algorithm", "split"], "log_likelihood", (1e6, 5e6, 1e7, 2e7, 6e7)),
@@ -67,9 +68,14 @@ LAYOUTS = {
     "figure5": FIGURE_2,
     # their runs at other step sizes of section 5
     "figure2-step-sizes": Layout(["dataset", "latent_dim", "algorithm", "step_size", "split"], "lower_bound", (1e6,)),
+    # Frey Face with other minibatches
+    "figure2-minibatches": Layout(
+        ["dataset", "latent_dim", "algorithm", "batch_size", "split"], "lower_bound", (1e6, 1e7)
+    ),
     "figure3-step-sizes": Layout(["n_train", "algorithm", "step_size", "split"], "log_likelihood", (1e6,)),
     # runs of figure 2 with one thing changed
-    "readings": Layout(["question", "answer", "dataset", "latent_dim", "algorithm", "split"], "lower_bound", (1e6,)),
+    "readings": READING,
+    "readings-by-latents": READING,
     "full-vb": Layout(["n_train", "algorithm", "split"], "lower_bound", (1e6, 1e7)),
     "full-vb-settings": Layout(["n_train", "step_size", "initial_sigma", "split"], "lower_bound", (1e6,)),
 }

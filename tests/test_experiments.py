@@ -89,6 +89,16 @@ def test_figure_3_is_as_section_5_says():
         figure3("quick", ("frey",))
 
 
+def test_minibatches_are_varied_on_the_faces_with_the_warm_up_of_the_digits():
+    runs = experiments.figure2_minibatches("standard")
+    assert len(set(runs)) == len(runs) == 5 * 4 * 2  # sizes, numbers of latents, algorithms
+    faces = set(figure2("standard", ("frey",)))
+    assert {dataclasses.replace(run, warm_up=10, batch_size=100) for run in runs} == faces
+    assert {run.warm_up for run in runs} == {100}
+    with pytest.raises(ValueError, match="compared on frey"):
+        experiments.figure2_minibatches("quick", ("mnist",))
+
+
 def test_figures_4_and_5_are_as_appendix_a_says_and_share_their_runs_with_figure_2():
     assert [(run.dataset, run.latent_dim) for run in figure4("paper")] == [("mnist", 2), ("frey", 2)]
     assert [(run.dataset, run.latent_dim) for run in figure5("paper")] == [("mnist", dim) for dim in (2, 5, 10, 20)]

@@ -39,7 +39,12 @@ def test_a_reading_differs_from_figure_2_in_one_thing():
         changes = len(fields) + (reading.change is not readings.unchanged)
         two_things = reading.answer == "L = 10, M = 10" or reading.answer.endswith(", step size 0.01")
         assert changes == (2 if two_things else int(reading.question != readings.OURS or bool(reading.run.seed)))
-    assert len({reading.key for reading in READINGS}) == len(READINGS)
+    for reading in readings.BY_LATENTS:
+        ours = next(run for run in experiments.figure2("quick") if run.key == dataclasses.replace(
+            reading.run, warm_up=experiments.WARM_UP[reading.run.dataset]).key)  # fmt: skip
+        assert (reading.run == ours) == (reading.change is readings.wide)
+    for chosen, _ in readings.RECORDS.values():
+        assert len({reading.key for reading in chosen}) == len(chosen)
     assert set(readings.SETTINGS.values()) < set(experiments.figure2("quick"))
 
 
@@ -154,7 +159,7 @@ def root(tmp_path, monkeypatch):
     monkeypatch.setattr(results, "ROOT", tmp_path / "results")
     explosive = dataclasses.replace(SMALL, warm_up=0, step_sizes=(1e30,))
     few = (Reading("a", "b", SMALL), Reading("a", "wide", SMALL, readings.wide), Reading("c", "d", explosive))
-    monkeypatch.setattr(readings, "READINGS", few)
+    monkeypatch.setattr(readings, "RECORDS", {"readings": (few, 10_000), "other": (few[:1], 10_000)})
     return tmp_path / "results"
 
 
@@ -162,13 +167,13 @@ def test_readings_are_kept_one_by_one_and_not_repeated(root, monkeypatch):
     trained = []
     train = readings.train
     monkeypatch.setattr(readings, "train", lambda reading, samples: trained.append(reading) or train(reading, samples))
-    everything = readings.READINGS
-    monkeypatch.setattr(readings, "READINGS", everything[:1])
-    readings.record(12_600, jobs=1)
-    monkeypatch.setattr(readings, "READINGS", everything)
-    readings.record(12_600, jobs=1)
+    everything, horizon = readings.RECORDS["readings"]
+    monkeypatch.setitem(readings.RECORDS, "readings", (everything[:1], horizon))
+    readings.record("readings", 12_600, jobs=1)
+    monkeypatch.setitem(readings.RECORDS, "readings", (everything, horizon))
+    readings.record("readings", 12_600, jobs=1)
     assert trained == list(everything)
-    readings.record(10_000, jobs=1)  # further already
+    readings.record("readings", jobs=1)  # further already
     assert trained == list(everything)
     table, entries = results.recorded("readings"), results.manifest("readings")
     assert {key: entry["diverged"] for key, entry in entries.items()} == {
@@ -182,12 +187,13 @@ def test_readings_are_kept_one_by_one_and_not_repeated(root, monkeypatch):
 
 def test_the_command_records_readings(root, capsys):
     assert main(["record", "readings", "--samples", "10000", "--jobs", "1", "--dataset", "mnist"]) == 0
-    assert set(results.manifest("readings")) == {reading.key for reading in readings.READINGS}
+    assert set(results.manifest("readings")) == {reading.key for reading in readings.RECORDS["readings"][0]}
 
 
-def test_the_committed_record_is_whole():
-    entries, table = results.manifest("readings"), results.recorded("readings")
-    assert set(entries) == {reading.key for reading in READINGS}
+@pytest.mark.parametrize("name", readings.RECORDS)
+def test_the_committed_record_is_whole(name):
+    entries, table = results.manifest(name), results.recorded(name)
+    assert set(entries) == {reading.key for reading in readings.RECORDS[name][0]}
     with_points = {key for key, entry in entries.items() if entry["samples"]}
     assert set(table["run"]) == with_points
     ends = table.groupby("run")["samples"].max()
