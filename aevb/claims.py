@@ -278,11 +278,13 @@ def _by_curves(
     parts = [part for part in parts if measure(part).keys() == here.keys()]  # seeds with every curve
     if len(parts) < 2:
         return _row(claim, there, tell(here), "one seed", _share([bears_out(value) for value in here.values()]))
-    end = min(part["samples"].max() for part in parts)
-    by_seed = [measure(part[part["samples"] <= end]) for part in parts]
+    shared = results.shared(pd.concat(parts))
+    ends = results.reach(shared)
+    by_seed = [measure(part) for _, part in shared.groupby("seed")]
     intervals = {name: interval([values[name] for values in by_seed]) for name in here}
     words = "; ".join(f"{name} {low:.1f} to {high:.1f}" for name, (low, high) in shown(intervals).items())
-    seeds = f"{len(parts)} seeds, to {end:.0e} samples: {words}"
+    further = " or further" if ends.nunique() > 1 else ""
+    seeds = f"{len(parts)} seeds, to {ends.min():.0e} samples{further}: {words}"
     return _row(claim, there, tell(here), seeds, _share([_state(bears_out, here[n], *intervals[n]) for n in here]))
 
 

@@ -59,7 +59,7 @@ class Layout(NamedTuple):
     samples: tuple[float, ...]
 
 
-FIGURE_2 = Layout(["dataset", "latent_dim", "algorithm", "split"], "lower_bound", (1e6, 1e7, 1e8))
+FIGURE_2 = Layout(["dataset", "latent_dim", "algorithm", "split"], "lower_bound", (1e6, 1e7, 3e7, 1e8))
 READING = Layout(["question", "answer", "dataset", "latent_dim", "algorithm", "split"], "lower_bound", (1e6,))
 LAYOUTS = {
     "figure2": FIGURE_2,
@@ -255,13 +255,23 @@ def _layout(table: pd.DataFrame) -> Layout:
     return max(fitting, key=lambda layout: len(layout.curve))
 
 
+def reach(table: pd.DataFrame) -> pd.Series:
+    """For each row the samples at which its curve, that of its seed, ends."""
+    return table.groupby([*_layout(table).curve, "seed"])["samples"].transform("max")
+
+
 def furthest(table: pd.DataFrame) -> pd.DataFrame:
     """Of each curve the seeds that go furthest: a mean over fewer seeds from some point on would have a step there."""
-    if "seed" not in table:
-        return table
-    curve = _layout(table).curve
-    ends = table.groupby([*curve, "seed"])["samples"].transform("max")
-    return table[ends == ends.groupby([table[name] for name in curve]).transform("max")]
+    return table[reach(table) == _among_seeds(table, "max")] if "seed" in table else table
+
+
+def shared(table: pd.DataFrame) -> pd.DataFrame:
+    """Of each curve what all its seeds reach: the points up to where the seed that stops first ends."""
+    return table[table["samples"] <= _among_seeds(table, "min")]
+
+
+def _among_seeds(table: pd.DataFrame, extreme: str) -> pd.Series:
+    return reach(table).groupby([table[name] for name in _layout(table).curve]).transform(extreme)
 
 
 def agreement(ours: pd.DataFrame, theirs: pd.DataFrame, samples: tuple[float, ...] | None = None) -> pd.DataFrame:

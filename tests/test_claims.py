@@ -375,6 +375,18 @@ def test_the_longest_seed_decides_too():
         assert found.verdict == verdict
 
 
+def test_a_seed_that_goes_further_in_one_panel_shortens_no_other():
+    short = [both({1e6: -110.0 + lead}, {1e6: -110.0}, seed=seed, latent_dim=3) for seed, lead in enumerate((4, 5, 4))]
+    ahead = {1e6: -120.0, 1e7: -100.0}  # what the longer curves have at 1e6 must not count
+    long = [both(ahead, {1e6: -110.0, 1e7: -105.0 + s / 10}, seed=s, latent_dim=5) for s in range(3)]
+    found = row(judged(pd.concat([*short, *long])), claims.BETTER)
+    assert found.verdict == "holds"
+    assert found.seeds == "3 seeds, to 1e+06 samples or further: MNIST, 3 latents, 2.9 to 5.8"
+    uneven = [part[(part["samples"] == 1e6) | (part["seed"] == 0)] for part in long]
+    found = row(judged(pd.concat([*short, *uneven])), claims.BETTER)
+    assert found.seeds.startswith("3 seeds, to 1e+06 samples: MNIST, 5 latents, -10.0 to -10.0")
+
+
 def test_the_intervals_of_likelihoods_name_each_lead():
     seeds = [likelihoods(aevb_1000=-140.0 - seed / 10, aevb_50000=-140.0, wake_sleep_1000=-145.0,
                          wake_sleep_50000=-145.0, mcem_1000=-150.0, mcem_50000=-150.0).assign(seed=seed)

@@ -62,7 +62,7 @@ def test_seeds_are_averaged_as_far_as_each_goes():
 def test_agreement_with_oneself_is_exact_and_with_a_shifted_self_the_shift():
     same = results.agreement(PUBLISHED, PUBLISHED)
     assert (same["difference"] == 0).all()
-    assert (len(same), list(same["samples"].unique())) == (3 * 36, [10**6, 10**7, 10**8])
+    assert (len(same), list(same["samples"].unique())) == (4 * 36, [10**6, 10**7, 3 * 10**7, 10**8])
     higher = results.agreement(PUBLISHED.assign(lower_bound=PUBLISHED["lower_bound"] + 2.5), PUBLISHED)
     assert higher["difference"].to_numpy() == pytest.approx(2.5)  # positive where ours is better
     assert (higher["ours"] > higher["published"]).all()
@@ -162,7 +162,7 @@ def test_published_curves_have_the_documented_columns():
 def test_published_values(name, train, test):
     """As tabulated when the curves were read off, to their resolution."""
     for split, bounds in (("train", train), ("test", test)):
-        for samples, bound in zip(results.LAYOUTS["figure2"].samples, bounds, strict=True):
+        for samples, bound in zip((1e6, 1e7, 1e8), bounds, strict=True):
             resolution = 1.0 if name[0] == "frey" else 0.25 if samples > 1e6 else 0.1
             assert results.at(PUBLISHED, samples)[*name, split] == pytest.approx(bound, abs=resolution)
 
@@ -392,15 +392,30 @@ class Unpickled:
 # what is recorded
 
 
-def test_the_seeds_that_go_furthest_are_those_of_each_curve():
+@pytest.fixture
+def uneven() -> pd.DataFrame:
+    """A test curve that seeds 0 and 2 take to 10^6 and seed 1 to 10^5, and a train curve of seed 1 alone."""
     curve = {"dataset": "mnist", "latent_dim": 3, "algorithm": "aevb", "split": "test", "lower_bound": -1.0}
-    ends = [(0, 5, "test"), (0, 6, "test"), (1, 5, "test"), (2, 6, "test"), (1, 4, "train")]
-    table = pd.DataFrame([curve | {"seed": seed, "samples": 10**end, "split": split} for seed, end, split in ends])
-    kept = results.furthest(table)
-    assert list(zip(kept["seed"], kept["samples"], kept["split"], strict=True)) == [
-        (0, 10**5, "test"), (0, 10**6, "test"), (2, 10**6, "test"), (1, 10**4, "train"),
+    ends = [(0, 5, "test"), (0, 6, "test"), (1, 5, "test"), (2, 5, "test"), (2, 6, "test"), (1, 4, "train")]
+    return pd.DataFrame([curve | {"seed": seed, "samples": 10**end, "split": split} for seed, end, split in ends])
+
+
+def points(table):
+    return list(zip(table["seed"], table["samples"], table["split"], strict=True))
+
+
+def test_the_seeds_that_go_furthest_are_those_of_each_curve(uneven):
+    assert points(results.furthest(uneven)) == [
+        (0, 10**5, "test"), (0, 10**6, "test"), (2, 10**5, "test"), (2, 10**6, "test"), (1, 10**4, "train"),
     ]  # fmt: skip
     assert results.furthest(PUBLISHED).equals(PUBLISHED)
+
+
+def test_what_seeds_share_ends_where_the_first_of_each_curve_stops(uneven):
+    assert points(results.shared(uneven)) == [
+        (0, 10**5, "test"), (1, 10**5, "test"), (2, 10**5, "test"), (1, 10**4, "train"),
+    ]  # fmt: skip
+    assert list(results.reach(uneven)) == [10**6, 10**6, 10**5, 10**6, 10**6, 10**4]
 
 
 @pytest.fixture
