@@ -26,6 +26,7 @@ import pandas as pd
 import torch
 from torch import Tensor
 
+from aevb.data import TITLES
 from aevb.files import write_bytes, write_text, write_whole
 from aevb.model import VAE, bernoulli_vae, gaussian_vae
 from aevb.training import Run
@@ -319,6 +320,19 @@ def tolerance(points: pd.DataFrame) -> pd.Series:
     if "dataset" not in points:
         return pd.Series(3.0, points.index)
     return (0.03 * points["lower_bound"].abs()).where(points["dataset"] == "frey", 2.0)
+
+
+def extent(figure: str) -> list[str]:
+    """How far the record of `figure` goes: of each dataset the seeds, and the samples that all of their runs reach."""
+    runs = pd.DataFrame([{**entry["config"], "samples": entry["samples"]} for entry in manifest(figure).values()])
+    lines = []
+    for dataset, by_seed in runs.groupby(["dataset", "seed"])["samples"].min().groupby("dataset"):
+        parts = [
+            f"seed{'s' * (len(seeds) > 1)} {', '.join(str(seed) for _, seed in seeds.index)} to {samples:,}"
+            for samples, seeds in sorted(by_seed.groupby(by_seed), reverse=True)
+        ]
+        lines.append(f"{TITLES[dataset]}: {'; '.join(parts)} samples or further")
+    return lines
 
 
 def headline() -> str:

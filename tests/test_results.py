@@ -418,6 +418,20 @@ def test_what_seeds_share_ends_where_the_first_of_each_curve_stops(uneven):
     assert list(results.reach(uneven)) == [10**6, 10**6, 10**5, 10**6, 10**6, 10**4]
 
 
+def test_the_extent_of_a_record_is_what_all_runs_of_a_seed_reach(root):
+    runs = [("mnist", 0, 31_622_800), ("mnist", 0, 10**7), ("mnist", 1, 10**6), ("mnist", 2, 10**6), ("frey", 0, 500)]
+    entries = {
+        str(number): {"config": {"dataset": dataset, "seed": seed}, "samples": samples}
+        for number, (dataset, seed, samples) in enumerate(runs)
+    }
+    (root / "recorded").mkdir()
+    (root / "recorded" / "figure2.json").write_text(json.dumps(entries))
+    assert results.extent("figure2") == [
+        "Frey Face: seed 0 to 500 samples or further",
+        "MNIST: seed 0 to 10,000,000; seeds 1, 2 to 1,000,000 samples or further",
+    ]
+
+
 @pytest.fixture
 def record():
     return results.recorded("figure2"), results.manifest("figure2")
