@@ -324,7 +324,8 @@ def tolerance(points: pd.DataFrame) -> pd.Series:
 
 def extent(figure: str) -> list[str]:
     """How far the record of `figure` goes: of each dataset the seeds, and the samples that all of their runs reach."""
-    runs = pd.DataFrame([{**entry["config"], "samples": entry["samples"]} for entry in manifest(figure).values()])
+    rows = [{**entry["config"], "samples": entry["samples"]} for entry in manifest(figure).values()]
+    runs = pd.DataFrame(rows, columns=["dataset", "seed", "samples"])
     lines = []
     for dataset, by_seed in runs.groupby(["dataset", "seed"])["samples"].min().groupby("dataset"):
         parts = [

@@ -419,6 +419,7 @@ def test_what_seeds_share_ends_where_the_first_of_each_curve_stops(uneven):
 
 
 def test_the_extent_of_a_record_is_what_all_runs_of_a_seed_reach(root):
+    assert results.extent("figure2") == []
     runs = [("mnist", 0, 31_622_800), ("mnist", 0, 10**7), ("mnist", 1, 10**6), ("mnist", 2, 10**6), ("frey", 0, 500)]
     entries = {
         str(number): {"config": {"dataset": dataset, "seed": seed}, "samples": samples}
