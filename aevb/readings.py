@@ -80,9 +80,9 @@ def wide(trainer: Trainer) -> None:
 
 @torch.no_grad()
 def slow_log_var(trainer: Trainer) -> None:
-    """The encoder's log-variances start at zero and their weights count a tenth, so that Adagrad moves them a tenth.
+    """The encoder's log-variances start at zero, and their weights count a tenth.
 
-    So the recognition model of wake-sleep in the author's library has it.
+    So Adagrad moves them a tenth as far: wake-sleep in the author's library.
     """
     head = trainer.model.encoder.log_var
     head.weight.zero_()
