@@ -52,7 +52,8 @@ PROFILES = {
     ),
     "standard": Profile(dict.fromkeys(("figure2", "figure3", "figure4", "figure5", "full-vb"), 10_000_000), seeds=1),
     "paper": Profile(
-        dict.fromkeys(("figure4", "figure5", "full-vb"), 10_000_000) | {"figure2": 100_000_000, "figure3": 63_095_700},
+        dict.fromkeys(("figure2-alike", "figure4", "figure5", "full-vb"), 10_000_000)
+        | {"figure2": 100_000_000, "figure3": 63_095_700},
         seeds=3,
     ),
 }
@@ -61,8 +62,12 @@ MINIBATCHES = (100, 200, 300, 400, 500)
 LATENT_DIMS = {"mnist": (3, 5, 10, 20, 200), "frey": (2, 5, 10, 20)}
 FIGURE5_LATENT_DIMS = (2, 5, 10, 20)
 HIDDEN = {"mnist": 500, "frey": 200}
-# the author's library warmed up for 10 steps in 2013 and for 100 in 2014: the one that meets the published curves
+# the author's library warmed up for 10 steps in 2013 and for 100 in 2014: where both algorithms are trained alike, the
+# one that meets the published curves
 WARM_UP = {"mnist": 100, "frey": 10}
+# what figure 2 changes in that for one algorithm alone, of the readings tried the nearest to its published curves (see
+# "What the paper does not say")
+APART = {("mnist", "wake-sleep"): {"slow_log_var": True}}
 
 
 def get_profile(name: str) -> Profile:
@@ -74,6 +79,28 @@ def get_profile(name: str) -> Profile:
 
 def figure2(profile: str, datasets: tuple[str, ...] = ("mnist", "frey")) -> list[Run]:
     """The runs of figure 2: AEVB and wake-sleep in each of nine panels, for each seed of the profile.
+
+    Each algorithm has its own reading of what the paper leaves open (`APART`). Raises ValueError for an unknown
+    profile or dataset.
+    """
+    return [
+        dataclasses.replace(run, **APART.get((run.dataset, run.algorithm), {})) for run in baseline(profile, datasets)
+    ]
+
+
+def figure2_alike(profile: str, datasets: tuple[str, ...] = ("mnist",)) -> list[Run]:
+    """The runs of `baseline` that `figure2` has in another reading.
+
+    Raises ValueError for an unknown profile, and where `datasets` leaves out MNIST, the only one it is about.
+    """
+    if "mnist" not in datasets:
+        raise ValueError("the readings of the algorithms differ on mnist")
+    nearer = figure2(profile, ("mnist",))
+    return [run for run in baseline(profile, ("mnist",)) if run not in nearer]
+
+
+def baseline(profile: str, datasets: tuple[str, ...] = ("mnist", "frey")) -> list[Run]:
+    """The runs of `figure2` with both algorithms trained alike: the baseline that other readings are compared with.
 
     Raises ValueError for an unknown profile or dataset.
     """
@@ -93,7 +120,7 @@ def _check(datasets: tuple[str, ...]) -> None:
 
 
 def _section_5(dataset: str, algorithm: str, latent_dim: int, seed: int = 0) -> Run:
-    """A run at the settings of figure 2."""
+    """A run at the settings of `baseline`."""
     hidden, warm_up = HIDDEN[dataset], WARM_UP[dataset]
     return Run(dataset, algorithm, latent_dim, hidden, seed, warm_up=warm_up, step_sizes=(FIGURE2_STEP_SIZE,))
 
@@ -136,12 +163,12 @@ def figure5(profile: str, datasets: tuple[str, ...] = ("mnist",)) -> list[Run]:
 
 
 def figure2_step_sizes(profile: str, datasets: tuple[str, ...] = ("mnist", "frey")) -> list[Run]:
-    """The runs of `figure2` at the two smaller candidates, for the largest diverges on MNIST."""
-    return _at_step_sizes(figure2(profile, datasets), Run.step_sizes[:2])
+    """The runs of `baseline` at the two smaller candidates, for the largest diverges on MNIST."""
+    return _at_step_sizes(baseline(profile, datasets), Run.step_sizes[:2])
 
 
 def figure2_minibatches(profile: str, datasets: tuple[str, ...] = ("frey",)) -> list[Run]:
-    """The runs of `figure2` on Frey Face with MNIST's warm-up and larger minibatches than the paper's 100.
+    """The runs of `baseline` on Frey Face with MNIST's warm-up and larger minibatches than the paper's 100.
 
     Raises ValueError for an unknown profile, and where `datasets` leaves out Frey Face, the only one it is about.
     """
@@ -150,7 +177,7 @@ def figure2_minibatches(profile: str, datasets: tuple[str, ...] = ("frey",)) -> 
     return [
         dataclasses.replace(run, warm_up=WARM_UP["mnist"], batch_size=batch_size)
         for batch_size in MINIBATCHES
-        for run in figure2(profile, ("frey",))
+        for run in baseline(profile, ("frey",))
     ]
 
 
@@ -188,6 +215,7 @@ def _at_step_sizes(runs: list[Run], step_sizes: tuple[float, ...]) -> list[Run]:
 
 FIGURES = {
     "figure2": figure2,
+    "figure2-alike": figure2_alike,
     "figure3": figure3,
     "figure4": figure4,
     "figure5": figure5,

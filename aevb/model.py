@@ -109,16 +109,26 @@ class VAE(Decoder):
         return self.encoder(x)
 
 
-def bernoulli_vae(n_pixels: int, n_hidden: int, latent_dim: int, *, generator: torch.Generator) -> VAE:
-    """The MNIST model of section 5: Bernoulli decoder (eq. 11), Gaussian encoder (eq. 12)."""
+def bernoulli_vae(
+    n_pixels: int, n_hidden: int, latent_dim: int, *, generator: torch.Generator, slow_log_var: bool = False
+) -> VAE:
+    """The MNIST model of section 5: Bernoulli decoder (eq. 11), Gaussian encoder (eq. 12).
+
+    `slow_log_var` is that of the encoder's `GaussianMLP`.
+    """
     decoder = BernoulliMLP(latent_dim, n_hidden, n_pixels, generator=generator)
-    return VAE(decoder, GaussianMLP(n_pixels, n_hidden, latent_dim, generator=generator))
+    return VAE(decoder, GaussianMLP(n_pixels, n_hidden, latent_dim, generator=generator, slow_log_var=slow_log_var))
 
 
-def gaussian_vae(n_pixels: int, n_hidden: int, latent_dim: int, *, generator: torch.Generator) -> VAE:
-    """The Frey Face model of section 5: Gaussian decoder with means in (0, 1), Gaussian encoder (eq. 12)."""
+def gaussian_vae(
+    n_pixels: int, n_hidden: int, latent_dim: int, *, generator: torch.Generator, slow_log_var: bool = False
+) -> VAE:
+    """The Frey Face model of section 5: Gaussian decoder with means in (0, 1), Gaussian encoder (eq. 12).
+
+    `slow_log_var` is that of the encoder's `GaussianMLP`.
+    """
     decoder = GaussianMLP(latent_dim, n_hidden, n_pixels, generator=generator, unit_mean=True)
-    return VAE(decoder, GaussianMLP(n_pixels, n_hidden, latent_dim, generator=generator))
+    return VAE(decoder, GaussianMLP(n_pixels, n_hidden, latent_dim, generator=generator, slow_log_var=slow_log_var))
 
 
 def stack(models: list[VAE]) -> VAE:

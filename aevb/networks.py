@@ -57,9 +57,30 @@ class Affine(nn.Module):
         self.bias = nn.Parameter(torch.empty(n_out).normal_(0.0, INITIAL_STD, generator=generator))
 
     def forward(self, u: Tensor) -> Tensor:
-        if self.weight.ndim == 2:
-            return F.linear(u, self.weight, self.bias)
-        return u @ self.weight.mT + self.bias[:, None]
+        return self.affine(u, self.weight)
+
+    def affine(self, u: Tensor, weight: Tensor) -> Tensor:
+        """`weight` u + b."""
+        if weight.ndim == 2:
+            return F.linear(u, weight, self.bias)
+        return u @ weight.mT + self.bias[:, None]
+
+
+class SlowAffine(Affine):
+    """0.1 W u + b, with W and b starting at zero.
+
+    A step of Adagrad does not depend on the scale of the gradient, so W moves as fast as an `Affine`'s and the output
+    a tenth as far. Shapes are those of `Affine`, and so are the draws it takes from `generator`, so that what is
+    built after it starts the same. The paper has no such layer; the author's library has, in wake-sleep.
+    """
+
+    def __init__(self, n_in: int, n_out: int, *, generator: torch.Generator):
+        super().__init__(n_in, n_out, generator=generator)
+        nn.init.zeros_(self.weight)
+        nn.init.zeros_(self.bias)
+
+    def forward(self, u: Tensor) -> Tensor:
+        return self.affine(u, 0.1 * self.weight)
 
 
 class BernoulliMLP(nn.Module):
@@ -104,15 +125,25 @@ class GaussianMLP(nn.Module):
     """p(v|u) = N(v; mu(u), diag(sigma^2(u))), both linear in one tanh layer (eq. 12).
 
     With `unit_mean=True` the means pass through a sigmoid into (0, 1), as section 5 does for the Frey
-    Face pixels. The density has no upper bound: where data can be fitted exactly, log_var runs away.
+    Face pixels. With `slow_log_var=True` the layer of log sigma^2 is a `SlowAffine`. The density has no upper
+    bound: where data can be fitted exactly, log_var runs away.
     """
 
-    def __init__(self, n_in: int, n_hidden: int, n_out: int, *, generator: torch.Generator, unit_mean: bool = False):
+    def __init__(
+        self,
+        n_in: int,
+        n_hidden: int,
+        n_out: int,
+        *,
+        generator: torch.Generator,
+        unit_mean: bool = False,
+        slow_log_var: bool = False,
+    ):
         super().__init__()
         self.unit_mean = unit_mean
         self.hidden = Affine(n_in, n_hidden, generator=generator)
         self.mu = Affine(n_hidden, n_out, generator=generator)
-        self.log_var = Affine(n_hidden, n_out, generator=generator)
+        self.log_var = (SlowAffine if slow_log_var else Affine)(n_hidden, n_out, generator=generator)
 
     def forward(self, u: Tensor) -> tuple[Tensor, Tensor]:
         """`(mu, log_var)`, each `(..., n_out)`, for `u` of shape `(..., n_in)`."""

@@ -67,6 +67,8 @@ LAYOUTS = {
     "figure3": Layout(["n_train", "algorithm", "split"], "log_likelihood", (1e6, 5e6, 1e7, 2e7, 6e7)),
     "figure4": FIGURE_2,
     "figure5": FIGURE_2,
+    # figure 2's runs where both algorithms are trained alike
+    "figure2-alike": FIGURE_2,
     # their runs at other step sizes of section 5
     "figure2-step-sizes": Layout(["dataset", "latent_dim", "algorithm", "step_size", "split"], "lower_bound", (1e6,)),
     # Frey Face with other minibatches
@@ -199,7 +201,8 @@ def recorded_model(run: Run) -> VAE:
             weights = {name: torch.from_numpy(array.astype(np.float32)) for name, array in arrays.items()}
         build = gaussian_vae if run.dataset == "frey" else bernoulli_vae
         n_pixels = weights["encoder.hidden.weight"].shape[1]
-        model = build(n_pixels, run.hidden, run.latent_dim, generator=torch.Generator())
+        shape = n_pixels, run.hidden, run.latent_dim
+        model = build(*shape, generator=torch.Generator(), slow_log_var=run.slow_log_var)
         model.load_state_dict(weights)
     except Exception as error:  # numpy, zipfile and torch raise many kinds for a damaged file, all of them meaning this
         raise ValueError(f"{path} is no model of {run}: restore it, or record it again") from error

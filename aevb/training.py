@@ -38,7 +38,7 @@ LIKELIHOOD_POINTS = 1000  # the first so many of train and of test, as in figure
 # where a curve has points: from so many samples on, so many a decade
 GRIDS = {"bound": (10_000, 10), "marginal-likelihood": (100_000, 5)}
 # fields that came later, at the value that older runs had without saying so: left out of a run's key
-IMPLIED = {"measure": "bound", "initial_sigma": INITIAL_STD}
+IMPLIED = {"measure": "bound", "initial_sigma": INITIAL_STD, "slow_log_var": False}
 
 
 class DivergedError(RuntimeError):
@@ -54,7 +54,8 @@ class Run:
     `warm_up` steps Adagrad accumulates squared gradients and nothing moves: the author's library does
     so, the paper does not say it. `measure` is what the curve shows: the "bound" of figure 2, or the
     "marginal-likelihood" of figure 3, the only one that MCEM has and one that full VB, with no one theta, has not.
-    `initial_sigma` are the standard deviations that full VB's q(theta) starts with; others have none.
+    `initial_sigma` are the standard deviations that full VB's q(theta) starts with; others have none. With
+    `slow_log_var` the encoder's log-variances start at zero and move a tenth as far (`networks.SlowAffine`).
     """
 
     dataset: str
@@ -68,6 +69,7 @@ class Run:
     step_sizes: tuple[float, ...] = (0.01, 0.02, 0.1)
     measure: str = "bound"
     initial_sigma: float = INITIAL_STD
+    slow_log_var: bool = False
 
     def __post_init__(self):
         if self.algorithm not in ALGORITHMS:
@@ -136,7 +138,8 @@ def build_model(run: Run, dataset: Dataset, *, generator: torch.Generator) -> La
     same seed.
     """
     build = gaussian_vae if dataset.name == "frey" else bernoulli_vae
-    vae = build(dataset.train.shape[1], run.hidden, run.latent_dim, generator=generator)
+    shape = dataset.train.shape[1], run.hidden, run.latent_dim
+    vae = build(*shape, generator=generator, slow_log_var=run.slow_log_var)
     if run.algorithm == "mcem":
         return Decoder(vae.decoder)
     if run.algorithm == "full-vb":

@@ -48,6 +48,15 @@ def test_an_ensemble_is_its_single_runs(algorithm, dataset):
         assert_close(member, single)
 
 
+def test_an_ensemble_with_slow_log_variances_is_its_single_runs():
+    runs = seeds(dataclasses.replace(RUN, algorithm="wake-sleep", warm_up=20, slow_log_var=True))
+    alone, together = ([Trainer(run, 0.05) for run in runs] for _ in range(2))
+    Ensemble(together).advance(5000)
+    for single, member in zip(alone, together, strict=True):
+        single.advance(5000)
+        assert_close(member, single)
+
+
 def test_members_differ_where_their_seeds_do():
     """A check of the check: the wrong member would be noticed."""
     members = [Trainer(run, 0.05) for run in seeds(RUN, 2)]

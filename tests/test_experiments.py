@@ -65,6 +65,19 @@ def test_figure_2_has_the_papers_settings():
         assert (run.batch_size, run.step_sizes, run.n_train) == (100, (0.02,), None)
 
 
+def test_wake_sleep_on_mnist_has_a_reading_of_its_own():
+    """Whatever differs between the two lists of runs is recorded under both readings."""
+    ours, alike = figure2("paper"), experiments.baseline("paper")
+    changed = dict(pair for pair in zip(ours, alike, strict=True) if pair[0] != pair[1])
+    assert {(run.dataset, run.algorithm) for run in changed} == {("mnist", "wake-sleep")}
+    assert {dataclasses.replace(run, slow_log_var=False): run for run in changed} == {b: a for a, b in changed.items()}
+    assert experiments.figure2_alike("paper") == list(changed.values())
+    for run in alike:
+        assert (run.warm_up, run.slow_log_var) == ({"mnist": 100, "frey": 10}[run.dataset], False)
+    with pytest.raises(ValueError, match="differ on mnist"):
+        experiments.figure2_alike("quick", ("frey",))
+
+
 def test_a_profile_changes_only_how_far_it_goes_and_how_often():
     smallest, largest = (set(figure2(profile)) for profile in ("smoke", "paper"))
     assert smallest < largest

@@ -3,7 +3,7 @@ import math
 import pytest
 import torch
 
-from aevb.networks import Affine, BernoulliMLP, GaussianMLP, log_normal
+from aevb.networks import Affine, BernoulliMLP, GaussianMLP, SlowAffine, log_normal
 
 
 def widened(net):
@@ -70,6 +70,27 @@ def test_equation_12_literally(generator, unit_mean):
     u, v = torch.randn(6, 3, generator=generator).double(), torch.randn(6, 4, generator=generator).double()
     expected = [equation_12(net, *pair) for pair in zip(v.tolist(), u.tolist(), strict=True)]
     torch.testing.assert_close(net.log_prob(v, u), torch.tensor(expected, dtype=torch.float64))
+
+
+def test_slow_layers_start_at_zero_and_count_a_tenth(generator):
+    layer, u = SlowAffine(5, 3, generator=generator), torch.randn(4, 5, generator=generator)
+    assert not layer(u).any()
+    with torch.no_grad():
+        layer.weight.normal_(generator=generator)
+        layer.bias.normal_(generator=generator)
+    torch.testing.assert_close(layer(u), 0.1 * u @ layer.weight.T + layer.bias)
+    gradient = torch.autograd.grad(layer(u).sum(), layer.weight)[0]
+    torch.testing.assert_close(gradient, 0.1 * u.sum(0).expand(3, 5))
+
+
+def test_a_slow_log_variance_changes_nothing_else_at_the_start():
+    slow, plain = (
+        GaussianMLP(4, 5, 3, generator=torch.Generator().manual_seed(0), slow_log_var=slow) for slow in (True, False)
+    )
+    for name, parameter in plain.named_parameters():
+        expected = torch.zeros_like(parameter) if name.startswith("log_var") else parameter
+        assert torch.equal(slow.get_parameter(name), expected), name
+    assert isinstance(slow.log_var, SlowAffine) and type(plain.log_var) is Affine
 
 
 @pytest.mark.parametrize("kind", [BernoulliMLP, GaussianMLP])
