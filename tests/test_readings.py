@@ -40,9 +40,11 @@ def test_a_reading_differs_from_the_baseline_in_one_thing():
         two_things = reading.answer == "L = 10, M = 10" or reading.answer.endswith(", step size 0.01")
         assert changes == (2 if two_things else int(reading.question != readings.BASELINE or bool(reading.run.seed)))
     for reading in readings.BY_LATENTS:
-        ours = next(run for run in experiments.baseline("paper") if run.key == dataclasses.replace(
-            reading.run, warm_up=experiments.WARM_UP[reading.run.dataset]).key)  # fmt: skip
-        assert (reading.run == ours) == (reading.change is not readings.unchanged)
+        warm_up = experiments.WARM_UP[reading.run.dataset]
+        plain = dataclasses.replace(reading.run, warm_up=warm_up, slow_log_var=False)
+        assert plain in experiments.baseline("standard")
+        assert (reading.run == plain) == (reading.change is not readings.unchanged)
+        assert reading.run not in experiments.figure2("standard")  # whose record it would be
     for chosen, _ in readings.RECORDS.values():
         assert len({reading.key for reading in chosen}) == len(chosen)
     assert set(readings.SETTINGS.values()) < set(experiments.baseline("quick"))
@@ -80,6 +82,13 @@ def test_wide_weights_are_ten_times_the_others():
     for mine, theirs in zip(wide.model.parameters(), narrow.model.parameters(), strict=True):
         torch.testing.assert_close(mine, 10 * theirs)
     assert wide.model.encoder.hidden.weight.std().item() == pytest.approx(0.1, rel=0.05)
+
+
+def test_log_variances_may_start_at_zero_alone():
+    made, plain = trainer(readings.log_var_from_zero, DREAMING), Trainer(DREAMING, 0.02)
+    for name, parameter in plain.model.named_parameters():
+        expected = torch.zeros_like(parameter) if name.startswith("encoder.log_var") else parameter
+        assert torch.equal(made.model.get_parameter(name), expected), name
 
 
 def test_what_the_prior_covers():
