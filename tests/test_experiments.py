@@ -430,9 +430,10 @@ def test_recording_full_vb_keeps_the_posterior_at_the_end_of_the_longest_curve(r
 # the record
 
 
-def test_the_record_can_be_made_again():
+@pytest.mark.parametrize("algorithm", ["aevb", "wake-sleep"])
+def test_the_record_can_be_made_again(algorithm):
     """The beginning of a recorded curve, trained afresh."""
-    name = figure2("standard", ("mnist",))[0].key
+    name = next(run.key for run in figure2("standard", ("mnist",)) if run.algorithm == algorithm)
     entry, recorded = results.manifest("figure2")[name], results.recorded("figure2")
     run = Run(**{**entry["config"], "step_sizes": tuple(entry["config"]["step_sizes"])})
     ours = bounds(recorded[recorded["run"] == name])
