@@ -79,6 +79,7 @@ LAYOUTS = {
     # runs of figure 2 with one thing changed
     "readings": READING,
     "readings-by-latents": READING,
+    "readings-plateau": READING,
     "full-vb": Layout(["n_train", "algorithm", "split"], "lower_bound", (1e6, 1e7)),
     "full-vb-settings": Layout(["n_train", "step_size", "initial_sigma", "split"], "lower_bound", (1e6,)),
 }

@@ -38,7 +38,7 @@ LIKELIHOOD_POINTS = 1000  # the first so many of train and of test, as in figure
 # where a curve has points: from so many samples on, so many a decade
 GRIDS = {"bound": (10_000, 10), "marginal-likelihood": (100_000, 5)}
 # fields that came later, at the value that older runs had without saying so: left out of a run's key
-IMPLIED = {"measure": "bound", "initial_sigma": INITIAL_STD, "slow_log_var": False}
+IMPLIED = {"measure": "bound", "initial_sigma": INITIAL_STD, "slow_log_var": False, "prior_on_encoder": True}
 
 
 class DivergedError(RuntimeError):
@@ -55,7 +55,8 @@ class Run:
     so, the paper does not say it. `measure` is what the curve shows: the "bound" of figure 2, or the
     "marginal-likelihood" of figure 3, the only one that MCEM has and one that full VB, with no one theta, has not.
     `initial_sigma` are the standard deviations that full VB's q(theta) starts with; others have none. With
-    `slow_log_var` the encoder's log-variances start at zero and move a tenth as far (`networks.SlowAffine`).
+    `slow_log_var` the encoder's log-variances start at zero and move a tenth as far (`networks.SlowAffine`). Without
+    `prior_on_encoder` the weight prior covers the decoder alone, theta, and not phi.
     """
 
     dataset: str
@@ -70,6 +71,7 @@ class Run:
     measure: str = "bound"
     initial_sigma: float = INITIAL_STD
     slow_log_var: bool = False
+    prior_on_encoder: bool = True
 
     def __post_init__(self):
         if self.algorithm not in ALGORITHMS:
@@ -189,7 +191,8 @@ class Trainer:
         if self.device.type != "cpu":  # the same start on every device, and then the device's own noise
             self.generator = torch.Generator(self.device).manual_seed(run.seed)
         in_the_loss = run.algorithm == "full-vb"  # where the prior is
-        self.optimizer = MapAdagrad(self.model, 0.0 if in_the_loss else run.batch_size / len(self.train_pixels))
+        share = 0.0 if in_the_loss else run.batch_size / len(self.train_pixels)
+        self.optimizer = MapAdagrad(self.model, share, "" if run.prior_on_encoder else "decoder")
         self.objective = self.chains = None  # one of the two
         if run.algorithm in OF_A_MINIBATCH:
             self.objective = OF_A_MINIBATCH[run.algorithm]

@@ -45,6 +45,7 @@ def test_a_reading_differs_from_the_baseline_in_one_thing():
         assert plain in experiments.baseline("standard")
         assert (reading.run == plain) == (reading.change is not readings.unchanged)
         assert reading.run not in experiments.figure2("standard")  # whose record it would be
+    assert {reading.run for reading in readings.PLATEAU} < set(experiments.baseline("standard"))
     for chosen, _ in readings.RECORDS.values():
         assert len({reading.key for reading in chosen}) == len(chosen)
     assert set(readings.SETTINGS.values()) < set(experiments.baseline("quick"))
@@ -96,7 +97,8 @@ def test_what_the_prior_covers():
     matrices = {name for name in names if name.endswith("weight")}
     assert decayed(trainer(readings.unchanged)) == matrices
     assert decayed(trainer(readings.prior_on_biases_too)) == set(names)
-    assert decayed(trainer(readings.prior_on_theta)) == {name for name in matrices if name.startswith("decoder")}
+    on_theta = trainer(readings.unchanged, dataclasses.replace(SMALL, prior_on_encoder=False))
+    assert decayed(on_theta) == {name for name in matrices if name.startswith("decoder")}
     assert decayed(trainer(readings.no_prior)) == set()
     assert decayed(trainer(readings.whole_prior)) == matrices
 

@@ -425,6 +425,7 @@ def test_whatever_changes_the_numbers_changes_the_key():
         "dataset": "frey", "algorithm": "wake-sleep", "latent_dim": 3, "hidden": 7, "seed": 1,
         "n_train": 10, "batch_size": 51, "warm_up": 10, "step_sizes": (0.05, 0.1),
         "measure": "marginal-likelihood", "initial_sigma": 0.1, "slow_log_var": True,
+        "prior_on_encoder": False,
     }  # fmt: skip
     assert set(changes) == {field.name for field in dataclasses.fields(Run)}
     keys = {dataclasses.replace(RUN, **{name: value}).key for name, value in changes.items()} | {RUN.key}
