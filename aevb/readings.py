@@ -193,12 +193,20 @@ BY_LATENTS = tuple(
                        Reading("warm-up", "10 steps", _with(run, warm_up=10))),
     }[run.algorithm])
 )  # fmt: skip
-# what the prior has to do with the plateau of wake-sleep on the faces
+# what the prior has to do with the plateau of wake-sleep on the faces, also with the minibatches that suit AEVB there
 PLATEAU = tuple(
-    Reading("weight prior", answer, run, change)
+    reading
     for run in baseline("standard", ("frey",))
     if run.algorithm == "wake-sleep" and run.latent_dim in (10, 20)
-    for answer, change in (("none", no_prior), ("whole in each minibatch", whole_prior))
+    for reading in (
+        Reading("weight prior", "none", run, no_prior),
+        Reading("weight prior", "whole in each minibatch", run, whole_prior),
+        Reading(
+            "weight prior",
+            "on the decoder alone, M = 300",
+            _with(run, prior_on_encoder=False, batch_size=300, warm_up=WARM_UP["mnist"]),
+        ),
+    )
 )
 # by the name of the record: the readings in it, and how many training samples each gets; the published curves begin
 # about where the first ends
