@@ -213,7 +213,7 @@ PLATEAU = tuple(
 RECORDS = {
     "readings": (READINGS, 316_230),
     "readings-by-latents": (BY_LATENTS, 1_000_000),
-    "readings-plateau": (PLATEAU, 4_000_000),
+    "readings-plateau": (PLATEAU, 10_000_000),
 }
 
 
