@@ -48,8 +48,9 @@ def test_an_ensemble_is_its_single_runs(algorithm, dataset):
         assert_close(member, single)
 
 
-def test_an_ensemble_with_slow_log_variances_is_its_single_runs():
-    runs = seeds(dataclasses.replace(RUN, algorithm="wake-sleep", warm_up=20, slow_log_var=True))
+@pytest.mark.parametrize("reading", [{"slow_log_var": True}, {"prior_on_encoder": False}])
+def test_an_ensemble_in_another_reading_is_its_single_runs(reading):
+    runs = seeds(dataclasses.replace(RUN, algorithm="wake-sleep", warm_up=20, **reading))
     alone, together = ([Trainer(run, 0.05) for run in runs] for _ in range(2))
     Ensemble(together).advance(5000)
     for single, member in zip(alone, together, strict=True):
