@@ -11,7 +11,7 @@ class MapAdagrad:
     """Adagrad (Duchi, Hazan and Singer 2011) on a loss minus `prior_weight` log N(theta; 0, I).
 
     The gradient of that prior is minus theta, which is what weight decay adds. It covers weight matrices and
-    not biases, and of those the ones whose name begins with `network`: all of them, or the decoder's alone for "decoder".
+    not biases, and of those the ones whose name begins with `network`: all, or the decoder's alone for "decoder".
     `prior_weight` is M/N, the share of the prior that goes with one minibatch. `parameters` are the model's,
     those under the prior first, and `sum_squares` what Adagrad remembers of each: the sum of its squared gradients.
     """
