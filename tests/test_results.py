@@ -533,11 +533,12 @@ def test_the_record_of_figure_3_is_what_the_experiment_runs():
 
 
 def test_the_record_of_figure_3_meets_the_paper():
-    """From 5 million samples on, within the headline's 3 nats: MCEM on 1,000 digits, AEVB's train curve on 50,000."""
+    """From 5 million samples on, MCEM on 1,000 digits and AEVB's train curve on 50,000 within 2 nats, but for one."""
     table = results.agreement(results.recorded("figure3"), results.published("figure3"))
-    late = table[table["samples"] >= 5e6].set_index(["n_train", "algorithm", "split"]).sort_index()["difference"].abs()
-    assert (late[1000, "mcem"] < 3).all()
-    assert (late[50_000, "aevb", "train"] < 3).all()
+    late = table[table["samples"] >= 5e6].set_index(["n_train", "algorithm", "split"]).sort_index()
+    missed = late[late["difference"].abs() >= 2]["samples"]
+    assert missed.loc[[(1000, "mcem", "train")]].tolist() == [6e7]
+    assert not {(1000, "mcem", "test"), (50_000, "aevb", "train")} & set(missed.index)
 
 
 @pytest.mark.parametrize("figure", ["figure4", "figure5"])
