@@ -424,7 +424,7 @@ def measurements(profile: str) -> dict[str, float]:
 
 def record_measurements(profile: str) -> None:
     """Add what chapters measured on this machine at `profile` to the record."""
-    rounded = {name: float(f"{value:.3g}") for name, value in measurements(profile).items()}
+    rounded = {name: float(f"{value:.4g}") for name, value in measurements(profile).items()}
     known = recorded_measurements() | rounded
     write_text(ROOT / "recorded" / "measurements.json", json.dumps(known, indent=1, sort_keys=True) + "\n")
 
