@@ -49,6 +49,7 @@ NUMERICAL = (
 )
 
 
+SPEED_COLUMNS = ["what", "quantity", "setting", "median", "low", "high", "unit"]
 COMPARABLE_FROM = 3e5  # samples; below, the published curves of figure 2 have too few points to compare with
 
 
@@ -130,9 +131,11 @@ def _write(folder: Path, figure: str, table: pd.DataFrame, entries: dict[str, di
 
 
 def speed() -> tuple[pd.DataFrame, dict]:
-    """What `benchmarks.training` recorded: `what, quantity, setting, median, low, high, unit`, and its provenance."""
+    """What `benchmarks.training` recorded: SPEED_COLUMNS, empty where nothing is recorded yet, and its provenance."""
     folder = ROOT / "recorded"
-    return pd.read_csv(folder / "speed.csv", keep_default_na=False), _manifest(folder, "speed")
+    path = folder / "speed.csv"
+    table = pd.read_csv(path, keep_default_na=False) if path.exists() else pd.DataFrame(columns=SPEED_COLUMNS)
+    return table, _manifest(folder, "speed")
 
 
 def write_speed(table: pd.DataFrame, about: dict) -> None:

@@ -43,7 +43,6 @@ PEAK_PRODUCTS = 10  # in each round: one takes as long as several steps
 SIDE_BY_SIDE_ROUNDS, SIDE_BY_SIDE_SECONDS = 3, 3.0
 OURS, IN_TURN, AT_PEAK = "AEVB", "matrix products, in turn", "matrix products, at peak"
 SQUARE = "1000 x 1000 product"
-COLUMNS = ["what", "quantity", "setting", "median", "low", "high", "unit"]
 MATRIX_PRODUCTS = {"aten::mm", "aten::addmm", "aten::bmm", "aten::baddbmm"}
 
 Times = dict[str, list[float]]
@@ -58,7 +57,7 @@ def describe(run: Run) -> str:
 def row(what: str, quantity: str, setting: str, values: list[float], unit: str) -> dict:
     """One row of the table, from one value a round."""
     summary = statistics.median(values), min(values), max(values)
-    return dict(zip(COLUMNS, (what, quantity, setting, *summary, unit), strict=True))
+    return dict(zip(results.SPEED_COLUMNS, (what, quantity, setting, *summary, unit), strict=True))
 
 
 def seconds(step: Step, n: int = STEPS) -> float:
@@ -288,7 +287,7 @@ def main() -> None:
         side_by_side,
         memory,
     )
-    table = pd.DataFrame([line for part in tqdm(parts, unit="part") for line in part()], columns=COLUMNS)
+    table = pd.DataFrame([line for part in tqdm(parts, unit="part") for line in part()], columns=results.SPEED_COLUMNS)
     print(tabulate(table, headers="keys", floatfmt=".2f", showindex=False))
     if record:
         about = {

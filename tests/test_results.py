@@ -589,7 +589,7 @@ def test_a_recorded_model_has_the_bound_its_curve_ends_with(figure):
 
 def test_the_record_of_speed_is_whole_has_its_provenance_and_is_anonymous():
     table, about = results.speed()
-    assert list(table.columns) == ["what", "quantity", "setting", "median", "low", "high", "unit"]
+    assert list(table.columns) == results.SPEED_COLUMNS
     assert not table.duplicated(["what", "quantity", "setting"]).any()
     values = table[["low", "median", "high"]]
     assert values.map(math.isfinite).all(axis=None)
@@ -602,10 +602,11 @@ def test_the_record_of_speed_is_whole_has_its_provenance_and_is_anonymous():
 
 
 def test_speed_comes_back_as_it_was_written_and_replaces_what_was_there(root):
+    table, about = results.speed()
+    assert (list(table.columns), len(table), about) == (results.SPEED_COLUMNS, 0, {})
     for value in (1.0, 2.5):
         line = ("a", "time", "here, M = 1", value, value, value, "")
-        columns = ["what", "quantity", "setting", "median", "low", "high", "unit"]
-        results.write_speed(pd.DataFrame([line], columns=columns), {"commit": "abc"})
+        results.write_speed(pd.DataFrame([line], columns=results.SPEED_COLUMNS), {"commit": "abc"})
     table, about = results.speed()
     assert table.values.tolist() == [list(line)]
     assert about == {"commit": "abc"}
