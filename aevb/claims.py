@@ -141,12 +141,12 @@ def superfluous_gain(curves: pd.DataFrame, dataset: str) -> float:
     return _value(most, end) - _value(fewer, end)
 
 
-def lead(curves: pd.DataFrame, n_train: int, algorithm: str, rival: str) -> float:
-    """log p(x) of `algorithm` minus `rival`'s in figure 3, test, at the last number of samples both reach, nats.
+def lead(curves: pd.DataFrame, n_train: int, algorithm: str, rival: str, split: str = "test") -> float:
+    """log p(x) of `algorithm` minus `rival`'s in figure 3 at the last number of samples both reach, nats.
 
     NaN where either is missing.
     """
-    chosen = curves[(curves["n_train"] == n_train) & (curves["split"] == "test")]
+    chosen = curves[(curves["n_train"] == n_train) & (curves["split"] == split)]
     ours, theirs = (
         results.furthest(chosen[chosen["algorithm"] == name]).groupby("samples")["log_likelihood"].mean()
         for name in (algorithm, rival)

@@ -72,6 +72,8 @@ LAYOUTS = {
     "figure2-alike": FIGURE_2,
     # their runs at other step sizes of section 5
     "figure2-step-sizes": Layout(["dataset", "latent_dim", "algorithm", "step_size", "split"], "lower_bound", (1e6,)),
+    # figure 2's runs where they end, on each ten thousand digits
+    "figure2-digits": FIGURE_2,
     # Frey Face with other minibatches
     "figure2-minibatches": Layout(
         ["dataset", "latent_dim", "algorithm", "batch_size", "split"], "lower_bound", (1e6, 1e7)

@@ -253,6 +253,9 @@ def test_lead_is_taken_where_the_shorter_curve_ends():
     longer = pd.concat([curves, pd.DataFrame([(1000, "aevb", "test", 1e8, 0.0)], columns=curves.columns)])
     assert claims.lead(longer, 1000, "aevb", "mcem") == pytest.approx(3)
     assert pd.isna(claims.lead(curves, 50_000, "aevb", "mcem"))
+    train = likelihoods(aevb_1000=-110.0, mcem_1000=-109.0).assign(split="train")
+    assert claims.lead(pd.concat([curves, train]), 1000, "aevb", "mcem", "train") == pytest.approx(-1)
+    assert claims.lead(pd.concat([curves, train]), 1000, "aevb", "mcem") == pytest.approx(3)
 
 
 def test_the_published_likelihoods_say_what_the_prose_does_not():

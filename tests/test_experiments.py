@@ -14,8 +14,9 @@ import torch
 
 from aevb import experiments, results
 from aevb.__main__ import main
+from aevb.data import load
 from aevb.experiments import checkpoint_path, figure2, figure3, figure4, figure5, run_grid
-from aevb.training import Run, evaluation_grid, fit
+from aevb.training import Run, evaluation_grid, fit, mean_bound
 
 AEVB = Run("mnist", "aevb", latent_dim=2, hidden=5, n_train=500, step_sizes=(0.01, 0.02))
 RUNS = [AEVB, dataclasses.replace(AEVB, algorithm="wake-sleep", step_sizes=(0.02,))]
@@ -391,6 +392,27 @@ def test_curves_that_nothing_is_drawn_from_are_recorded_alone(root, monkeypatch)
     monkeypatch.setitem(experiments.FIGURES, "figure2", lambda profile, datasets: [AEVB])
     experiments.record("figure2", "smoke", samples=10_000, jobs=1)
     assert results.manifest("models") == {} and not (root / "recorded" / "models").exists()
+
+
+def test_a_run_is_measured_on_each_ten_thousand_digits_where_it_ends(root, monkeypatch):
+    monkeypatch.setitem(experiments.FIGURES, "figure2-digits", lambda profile, datasets: [AEVB])
+    run_grid([AEVB], SAMPLES, jobs=1)
+    experiments.record("figure2-digits", "smoke", samples=10_000, jobs=1)
+    end, digits = fit(AEVB, SAMPLES), load("mnist")
+    table = results.recorded("figure2-digits").set_index(["samples", "split"])["lower_bound"]
+    assert results.manifest("figure2-digits")[AEVB.key]["samples"] == SAMPLES
+    assert set(table.index) == {
+        (SAMPLES, split) for split in (*(f"training {k}" for k in range(1, 6)), "validation", "test")
+    }
+    assert table[SAMPLES, "test"] == pytest.approx(end.curve[-1].test, abs=5e-4)
+    noise = torch.Generator().manual_seed(AEVB.seed)
+    last = mean_bound(end.model, digits, digits.train[40_000:], generator=noise)
+    assert table[SAMPLES, "training 5"] == pytest.approx(last, abs=5e-4)
+    noise = torch.Generator().manual_seed(AEVB.seed)
+    held_back = mean_bound(end.model, digits, digits.valid, generator=noise)
+    assert table[SAMPLES, "validation"] == pytest.approx(held_back, abs=5e-4)
+    with pytest.raises(ValueError, match="digits are mnist's"):
+        experiments.figure2_digits("quick", ("frey",))
 
 
 def test_what_is_drawn_is_the_recorded_model_or_else_the_live_one(small_figure_5):

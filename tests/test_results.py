@@ -496,6 +496,7 @@ def test_a_fresh_run_meets_the_record_of_its_first_hundred_thousand_samples():
     [
         ("figure3", "marginal-likelihood"),
         ("figure2-alike", "bound"),
+        ("figure2-digits", "bound"),
         ("figure2-minibatches", "bound"),
         ("figure3-step-sizes", "marginal-likelihood"),
         ("full-vb", "bound"),
@@ -515,6 +516,17 @@ def test_every_other_recorded_curve_has_its_provenance(figure, measure):
         assert about["step_size"] in run.step_sizes
         assert about["seconds"] > 0
     assert_anonymous(json.dumps([{k: v for k, v in about.items() if k != "config"} for about in entries.values()]))
+
+
+def test_every_ten_thousand_digits_are_measured_at_a_point_of_figure_2():
+    """On the test digits, where both records have the same noise, they give the same bound."""
+    ends, curves = (
+        results.recorded(name).set_index(["run", "split", "samples"])["lower_bound"]
+        for name in ("figure2-digits", "figure2")
+    )
+    for key, about in results.manifest("figure2-digits").items():
+        assert len(ends[key]) == 7
+        assert ends[key, "test", about["samples"]] == pytest.approx(curves[key, "test", about["samples"]], abs=2e-3)
 
 
 def test_the_record_of_figure_2_is_what_the_experiment_runs():
