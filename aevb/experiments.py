@@ -181,7 +181,7 @@ def figure2_digits(profile: str, datasets: tuple[str, ...] = ("mnist",)) -> list
     Raises ValueError for an unknown profile, and where `datasets` leaves out MNIST, the only one it is about.
     """
     if "mnist" not in datasets:
-        raise ValueError("digits are mnist's")
+        raise ValueError("figure2-digits is about mnist")
     return figure2(profile, ("mnist",))
 
 

@@ -411,7 +411,7 @@ def test_a_run_is_measured_on_each_ten_thousand_digits_where_it_ends(root, monke
     noise = torch.Generator().manual_seed(AEVB.seed)
     held_back = mean_bound(end.model, digits, digits.valid, generator=noise)
     assert table[SAMPLES, "validation"] == pytest.approx(held_back, abs=5e-4)
-    with pytest.raises(ValueError, match="digits are mnist's"):
+    with pytest.raises(ValueError, match="figure2-digits is about mnist"):
         experiments.figure2_digits("quick", ("frey",))
 
 
