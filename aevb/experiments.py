@@ -49,17 +49,21 @@ PROFILES = {
         {"figure2": 20_000, "figure3": 100_000, "figure4": 20_000, "figure5": 20_000, "full-vb": 20_000}, seeds=1
     ),
     "quick": Profile(
-        {"figure2": 316_200, "figure3": 251_200, "figure4": 100_000, "figure5": 100_000, "full-vb": 100_000}, seeds=1
+        {"figure2": 100_000, "figure3": 158_500, "figure4": 100_000, "figure5": 100_000, "full-vb": 100_000}, seeds=1
     ),
     "standard": Profile(
-        dict.fromkeys(("figure2", "figure2-digits", "figure3", "figure4", "figure5", "full-vb"), 10_000_000), seeds=1
+        dict.fromkeys(("figure2", "figure2-digits", "figure3", "figure4", "figure5", "full-vb"), 10_000_000)
+        | {"figure2-seeds": 100_000, "figure3-seeds": 158_500},
+        seeds=1,
     ),
     "paper": Profile(
         dict.fromkeys(("figure2-alike", "figure4", "figure5", "full-vb"), 10_000_000)
-        | {"figure2": 100_000_000, "figure2-digits": 100_000_000, "figure3": 63_095_700},
+        | {"figure2": 100_000_000, "figure2-digits": 100_000_000, "figure3": 63_095_700}
+        | {"figure2-seeds": 100_000, "figure3-seeds": 158_500},
         seeds=3,
     ),
 }
+MORE_SEEDS = range(3, 8)  # beside the three of "paper": how far seeds lie apart, where a live run ends
 OTHERWISE_SAMPLES = 1_000_000  # how far runs at other settings are followed
 MINIBATCHES = (100, 200, 300, 400, 500)
 LATENT_DIMS = {"mnist": (3, 5, 10, 20, 200), "frey": (2, 5, 10, 20)}
@@ -199,6 +203,20 @@ def figure2_minibatches(profile: str, datasets: tuple[str, ...] = ("frey",)) -> 
     ]
 
 
+def figure2_seeds(profile: str, datasets: tuple[str, ...] = ("mnist", "frey")) -> list[Run]:
+    """The runs of `figure2` with MORE_SEEDS: what a live run is judged by. Raises ValueError as `figure2` does."""
+    return _with_more_seeds(figure2(profile, datasets))
+
+
+def figure3_seeds(profile: str, datasets: tuple[str, ...] = ("mnist",)) -> list[Run]:
+    """The runs of `figure3` with MORE_SEEDS: what a live run is judged by. Raises ValueError as `figure3` does."""
+    return _with_more_seeds(figure3(profile, datasets))
+
+
+def _with_more_seeds(runs: list[Run]) -> list[Run]:
+    return [dataclasses.replace(run, seed=seed) for seed in MORE_SEEDS for run in runs if run.seed == 0]
+
+
 def figure3_step_sizes(profile: str, datasets: tuple[str, ...] = ("mnist",)) -> list[Run]:
     """The runs of `figure3` at every candidate step size."""
     return _at_step_sizes(figure3(profile, datasets), Run.step_sizes)
@@ -240,10 +258,17 @@ FIGURES = {
     "figure2-step-sizes": figure2_step_sizes,
     "figure2-digits": figure2_digits,
     "figure2-minibatches": figure2_minibatches,
+    "figure2-seeds": figure2_seeds,
+    "figure3-seeds": figure3_seeds,
     "figure3-step-sizes": figure3_step_sizes,
     "full-vb": full_vb,
     "full-vb-settings": full_vb_settings,
 }
+
+
+def runs_from(seed: int, runs: list[Run]) -> list[Run]:
+    """The same runs with their seeds counted from `seed` instead of 0."""
+    return [dataclasses.replace(run, seed=run.seed + seed) for run in runs]
 
 
 DRAWN = ("figure4", "figure5")  # whose record keeps the trained weights too
@@ -386,9 +411,14 @@ def _bar(runs: list[Run], samples: int, device: str, *, show: bool) -> Iterator[
             watcher.join()
 
 
-def compute(figure: str, profile: str, datasets: tuple[str, ...] = ("mnist", "frey")) -> pd.DataFrame:
-    """The curves of `figure` at `profile`, computed here and now or taken from what this machine computed before."""
-    runs, samples = FIGURES[figure](profile, datasets), horizon(figure, profile)
+def compute(
+    figure: str, profile: str, datasets: tuple[str, ...] = ("mnist", "frey"), *, seed: int = 0
+) -> pd.DataFrame:
+    """The curves of `figure` at `profile`, computed here and now or taken from what this machine computed before.
+
+    The seeds of its runs are those from `seed` on.
+    """
+    runs, samples = runs_from(seed, FIGURES[figure](profile, datasets)), horizon(figure, profile)
     table, entries = run_grid(runs, samples)
     table = results.lay_out(figure, table)
     results.write_live(figure, profile, table, entries)

@@ -62,10 +62,11 @@ class Layout(NamedTuple):
 
 
 FIGURE_2 = Layout(["dataset", "latent_dim", "algorithm", "split"], "lower_bound", (1e6, 1e7, 3e7, 1e8))
+FIGURE_3 = Layout(["n_train", "algorithm", "split"], "log_likelihood", (1e6, 5e6, 1e7, 2e7, 6e7))
 READING = Layout(["question", "answer", "dataset", "latent_dim", "algorithm", "split"], "lower_bound", (1e6,))
 LAYOUTS = {
     "figure2": FIGURE_2,
-    "figure3": Layout(["n_train", "algorithm", "split"], "log_likelihood", (1e6, 5e6, 1e7, 2e7, 6e7)),
+    "figure3": FIGURE_3,
     "figure4": FIGURE_2,
     "figure5": FIGURE_2,
     # figure 2's runs where both algorithms are trained alike
@@ -78,6 +79,9 @@ LAYOUTS = {
     "figure2-minibatches": Layout(
         ["dataset", "latent_dim", "algorithm", "batch_size", "split"], "lower_bound", (1e6, 1e7)
     ),
+    # the beginnings of figures 2 and 3 with more seeds
+    "figure2-seeds": FIGURE_2,
+    "figure3-seeds": FIGURE_3,
     "figure3-step-sizes": Layout(["n_train", "algorithm", "step_size", "split"], "log_likelihood", (1e6,)),
     # runs of figure 2 with one thing changed
     "readings": READING,
@@ -240,10 +244,11 @@ def at(table: pd.DataFrame, samples: float) -> pd.Series:
 
     Indexed by the curve's name (`LAYOUTS`); curves that do not reach that far, or begin later, are left out.
     """
-    return _by_seed(table, samples).groupby(_layout(table).curve).mean()
+    return at_each_seed(table, samples).groupby(_layout(table).curve).mean()
 
 
-def _by_seed(table: pd.DataFrame, samples: float) -> pd.Series:
+def at_each_seed(table: pd.DataFrame, samples: float) -> pd.Series:
+    """`at` of every seed by itself, the last level of the index."""
     layout = _layout(table)
 
     def interpolate(curve: pd.DataFrame) -> float:
@@ -293,7 +298,7 @@ def agreement(ours: pd.DataFrame, theirs: pd.DataFrame, samples: tuple[float, ..
     """
     layout, parts = _layout(theirs), []
     for count in samples or layout.samples:
-        seeds = _by_seed(ours, count).groupby(layout.curve)
+        seeds = at_each_seed(ours, count).groupby(layout.curve)
         pair = pd.DataFrame({"published": at(theirs, count), "ours": seeds.mean(), "seeds": seeds.size()}).dropna()
         spread = (seeds.max() - seeds.min())[pair.index].where(pair["seeds"] > 1)
         both = pair.assign(spread=spread).reset_index()
