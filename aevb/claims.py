@@ -5,7 +5,7 @@ A rule is the same for the paper's curves and for ours.
 """
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -269,6 +269,15 @@ def interval(values: list[float]) -> Interval:
     """Student's interval for the mean of what independent seeds gave, two or more, at CONFIDENCE."""
     middle, half = np.mean(values), stats.t.ppf((1 + CONFIDENCE) / 2, len(values) - 1) * stats.sem(values)
     return float(middle - half), float(middle + half)
+
+
+def prediction_interval(values: Sequence[float], confidence: float = 0.999) -> Interval:
+    """Student's interval for what one more independent seed gives, from what two seeds or more gave.
+
+    Right for values that are normal among seeds. A run on another machine counts as one more seed.
+    """
+    half = stats.t.ppf((1 + confidence) / 2, len(values) - 1) * np.std(values, ddof=1) * np.sqrt(1 + 1 / len(values))
+    return float(np.mean(values) - half), float(np.mean(values) + half)
 
 
 def ratio_interval(ratios: list[float]) -> Interval:

@@ -411,9 +411,7 @@ def _bar(runs: list[Run], samples: int, device: str, *, show: bool) -> Iterator[
             watcher.join()
 
 
-def compute(
-    figure: str, profile: str, datasets: tuple[str, ...] = ("mnist", "frey"), *, seed: int = 0
-) -> pd.DataFrame:
+def compute(figure: str, profile: str, datasets: tuple[str, ...] = ("mnist", "frey"), *, seed: int = 0) -> pd.DataFrame:
     """The curves of `figure` at `profile`, computed here and now or taken from what this machine computed before.
 
     The seeds of its runs are those from `seed` on.

@@ -105,6 +105,18 @@ def test_figure_3_is_as_section_5_says():
         figure3("quick", ("frey",))
 
 
+@pytest.mark.parametrize(
+    ("figure", "more"), [(figure2, experiments.figure2_seeds), (figure3, experiments.figure3_seeds)]
+)
+def test_more_seeds_are_none_of_the_figures_own(figure, more):
+    recorded, beside = set(figure("paper")), more("standard")
+    assert len(beside) == len(set(beside)) == len(experiments.MORE_SEEDS) * len(figure("quick"))
+    assert not recorded & set(beside)
+    assert {dataclasses.replace(run, seed=0) for run in beside} == set(figure("quick"))
+    horizon = {experiments.horizon(name, "standard") for name in (f"{figure.__name__}-seeds",)}
+    assert horizon == {experiments.horizon(figure.__name__, "quick")}  # as far as a live run goes
+
+
 def test_minibatches_are_varied_on_the_faces_with_the_warm_up_of_the_digits():
     runs = experiments.figure2_minibatches("standard")
     assert len(set(runs)) == len(runs) == 5 * 4 * 2  # sizes, numbers of latents, algorithms
@@ -355,6 +367,7 @@ def test_compute_keeps_curves_for_the_claims_and_record_for_good(root, monkeypat
     monkeypatch.setitem(experiments.FIGURES, "figure2", lambda profile, datasets: RUNS if profile == "smoke" else [])
     monkeypatch.setitem(experiments.PROFILES, "smoke", experiments.Profile({"figure2": SAMPLES}, seeds=1))
     monkeypatch.setattr(os, "cpu_count", lambda: 1)  # so that no other process runs
+    assert set(experiments.compute("figure2", "smoke", seed=7)["seed"]) == {run.seed + 7 for run in RUNS}
     table = experiments.compute("figure2", "smoke")
     experiments.record("figure2", "smoke", samples=10_000)
     kept, entries = results.live("figure2", "smoke")
