@@ -1,6 +1,7 @@
 """`python -m aevb`: the same steps as the Makefile's, for people without make."""
 
 import argparse
+import logging
 import os
 import subprocess
 import sys
@@ -20,6 +21,8 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 def main(arguments: list[str] | None = None) -> int:
     """Run one command; the exit status. Mistakes in what was asked for are one line on standard error."""
     options = _parser().parse_args(arguments)
+    logging.basicConfig(format="aevb: %(message)s")  # to standard error
+    logging.getLogger("aevb").setLevel("INFO")
     if os.environ.get("AEVB_DATA"):
         os.environ["AEVB_DATA"] = str(Path(os.environ["AEVB_DATA"]).resolve())  # kernels run in another folder
     try:
@@ -49,12 +52,12 @@ def _parser() -> argparse.ArgumentParser:
     add("compare", compare, "our recorded curves minus the published ones, and the verdict on each claim")
     record_parser = add("record", record, "run a figure and add it to results/recorded")
     record_parser.add_argument("figure", help=", ".join((*experiments.FIGURES, *readings.RECORDS)))
-    record_parser.add_argument("--profile", default="standard", help=", ".join(experiments.PROFILES))
+    record_parser.add_argument("--profile", help=", ".join(experiments.PROFILES) + " (default: standard)")
     record_parser.add_argument("--dataset", help="only mnist, or only frey (default: both)")
     record_parser.add_argument("--samples", type=int, help="how far each curve goes, if not as far as the profile")
-    record_parser.add_argument("--device", default="cpu", help="cpu (default) or cuda")
+    record_parser.add_argument("--device", help="cpu (default), cuda or cuda:1")
     record_parser.add_argument("--jobs", type=int, help="how many runs at once (default: one a core)")
-    record_parser.add_argument("--threads", type=int, default=1, help="threads of each run (default: 1)")
+    record_parser.add_argument("--threads", type=int, help="threads of each run (default: 1)")
     return parser
 
 
@@ -160,15 +163,26 @@ def compare(_: argparse.Namespace) -> int:
 
 def record(options: argparse.Namespace) -> int:
     """Run a figure's grid and add it to the record."""
-    datasets = (options.dataset,) if options.dataset else tuple(experiments.LATENT_DIMS)
-    if options.device != "cpu" and not torch.cuda.is_available():
-        raise ValueError(f"--device {options.device}: torch finds no such device here; leave it out to run on the CPU")
+    datasets = tuple(experiments.LATENT_DIMS) if options.dataset is None else (options.dataset,)
+    given = {name: getattr(options, name) for name in ("profile", "device", "threads")}
+    given = {name: value for name, value in given.items() if value is not None}
     if options.figure in readings.RECORDS:
+        if given:
+            words = ", ".join(f"--{name}" for name in given)
+            raise ValueError(f"{options.figure} runs on one CPU thread each, as far as it says: leave out {words}")
         readings.record(options.figure, options.samples, datasets, options.jobs)
         return 0
-    chosen = {"jobs": options.jobs, "threads": options.threads, "device": options.device}
-    experiments.record(options.figure, options.profile, datasets, options.samples, **chosen)
+    if not _is_here(given.get("device", "cpu")):
+        raise ValueError(f"--device {options.device}: torch finds no such device here; leave it out to run on the CPU")
+    profile = given.pop("profile", "standard")
+    experiments.record(options.figure, profile, datasets, options.samples, jobs=options.jobs, **given)
     return 0
+
+
+def _is_here(device: str) -> bool:
+    """Whether runs can train on `device`: the CPU, or one of this machine's GPUs."""
+    gpus = ["cuda", *(f"cuda:{k}" for k in range(torch.cuda.device_count()))] if torch.cuda.is_available() else []
+    return device in ("cpu", *gpus)
 
 
 if __name__ == "__main__":

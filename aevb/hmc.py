@@ -3,9 +3,10 @@
 Shapes: C chains of M datapoints in J latent dimensions are one tensor `z` of shape `(C, M, J)`; T draws stack
 in front of it. A target is a function `log_density(z) -> (C, M)`, in nats, known up to a constant for each
 datapoint. The algorithm is Neal's (2011, section 3.2) with unit masses: `init` makes a state of positions,
-`step` moves it, and what happened on the way comes back as an `Info`.
+`step` moves it, and what happened on the way comes back as an `Info`. Sizes below one are a ValueError.
 """
 
+import copy
 import math
 import warnings
 from collections.abc import Callable
@@ -14,6 +15,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from aevb.checks import at_least, name_datapoints
 from aevb.model import LatentVariableModel
 
 LogDensity = Callable[[Tensor], Tensor]
@@ -56,21 +58,29 @@ class Draws(NamedTuple):
     split_rhat: Tensor
 
 
-def name_datapoints(which: Tensor) -> str:
-    """The datapoints where `which` `(M,)` is true, in words, the first ten by number."""
-    rows = which.nonzero().flatten().tolist()
-    return ", ".join(map(str, rows[:10])) + (f" and {len(rows) - 10} more" if len(rows) > 10 else "")
+def for_autograd(model: LatentVariableModel, x: Tensor) -> tuple[LatentVariableModel, Tensor]:
+    """`model` and `x`, each as a copy where it was made under `torch.inference_mode`, which autograd does not take."""
+    with torch.inference_mode(False):
+        if any(parameter.is_inference() for parameter in model.parameters()):
+            model = copy.deepcopy(model)
+        return model, x.clone() if x.is_inference() else x
+
+
+def type_of_latents(model: LatentVariableModel, x: Tensor) -> dict:
+    """What to make `z` with: the more precise of the types of `x` and of the model's parameters, where `x` is."""
+    return {"dtype": torch.promote_types(x.dtype, next(model.parameters()).dtype), "device": x.device}
 
 
 def posterior(model: LatentVariableModel, x: Tensor) -> LogDensity:
     """log p(x, z) as a function of `z` `(C, M, J)`: log p(z|x) up to a constant. `x` is `(M, D)`."""
+    model, x = for_autograd(model, x)
     return lambda z: model.log_joint(x, z)
 
 
 def evaluate(log_density: LogDensity, z: Tensor) -> State:
-    """The state at `z` `(C, M, J)`, whatever its density."""
-    with torch.enable_grad():
-        z = z.detach().requires_grad_()
+    """The state at `z` `(C, M, J)`, whatever its density; under `torch.inference_mode` too."""
+    with torch.inference_mode(False), torch.enable_grad():
+        z = (z.clone() if z.is_inference() else z.detach()).requires_grad_()
         value = log_density(z)
         (gradient,) = torch.autograd.grad(value.sum(), z)
     return State(z.detach(), value.detach(), gradient)
@@ -94,7 +104,8 @@ def leapfrog(
 
     `step_size` is a number, `(M,)` or `(C, M)`. Reversible and volume-preserving (Neal 2011, section 2.3).
     """
-    size = torch.as_tensor(step_size)[..., None]
+    at_least(1, n_leapfrog=n_leapfrog)
+    size = torch.as_tensor(step_size, dtype=state.z.dtype, device=state.z.device)[..., None]
     for _ in range(n_leapfrog):
         momentum = momentum + 0.5 * size * state.gradient
         state = evaluate(log_density, state.z + size * momentum)
@@ -132,10 +143,12 @@ def start(model: LatentVariableModel, x: Tensor, n_chains: int, *, generator: to
     """Starting positions `(C, M, J)` for the posteriors of `x` `(M, D)`: importance resampling from the prior.
 
     Of `PRIOR_DRAWS` z ~ p(z), shared by all datapoints, each chain takes one with probability proportional to
-    p(x|z). It finds the neighbourhood of the mass that a chain begun at a single prior draw may miss.
+    p(x|z). It finds the neighbourhood of the mass that a chain begun at a single prior draw may miss. Raises
+    ValueError, naming datapoints, where a density is not a number.
     """
+    at_least(1, n_chains=n_chains, datapoints=len(x))
     with torch.no_grad():
-        z = torch.randn((PRIOR_DRAWS, model.latent_dim), generator=generator, dtype=x.dtype, device=x.device)
+        z = torch.randn((PRIOR_DRAWS, model.latent_dim), generator=generator, **type_of_latents(model, x))
         # in parts, for the sake of decoders whose table is no matrix product
         table = torch.cat([model.log_likelihood_table(x, part) for part in z.split(1000)])
         weights = torch.softmax(table, dim=0)  # (PRIOR_DRAWS, M)
@@ -163,6 +176,7 @@ def tune(
     acceptance probability of `target`; the answer is the average over the second half. The draws made
     on the way do not count: the step size moves with them.
     """
+    at_least(1, n_steps=n_steps)
     shape = state.log_density.shape[1:] if per_datapoint else ()
     log_size = torch.full(shape, math.log(step_size), dtype=state.z.dtype, device=state.z.device)
     total = torch.zeros_like(log_size)
@@ -189,6 +203,7 @@ def sample(
     Warns, naming datapoints, where the mean acceptance probability is below `LOW_ACCEPTANCE`; raises
     ValueError where no chain of a datapoint moved at all.
     """
+    at_least(1, n_draws=n_draws)
     states, infos = [], []
     for _ in range(n_draws):
         state, info = step(log_density, state, step_size, n_leapfrog, generator=generator)
@@ -222,7 +237,7 @@ def split_rhat(draws: Tensor) -> Tensor:
     """
     half = len(draws) // 2
     if half < 2:
-        return torch.full(draws.shape[2:], torch.nan, dtype=draws.dtype)
+        return torch.full_like(draws[0, 0], torch.nan)
     chains = torch.cat([draws[:half], draws[-half:]], dim=1)  # (half, 2C, ...)
     within = chains.var(0).mean(0)
     return torch.sqrt((half - 1) / half + chains.mean(0).var(0) / within)
@@ -233,9 +248,11 @@ def effective_sample_size(draws: Tensor) -> Tensor:
 
     Autocorrelations over all chains, summed over Geyer's initial positive and monotone pairs (Gelman et al.
     2013, section 11.5; Vehtari et al. 2021, section 3.2). Noisy for short chains, and too large where the
-    chains have not found all the mass. NaN where a chain did not move.
+    chains have not found all the mass. NaN where a chain did not move, and for T = 1.
     """
     n_draws, n_chains = draws.shape[:2]
+    if n_draws == 1:
+        return torch.full_like(draws[0, 0], torch.nan)
     centred = draws - draws.mean(0)
     spectrum = torch.fft.rfft(centred, n=2 * n_draws, dim=0)
     autocovariance = torch.fft.irfft(spectrum.abs().square(), n=2 * n_draws, dim=0)[:n_draws].mean(1) / n_draws

@@ -1,7 +1,9 @@
 """log p(x) of a trained model: the estimator of Appendix D, and what checks it.
 
 Every function takes a model and data `x` `(M, D)` and returns an `Estimate`, two numbers a datapoint in nats. None
-needs the recognition model, except `importance_weighted`. Datapoints go through in batches that fit in a core's cache.
+needs the recognition model, except `importance_weighted`. All raise ValueError where `x` is empty or outside the domain
+of p(x|z), where a size is less than one, and where a standard error would be of a single draw or chain. Datapoints go
+through in batches that fit in a core's cache.
 """
 
 import math
@@ -12,6 +14,7 @@ import torch
 from torch import Tensor
 
 from aevb import bounds, hmc
+from aevb.checks import at_least
 from aevb.model import LatentVariableModel
 
 BATCH = 250  # datapoints at a time
@@ -143,6 +146,8 @@ def appendix_d(
     """
     if density not in DENSITIES:
         raise ValueError(f"unknown density {density!r}: choose one of {', '.join(DENSITIES)}")
+    at_least(1, datapoints=len(x), n_samples=n_samples, n_leapfrog=n_leapfrog)
+    at_least(2, n_chains=n_chains)  # for the standard error
     if n_samples % n_chains:
         raise ValueError(f"n_samples={n_samples} does not divide over n_chains={n_chains}")
     _refuse_too_few(n_samples, model.latent_dim)
@@ -173,17 +178,19 @@ def quadrature(model: LatentVariableModel, x: Tensor, *, points: int, limit: flo
     difference from the 2^J lattices of spacing 2h that make up this one: far above the error once it is below a nat.
     Warns, naming datapoints, where more than `EDGE_MASS` of the mass lies on the lattice's outer layer.
     """
-    latent_dim = model.latent_dim
+    at_least(1, datapoints=len(x))
+    at_least(2, points=points)
+    latent_dim, of = model.latent_dim, hmc.type_of_latents(model, x)
     if latent_dim > 3:
         raise ValueError(f"quadrature takes at most 3 latent dimensions, not {latent_dim}")
-    axis = torch.linspace(-limit, limit, points, dtype=x.dtype)
-    lattice = torch.cartesian_prod(*[torch.arange(points)] * latent_dim).reshape(-1, latent_dim)
-    parity = (lattice % 2 * 2 ** torch.arange(latent_dim)).sum(-1)
+    axis = torch.linspace(-limit, limit, points, **of)
+    lattice = torch.cartesian_prod(*[torch.arange(points, device=x.device)] * latent_dim).reshape(-1, latent_dim)
+    parity = (lattice % 2 * 2 ** torch.arange(latent_dim, device=x.device)).sum(-1)
     edge = ((lattice == 0) | (lattice == points - 1)).any(-1)
     log_cell = latent_dim * math.log(2 * limit / (points - 1))
-    totals = torch.full((2**latent_dim, len(x)), -torch.inf, dtype=x.dtype)
-    on_edge = torch.full((len(x),), -torch.inf, dtype=x.dtype)
-    for rows in torch.arange(len(lattice)).split(max(1, TABLE_ELEMENTS // len(x))):
+    totals = torch.full((2**latent_dim, len(x)), -torch.inf, **of)
+    on_edge = torch.full((len(x),), -torch.inf, **of)
+    for rows in torch.arange(len(lattice), device=x.device).split(max(1, TABLE_ELEMENTS // len(x))):
         z = axis[lattice[rows]]
         table = model.log_likelihood_table(x, z) + model.log_prior(z)[:, None]  # (rows, M)
         for which in range(2**latent_dim):
@@ -215,6 +222,8 @@ def importance_weighted(
     Not to be trusted where q(z|x) is narrower than the posterior, for its standard error does not show it.
     Raises TypeError where the model has no recognition model, ValueError where a density is not a number.
     """
+    at_least(1, datapoints=len(x))
+    at_least(2, n_samples=n_samples)  # for the standard error
 
     def estimate(x: Tensor) -> Estimate:
         sizes = [min(100, n_samples - begin) for begin in range(0, n_samples, 100)]
@@ -245,11 +254,14 @@ def annealed_importance(
     from the model; without it, HMC supplies the start, and the upper value is a bound only if HMC found all the
     mass.
     """
+    at_least(1, datapoints=len(x), n_temperatures=n_temperatures, n_leapfrog=n_leapfrog)
+    at_least(2, n_chains=n_chains, chains_of_z=n_chains if z is None else len(z))  # for the standard error
     betas = _sigmoid_path(n_temperatures)
+    model, x = hmc.for_autograd(model, x)
 
     def estimate(x: Tensor, z: Tensor | None) -> tuple[Estimate, Estimate]:
         shape = (n_chains, len(x), model.latent_dim)
-        prior = torch.randn((2, *shape), generator=generator, dtype=x.dtype, device=x.device)
+        prior = torch.randn((2, *shape), generator=generator, **hmc.type_of_latents(model, x))
         sizes = _tune_along(model, x, betas, prior[0], n_leapfrog, generator)
         forward = _anneal(model, x, betas, prior[1], sizes, n_leapfrog, generator, reverse=False)
         if z is None:
@@ -265,7 +277,7 @@ def annealed_importance(
 
 def _sigmoid_path(n: int) -> list[float]:
     """0 = beta_0 < ... < beta_n = 1, dense at both ends."""
-    s = torch.sigmoid(torch.linspace(-4, 4, n + 1, dtype=torch.float64))
+    s = torch.sigmoid(torch.linspace(-4, 4, n + 1, dtype=torch.float64, device="cpu"))
     return ((s - s[0]) / (s[-1] - s[0])).tolist()
 
 
@@ -282,7 +294,7 @@ def _tune_along(
     generator: torch.Generator,
 ) -> list[Tensor]:
     """A step size `(M,)` for each inner temperature, from one pass from the prior at `z` upward."""
-    log_size, sizes = torch.zeros(len(x), dtype=x.dtype, device=x.device), []
+    log_size, sizes = torch.zeros_like(z[0, :, 0]), []
     for beta in betas[1:-1]:
         log_density = _tempered(model, x, beta)
         state = hmc.evaluate(log_density, z)
@@ -305,7 +317,7 @@ def _anneal(
     reverse: bool,
 ) -> Tensor:
     """The log-weights `(C, M)` of chains from `z` `(C, M, J)` along the path, or back along it with `reverse`."""
-    log_w = torch.zeros(z.shape[:2], dtype=x.dtype, device=x.device)
+    log_w = torch.zeros_like(z[:, :, 0])
     stages = range(1, len(betas))
     for t in reversed(stages) if reverse else stages:
         log_density = _tempered(model, x, betas[t])

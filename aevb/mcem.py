@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from aevb import hmc
+from aevb.checks import at_least
 from aevb.model import LatentVariableModel
 from aevb.objectives import Update
 
@@ -20,11 +21,14 @@ class Chains:
     """One chain for each of N training points, kept for the whole run: `z` `(N, J)`, begun at the prior.
 
     This is why MCEM is not on-line: it remembers every datapoint. The step size is one for all, tuned for
-    ever toward the acceptance rate of Appendix E, because the posteriors move as theta learns.
+    ever toward the acceptance rate of Appendix E, because the posteriors move as theta learns. `z` is float32 whatever
+    torch's default type, on which no run may depend. Raises ValueError where a size is less than one.
     """
 
     def __init__(self, n: int, latent_dim: int, *, generator: torch.Generator):
-        self.z = torch.randn(n, latent_dim, generator=generator, device=generator.device)
+        at_least(1, n=n, latent_dim=latent_dim)
+        shape, of = (n, latent_dim), {"dtype": torch.float32, "device": generator.device}
+        self.z = torch.randn(shape, generator=generator, **of)
         self.step_size = 0.1
 
     def move(self, model: LatentVariableModel, x: Tensor, rows: Tensor, *, generator: torch.Generator) -> hmc.Info:

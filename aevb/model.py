@@ -11,14 +11,17 @@ import math
 import torch
 from torch import Tensor, nn
 
+from aevb.checks import Domain, at_least, refuse_outside
 from aevb.networks import BernoulliMLP, GaussianMLP, draw, log_normal
 
 
 def reparameterize(mu: Tensor, log_var: Tensor, n_samples: int, *, generator: torch.Generator) -> Tensor:
     """z = mu + sigma * eps with eps ~ N(0, I): the g_phi(eps, x) of eq. 4 for a Gaussian (section 2.4).
 
-    `mu` and `log_var` are `(M, J)`; the result is `(n_samples, M, J)`, differentiable in both.
+    `mu` and `log_var` are `(M, J)`; the result is `(n_samples, M, J)`, differentiable in both. Raises ValueError where
+    there are no samples or no datapoints.
     """
+    at_least(1, n_samples=n_samples, datapoints=mu.shape[:-1].numel())
     eps = draw(torch.randn, (n_samples, *mu.shape), like=mu, generator=generator)
     return mu + torch.exp(0.5 * log_var) * eps
 
@@ -27,7 +30,7 @@ class LatentVariableModel(nn.Module):
     """p(z) = N(0, I), any p(x|z), and a diagonal Gaussian q(z|x) (section 3).
 
     A subclass supplies `latent_dim`, `log_likelihood`, `sample_likelihood` and, where it has a recognition
-    model, `posterior`.
+    model, `posterior`. Its log-likelihoods raise ValueError where data are empty or outside the domain of p(x|z).
     """
 
     latent_dim: int
@@ -67,7 +70,11 @@ class LatentVariableModel(nn.Module):
         return z, log_normal(z, mu, log_var)
 
     def sample_joint(self, n: int, *, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        """`n` draws (x, z) ~ p(x|z) p(z): `x` is `(n, D)`, `z` is `(n, J)`. The model's dreams."""
+        """`n` draws (x, z) ~ p(x|z) p(z): `x` is `(n, D)`, `z` is `(n, J)`. The model's dreams.
+
+        Raises ValueError where `n` is less than one.
+        """
+        at_least(1, n=n)
         weight = next(self.parameters())
         shape = (*weight.shape[:-2], n, self.latent_dim)  # an ensemble dreams n for each member
         z = draw(torch.randn, shape, like=weight, generator=generator)
@@ -159,8 +166,11 @@ class LinearGaussian(LatentVariableModel):
     (Bishop 2006, section 12.2). `W` is `(D, J)`, `b` is `(D,)`, `s` a number; theta = (W, b).
     The b in q follows theta's without a gradient, so that phi = (V, log_var) alone is trained through q.
     q starts at the mean of the exact posterior and at the variances that make the bound tightest; it
-    is the exact posterior when the columns of W are orthogonal, and only then.
+    is the exact posterior when the columns of W are orthogonal, and only then. What is multiplied
+    by a matrix is converted to its type; `log_likelihood` raises ValueError where `x` is empty or not finite.
     """
+
+    domain = Domain(-math.inf, math.inf, "the linear-Gaussian model is of finite values: take out what is not")
 
     def __init__(self, W: Tensor, b: Tensor, s: float):
         super().__init__()
@@ -172,27 +182,28 @@ class LinearGaussian(LatentVariableModel):
 
     def _precision(self) -> Tensor:
         """Precision of the exact posterior, I + W'W / s^2, `(J, J)`: the same for every x."""
-        return torch.eye(self.latent_dim, dtype=self.W.dtype) + self.W.T @ self.W / self.s**2
+        return torch.eye(self.latent_dim, dtype=self.W.dtype, device=self.W.device) + self.W.T @ self.W / self.s**2
 
     def log_likelihood(self, x: Tensor, z: Tensor) -> Tensor:
-        return log_normal(x, z @ self.W.T + self.b, torch.full_like(self.b, 2 * math.log(self.s)))
+        refuse_outside(x, self.domain)
+        return log_normal(x, z.to(self.W.dtype) @ self.W.T + self.b, torch.full_like(self.b, 2 * math.log(self.s)))
 
     def sample_likelihood(self, z: Tensor, *, generator: torch.Generator) -> Tensor:
         return torch.normal((z @ self.W.T + self.b).detach(), self.s, generator=generator)
 
     def posterior(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        mu = (x - self.b.detach()) @ self.V.T
+        mu = (x.to(self.W.dtype) - self.b.detach()) @ self.V.T
         return mu, self.log_var.expand_as(mu)
 
     def exact_posterior(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Mean `(M, J)` and covariance `(J, J)` of p(z|x)."""
         covariance = torch.linalg.inv(self._precision())
-        return (x - self.b) @ self.W @ covariance / self.s**2, covariance
+        return (x.to(self.W.dtype) - self.b) @ self.W @ covariance / self.s**2, covariance
 
     def log_evidence(self, x: Tensor) -> Tensor:
         """log p(x) = log N(x; b, WW' + s^2 I), `(M,)`, nats: exact."""
-        covariance = self.W @ self.W.T + self.s**2 * torch.eye(len(self.b), dtype=self.b.dtype)
-        return torch.distributions.MultivariateNormal(self.b, covariance).log_prob(x)
+        noise = self.s**2 * torch.eye(len(self.b), dtype=self.b.dtype, device=self.b.device)
+        return torch.distributions.MultivariateNormal(self.b, self.W @ self.W.T + noise).log_prob(x.to(self.b.dtype))
 
     def exact_bound(self, x: Tensor) -> Tensor:
         """The lower bound L(theta, phi; x) of eq. 2 at the present q, `(M,)`, nats: exact.

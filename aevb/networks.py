@@ -13,6 +13,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from aevb.checks import Domain, at_least, refuse_outside
+
 INITIAL_STD = 0.01  # the paper's N(0, 0.01), section 5, read as a standard deviation
 
 
@@ -48,19 +50,28 @@ class Affine(nn.Module):
     """W u + b: `(..., n_out)` for `u` of shape `(..., n_in)`, with W and b drawn from N(0, INITIAL_STD^2).
 
     `weight` is `(n_out, n_in)` and `bias` `(n_out,)`; in an ensemble `(E, n_out, n_in)` and `(E, n_out)`, for
-    `u` of shape `(..., E, M, n_in)`.
+    `u` of shape `(..., E, M, n_in)`. Both are of torch's default type, drawn in float32, so that a seed names the same
+    weights whatever that is, and are where `generator` is. `u` of another type is converted to theirs.
+    Raises ValueError where a size is less than one.
     """
 
     def __init__(self, n_in: int, n_out: int, *, generator: torch.Generator):
         super().__init__()
-        self.weight = nn.Parameter(torch.empty(n_out, n_in).normal_(0.0, INITIAL_STD, generator=generator))
-        self.bias = nn.Parameter(torch.empty(n_out).normal_(0.0, INITIAL_STD, generator=generator))
+        at_least(1, n_in=n_in, n_out=n_out)
+
+        def drawn(*shape: int) -> nn.Parameter:
+            values = torch.empty(shape, dtype=torch.float32, device=generator.device)
+            values.normal_(0.0, INITIAL_STD, generator=generator)
+            return nn.Parameter(values.to(torch.get_default_dtype()))
+
+        self.weight, self.bias = drawn(n_out, n_in), drawn(n_out)
 
     def forward(self, u: Tensor) -> Tensor:
         return self.affine(u, self.weight)
 
     def affine(self, u: Tensor, weight: Tensor) -> Tensor:
         """`weight` u + b."""
+        u = u.to(weight.dtype)
         if weight.ndim == 2:
             return F.linear(u, weight, self.bias)
         return u @ weight.mT + self.bias[:, None]
@@ -87,8 +98,12 @@ class BernoulliMLP(nn.Module):
     """p(v|u), a product of Bernoullis with means y = sigmoid(W2 tanh(W1 u + b1) + b2) (eq. 11).
 
     For `v` strictly between 0 and 1 (grey pixels, as in the paper) `log_prob` is still eq. 11, but
-    exp(log_prob) is no longer normalised over `v`: such numbers compare only with each other.
+    exp(log_prob) is no longer normalised over `v`: such numbers compare only with each other. Outside [0, 1] eq. 11
+    means nothing, and can be above zero: both log-densities raise ValueError where `v` is not all in there, or empty
+    (`checks.refuse_outside`).
     """
+
+    domain = Domain(0.0, 1.0, "the Bernoulli likelihood (eq. 11) is of values in [0, 1]: divide by the largest grey")
 
     def __init__(self, n_in: int, n_hidden: int, n_out: int, *, generator: torch.Generator):
         super().__init__()
@@ -101,14 +116,17 @@ class BernoulliMLP(nn.Module):
 
     def log_prob(self, v: Tensor, u: Tensor) -> Tensor:
         """log p(v|u) of eq. 11, `(...)`, nats; `v` is `(..., n_out)` with values in [0, 1]."""
-        logits, v = torch.broadcast_tensors(self(u), v)
+        refuse_outside(v, self.domain)
+        logits = self(u)
+        logits, v = torch.broadcast_tensors(logits, v.to(logits.dtype))
         # the same sum as eq. 11, written on the logits so that no logarithm of zero can occur
         return -F.binary_cross_entropy_with_logits(logits, v, reduction="none").sum(-1)
 
     def log_prob_table(self, v: Tensor, u: Tensor) -> Tensor:
         """log p(v|u) of every `v` `(M, n_out)` given every `u` `(K, n_in)`: `(K, M)`, nats, as one matrix product."""
+        refuse_outside(v, self.domain)
         logits = self(u)
-        return logits @ v.T - F.softplus(logits).sum(-1, keepdim=True)
+        return logits @ v.to(logits.dtype).T - F.softplus(logits).sum(-1, keepdim=True)
 
     def mean(self, u: Tensor) -> Tensor:
         """The means y, `(..., n_out)`."""
@@ -127,7 +145,12 @@ class GaussianMLP(nn.Module):
     With `unit_mean=True` the means pass through a sigmoid into (0, 1), as section 5 does for the Frey
     Face pixels. With `slow_log_var=True` the layer of log sigma^2 is a `SlowAffine`. The density has no upper
     bound: where data can be fitted exactly, log_var runs away.
+
+    `v` is any finite vector, with `unit_mean=True` too: what is drawn around a mean in (0, 1) need not lie there. Both
+    log-densities raise ValueError where a `v` is not finite or is empty.
     """
+
+    domain = Domain(-math.inf, math.inf, "the Gaussian likelihood of eq. 12 is of finite values: take out what is not")
 
     def __init__(
         self,
@@ -153,6 +176,7 @@ class GaussianMLP(nn.Module):
 
     def log_prob(self, v: Tensor, u: Tensor) -> Tensor:
         """log p(v|u) of eq. 12, `(...)`, nats; `v` is `(..., n_out)`."""
+        refuse_outside(v, self.domain)
         return log_normal(v, *self(u))
 
     def log_prob_table(self, v: Tensor, u: Tensor) -> Tensor:

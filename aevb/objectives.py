@@ -3,7 +3,7 @@
 All share one call, `objective(model, x, generator=...)`, so that one loop trains them all. Losses are
 summed over the minibatch and descended; the bound that comes along is for watching, in nats per
 datapoint, and carries no gradient. Given an ensemble (`model.stack`), data `(E, M, D)` and E generators, each
-is the objective of E runs at once.
+is the objective of E runs at once. All raise ValueError where data are empty or outside the domain of p(x|z).
 """
 
 from collections.abc import Callable

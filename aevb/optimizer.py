@@ -26,7 +26,8 @@ class MapAdagrad:
         self.sum_squares = [torch.zeros_like(parameter) for parameter in self.parameters]
         self.n_covered = sum(not is_free(item) for item in named)
         self.prior_weight = prior_weight
-        self._counts = [torch.tensor(0.0) for _ in self.parameters]  # torch asks for them; nothing here decays
+        # torch asks for them; nothing here decays
+        self._counts = [torch.zeros((), dtype=torch.float32, device="cpu") for _ in self.parameters]
 
     @torch.no_grad()
     def step(self, gradients: list[Tensor], step_size: float) -> None:

@@ -19,6 +19,7 @@ from tqdm import tqdm
 
 from aevb import results
 from aevb.bounds import estimator_b
+from aevb.checks import at_least
 from aevb.experiments import WARM_UP, baseline
 from aevb.model import LatentVariableModel
 from aevb.objectives import Update
@@ -218,8 +219,11 @@ RECORDS = {
 def follow(reading: Reading, samples: int) -> tuple[Trainer, bool]:
     """Train a reading to the last point of the evaluation grid within `samples`.
 
-    The trainer with its curve, and whether it diverged, which ends a curve early.
+    The trainer with its curve, and whether it diverged, which ends a curve early. Raises ValueError where the reading
+    does not have one step size: there is no choice among several here.
     """
+    if len(reading.run.step_sizes) != 1:
+        raise ValueError(f"a reading has one step size, not {reading.run.step_sizes}: make one reading for each")
     trainer = Trainer(reading.run, *reading.run.step_sizes)
     reading.change(trainer)
     for place in evaluation_grid(samples, reading.run.batch_size):
@@ -257,10 +261,15 @@ def record(
 ) -> None:
     """Add every reading of `RECORDS[name]` to that record, each as soon as it is done; what is there is not repeated.
 
-    A reading that diverged is done. `samples` goes less far, or further, than `RECORDS` says.
+    A reading that diverged is done. `samples` goes less far, or further, than `RECORDS` says. Raises ValueError for
+    sizes of nothing, and where there is no reading of the `datasets`.
     """
+    at_least(1, jobs=1 if jobs is None else jobs)
     chosen, horizon = RECORDS[name]
-    samples, known = samples or horizon, results.manifest(name)
+    of = dict.fromkeys(reading.run.dataset for reading in chosen)
+    if not of.keys() & set(datasets):
+        raise ValueError(f"{name} has nothing of {', '.join(datasets)}: choose among {', '.join(of)}")
+    samples, known = horizon if samples is None else samples, results.manifest(name)
     missing = [
         reading
         for reading in chosen

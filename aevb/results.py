@@ -34,6 +34,7 @@ from aevb.training import Run
 ROOT = Path(__file__).resolve().parents[1] / "results"
 # the modules whose code decides the numbers of a run
 NUMERICAL = (
+    "checks",
     "data",
     "networks",
     "model",

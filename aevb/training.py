@@ -18,6 +18,7 @@ from torch import Tensor
 
 from aevb import mcem
 from aevb.bounds import estimator_b
+from aevb.checks import at_least
 from aevb.data import Dataset, load
 from aevb.ensemble import ONE_BY_ONE, Ensemble
 from aevb.files import write_whole
@@ -56,7 +57,8 @@ class Run:
     "marginal-likelihood" of figure 3, the only one that MCEM has and one that full VB, with no one theta, has not.
     `initial_sigma` are the standard deviations that full VB's q(theta) starts with; others have none. With
     `slow_log_var` the encoder's log-variances start at zero and move a tenth as far (`networks.SlowAffine`). Without
-    `prior_on_encoder` the weight prior covers the decoder alone, theta, and not phi.
+    `prior_on_encoder` the weight prior covers the decoder alone, theta, and not phi. Raises ValueError for an
+    algorithm or a measure that does not exist or does not fit, and for sizes of nothing.
     """
 
     dataset: str
@@ -74,6 +76,9 @@ class Run:
     prior_on_encoder: bool = True
 
     def __post_init__(self):
+        n_train = 1 if self.n_train is None else self.n_train
+        at_least(1, latent_dim=self.latent_dim, hidden=self.hidden, batch_size=self.batch_size, n_train=n_train)
+        at_least(0, warm_up=self.warm_up)
         if self.algorithm not in ALGORITHMS:
             raise ValueError(f"unknown algorithm {self.algorithm!r}: choose one of {', '.join(ALGORITHMS)}")
         if self.measure not in GRIDS:
@@ -123,6 +128,7 @@ def evaluation_grid(samples: int, batch_size: int = 100, measure: str = "bound")
 
     It does not depend on where the run ends. Raises ValueError where no point lies within `samples`.
     """
+    at_least(1, batch_size=batch_size)
     start, per_decade = GRIDS[measure]
     first = round(math.log10(start) * per_decade)
     last = math.floor(math.log10(max(samples, 1)) * per_decade) + 1
@@ -145,7 +151,7 @@ def build_model(run: Run, dataset: Dataset, *, generator: torch.Generator) -> La
     if run.algorithm == "mcem":
         return Decoder(vae.decoder)
     if run.algorithm == "full-vb":
-        return FullVB(vae, run.n_train or len(dataset.train), run.initial_sigma)
+        return FullVB(vae, len(dataset.train) if run.n_train is None else run.n_train, run.initial_sigma)
     return vae
 
 
@@ -178,7 +184,11 @@ MEASURES = {"bound": mean_bound, "marginal-likelihood": mean_likelihood}
 
 
 class Trainer:
-    """One run under way at one step size; `state` and `restore` carry it across interruptions, bit for bit."""
+    """One run under way at one step size; `state` and `restore` carry it across interruptions, bit for bit.
+
+    It computes in float32 whatever torch's default type and device. Raises ValueError where the dataset has fewer than
+    `n_train` training points.
+    """
 
     def __init__(self, run: Run, step_size: float, device: str = "cpu"):
         self.run, self.step_size, self.device = run, step_size, torch.device(device)
@@ -187,7 +197,7 @@ class Trainer:
         if run.n_train is not None and len(self.train_pixels) < run.n_train:
             raise ValueError(f"n_train={run.n_train}, but {run.dataset} has {len(self.train_pixels)} training points")
         self.generator = torch.Generator().manual_seed(run.seed)
-        self.model = build_model(run, self.dataset, generator=self.generator).to(self.device)
+        self.model = build_model(run, self.dataset, generator=self.generator).to(self.device, torch.float32)
         if self.device.type != "cpu":  # the same start on every device, and then the device's own noise
             self.generator = torch.Generator(self.device).manual_seed(run.seed)
         in_the_loss = run.algorithm == "full-vb"  # where the prior is
@@ -309,7 +319,8 @@ class Trainer:
         self.steps, self.seconds, bound_sum, self.average_from = state["progress"]
         self.bound_sum.fill_(bound_sum)
         if self.chains:
-            self.rows, self.chains.z, self.chains.step_size = state["chains"]
+            rows, z, self.chains.step_size = state["chains"]
+            self.rows, self.chains.z = rows.to(self.device), z.to(self.device)
             self.x = self.dataset.unit(self.train_pixels[self.rows])
         self.curve = [Point(*values) for values in state["curve"]]
 
@@ -325,12 +336,14 @@ def choose_step_size(run: Run, device: str = "cpu") -> float:
     """The candidate step size with the best training bound over the first `SELECTION_STEPS` steps after the warm-up.
 
     Section 5: "based on performance on the training set in the first few iterations". A candidate that
-    diverges loses. Raises DivergedError where every candidate diverges.
+    diverges loses. Raises DivergedError where every candidate diverges and ValueError where there is none.
     """
+    at_least(1, step_sizes=len(run.step_sizes))
     if len(run.step_sizes) == 1:
         return run.step_sizes[0]
     candidates = [Trainer(run, step_size, device) for step_size in run.step_sizes]
-    engines = candidates if device == "cpu" else together(candidates)  # on a CPU each alone, to the last bit
+    on_cpu = torch.device(device).type == "cpu"  # where each trains alone, the same to the last bit
+    engines = candidates if on_cpu else together(candidates)
     for engine in engines:
         engine.advance(run.warm_up * run.batch_size)
     for candidate in candidates:
@@ -372,8 +385,10 @@ def fit_ensemble(
     """`fit` for runs that differ in seed or step sizes alone, trained together wherever they stand at one sample.
 
     Each has a checkpoint of its own, so that it may go on alone or in other company; the one furthest behind
-    goes first. `report` gets the samples seen by all of them.
+    goes first. `report` gets the samples seen by all of them. Raises ValueError where there are no runs, or
+    `samples` is too few for a point.
     """
+    at_least(1, runs=len(runs))
     grid = evaluation_grid(samples, runs[0].batch_size, runs[0].measure)
     checkpoints = checkpoints or [None] * len(runs)
     trainers = [begin(run, checkpoint, device) for run, checkpoint in zip(runs, checkpoints, strict=True)]

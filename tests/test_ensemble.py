@@ -48,6 +48,20 @@ def test_an_ensemble_is_its_single_runs(algorithm, dataset):
         assert_close(member, single)
 
 
+@pytest.mark.parametrize("dataset", ["tiny", "frey"])
+@pytest.mark.parametrize("algorithm", OBJECTIVES)
+def test_a_step_does_not_look_at_its_data(algorithm, dataset, monkeypatch):
+    """As a captured step must not: a look waits for the device."""
+    together = [Trainer(run, 0.05) for run in seeds(dataclasses.replace(RUN, algorithm=algorithm, dataset=dataset))]
+    monkeypatch.setattr(torch, "aminmax", lambda *_: pytest.fail("the data were looked at"))
+    Ensemble(together).advance(1000)
+
+
+def test_an_ensemble_of_none_is_refused():
+    with pytest.raises(ValueError, match=r"^trainers must be 1 or more, not 0$"):
+        Ensemble([])
+
+
 @pytest.mark.parametrize("reading", [{"slow_log_var": True}, {"prior_on_encoder": False}])
 def test_an_ensemble_in_another_reading_is_its_single_runs(reading):
     runs = seeds(dataclasses.replace(RUN, algorithm="wake-sleep", warm_up=20, **reading))

@@ -358,6 +358,41 @@ def test_the_bar_counts_runs_samples_and_time_left(root, capsys):
     assert "samples/s" in shown
 
 
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--samples", "0"], "a run of 0 samples ends before the first point of its curve: ask for more"),
+        (["--samples", "-5"], "a run of -5 samples ends before the first point of its curve: ask for more"),
+        (["--threads", "0"], "threads must be 1 or more, not 0"),
+        (["--threads", "-1"], "threads must be 1 or more, not -1"),
+        (["--jobs", "0"], "jobs must be 1 or more, not 0"),
+        (["--jobs", "-1"], "jobs must be 1 or more, not -1"),
+        (["--dataset", ""], "unknown dataset '': choose among mnist, frey"),
+        (["--device", "cuda:99"], "--device cuda:99: torch finds no such device here"),
+        (["--device", "meta"], "--device meta: torch finds no such device here"),
+        (["--device", ""], "--device : torch finds no such device here"),
+    ],
+)
+def test_sizes_of_nothing_and_devices_that_are_not_here_are_one_line(root, capsys, words, message):
+    assert main(["record", "figure2", "--profile", "smoke", *words]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith(f"aevb: {message}") and error.count("\n") == 1
+    assert not (root / "live").exists() and not (root / "recorded").exists()
+
+
+def test_no_runs_and_no_threads_are_one_clear_line(root):
+    with pytest.raises(ValueError, match=r"^runs must be 1 or more, not 0$"):
+        run_grid([], SAMPLES)
+    with pytest.raises(ValueError, match=r"^threads must be 1 or more, not 0$"):
+        experiments.train([AEVB], SAMPLES, threads=0)
+
+
+def test_gpus_of_one_machine_share_their_checkpoints():
+    """Their random numbers are the same, and a colon is no part of a file's name everywhere."""
+    assert checkpoint_path(AEVB, "cuda:1") == checkpoint_path(AEVB, "cuda") != checkpoint_path(AEVB)
+    assert checkpoint_path(AEVB, "cuda").name.endswith("-cuda.pt")
+
+
 def test_an_unknown_device_is_one_line(capsys):
     assert main(["record", "figure2", "--profile", "smoke", "--device", "cuda"]) == 2 or torch.cuda.is_available()
     assert "leave it out to run on the CPU" in capsys.readouterr().err or torch.cuda.is_available()

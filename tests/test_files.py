@@ -43,6 +43,23 @@ def test_the_error_is_one_line_and_names_the_file(tmp_path):
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("number", "remedy"),
+    [
+        (errno.ENOSPC, "free some space or choose another folder"),
+        (errno.EACCES, "choose a folder that you may use"),
+        (errno.EROFS, "choose a folder that you may use"),
+        (errno.EIO, "choose another folder"),
+    ],
+)
+def test_only_a_full_disk_wants_space(tmp_path, number, remedy):
+    def fail(path):
+        raise OSError(number, os.strerror(number))
+
+    with pytest.raises(OSError, match=rf"^cannot write .*: {os.strerror(number)}; {remedy}$"):
+        write_whole(tmp_path / "file", fail)
+
+
 def test_a_write_that_the_kernel_cuts_short_leaves_the_old_file(tmp_path):
     """A real partial write: the process may write no more than 100 bytes to a file."""
     path = write_bytes(tmp_path / "file", b"old")
@@ -58,7 +75,7 @@ def test_a_write_that_the_kernel_cuts_short_leaves_the_old_file(tmp_path):
 
 def test_a_folder_that_is_a_file_is_one_clear_line(tmp_path):
     (tmp_path / "folder").write_text("not a folder")
-    with pytest.raises(OSError, match=r"cannot write .*folder/file") as caught:
+    with pytest.raises(OSError, match=r"cannot write .*folder/file: .*; choose another folder$") as caught:
         write_text(tmp_path / "folder" / "file", "text")
     assert "\n" not in str(caught.value)
 

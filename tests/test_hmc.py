@@ -293,3 +293,17 @@ def test_a_posterior_it_cannot_move_in_is_named(generator):
     size[1] = 1.9
     with pytest.warns(UserWarning, match="accepts less than 50% at datapoints 1: distrust"):
         hmc.sample(gaussian, hmc.init(gaussian, z), size, 4, 200, generator=generator)
+
+
+def test_diagnostics_of_few_draws_are_not_numbers(generator):
+    one = torch.randn(1, 5, 3, generator=generator)
+    assert hmc.effective_sample_size(one).isnan().all() and hmc.split_rhat(one).isnan().all()
+    assert hmc.effective_sample_size(one).shape == hmc.split_rhat(one).shape == (3,)
+
+
+def test_a_step_size_that_is_a_number_has_the_type_of_the_chains(generator):
+    z = torch.randn(2, 3, 2, generator=generator, dtype=torch.float64)
+    state, momentum = hmc.init(gaussian, z), torch.ones_like(z)
+    by_number, _ = hmc.leapfrog(gaussian, state, momentum, 0.1, 3)
+    by_tensor, _ = hmc.leapfrog(gaussian, state, momentum, torch.tensor(0.1, dtype=torch.float64), 3)
+    assert torch.equal(by_number.z, by_tensor.z)

@@ -220,3 +220,72 @@ def test_appendix_d_uses_hmc_as_section_5_does(generator, monkeypatch):
     (size, n_leapfrog, n_draws), again = calls
     assert (n_leapfrog, n_draws * 5) == (4, 50) == (again[1], again[2] * 5)
     assert size is again[0]
+
+
+# ---- torch's settings
+
+
+SHORT = {
+    "appendix D": lambda m, x, g: ml.appendix_d(m, x, generator=g),
+    "quadrature": lambda m, x, g: ml.quadrature(m, x, points=21),
+    "importance": lambda m, x, g: ml.importance_weighted(m, x, generator=g, n_samples=50),
+    "annealed, lower": lambda m, x, g: ml.annealed_importance(m, x, generator=g, n_temperatures=5)[0],
+    "annealed, upper": lambda m, x, g: ml.annealed_importance(m, x, generator=g, n_temperatures=5)[1],
+}
+every = pytest.mark.parametrize("estimate", SHORT.values(), ids=SHORT)
+
+
+@pytest.fixture
+def untrained():
+    """A small VAE of digits, three datapoints, and a generator, the same at every call."""
+
+    def make():
+        source = torch.Generator().manual_seed(0)
+        vae = bernoulli_vae(7, 6, 2, generator=source)
+        return vae, torch.rand(3, 7, generator=source, dtype=torch.float32), source
+
+    return make
+
+
+def plain(estimate):
+    """Two numbers a datapoint, as values."""
+    return torch.stack(estimate).detach()
+
+
+@every
+@pytest.mark.filterwarnings("ignore:the lattice cuts off")
+@pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode])
+@pytest.mark.parametrize("inside", ["the call", "everything"])
+def test_modes_without_gradients_change_nothing(untrained, estimate, mode, inside):
+    """Also where model and data were made in `torch.inference_mode`, whose tensors autograd does not take."""
+    expected = plain(estimate(*untrained()))
+    ready = untrained()
+    with mode():
+        found = plain(estimate(*(untrained() if inside == "everything" else ready)))
+    assert torch.equal(found.clone(), expected)
+
+
+@every
+@pytest.mark.filterwarnings("ignore:the lattice cuts off")
+@pytest.mark.parametrize("setting", ["type", "device"])
+def test_torchs_defaults_change_nothing(untrained, estimate, setting):
+    expected, arguments = plain(estimate(*untrained())), untrained()
+    torch.set_default_dtype(torch.float64 if setting == "type" else torch.float32)
+    torch.set_default_device("meta" if setting == "device" else None)
+    try:
+        found = plain(estimate(*arguments))
+    finally:
+        torch.set_default_dtype(torch.float32)
+        torch.set_default_device(None)
+    assert torch.equal(found, expected)
+
+
+@every
+@pytest.mark.filterwarnings("ignore:the lattice cuts off")
+def test_a_more_precise_model_takes_data_as_they_are_loaded(untrained, estimate):
+    vae, x, source = untrained()
+    found = estimate(vae.double(), x, source)
+    vae, x, source = untrained()
+    expected = estimate(vae.double(), x.double(), source)
+    assert found.log_px.dtype == torch.float64
+    assert torch.equal(plain(found), plain(expected))

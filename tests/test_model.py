@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch.distributions import MultivariateNormal, Normal
 
+from aevb.bounds import estimator_b
 from aevb.model import LinearGaussian, bernoulli_vae, gaussian_vae, reparameterize
 
 GRID = torch.linspace(-10, 10, 4001, dtype=torch.float64)  # the trapezoidal rule is exact to rounding here
@@ -136,6 +137,46 @@ def test_q_starts_where_the_bound_is_tightest(linear_gaussian, x):
     model = LinearGaussian(linear_gaussian.W.detach(), linear_gaussian.b.detach(), linear_gaussian.s)
     for gradient in torch.autograd.grad(model.exact_bound(x).sum(), (model.V, model.log_var)):
         torch.testing.assert_close(gradient, torch.zeros_like(gradient), rtol=0, atol=1e-12)
+
+
+def test_closed_forms_are_where_the_weights_are(linear_gaussian, x):
+    """Whatever torch's default device and type; data of less precision are no trouble."""
+    forms = ("exact_bound", "log_evidence", "exact_posterior", "posterior")
+    plain = [getattr(linear_gaussian, form)(x) for form in forms]
+    torch.set_default_device("meta")
+    try:
+        again = LinearGaussian(linear_gaussian.W.detach(), linear_gaussian.b.detach(), linear_gaussian.s)
+        there = [getattr(linear_gaussian, form)(x) for form in forms]
+    finally:
+        torch.set_default_device(None)
+    assert again.V.device == x.device
+    torch.testing.assert_close(there, plain, rtol=0, atol=0)
+    rounded = [getattr(linear_gaussian, form)(x.float()) for form in forms]
+    torch.testing.assert_close(rounded, [getattr(linear_gaussian, form)(x.float().double()) for form in forms])
+
+
+@pytest.mark.parametrize("build", [bernoulli_vae, gaussian_vae])
+def test_the_default_type_is_the_models_and_not_the_seeds(build):
+    plain = build(7, 6, 2, generator=torch.Generator().manual_seed(0))
+    torch.set_default_dtype(torch.float64)
+    try:
+        double = build(7, 6, 2, generator=torch.Generator().manual_seed(0))
+    finally:
+        torch.set_default_dtype(torch.float32)
+    for name, parameter in double.named_parameters():
+        assert parameter.dtype == torch.float64
+        assert torch.equal(parameter, plain.get_parameter(name).double()), name
+
+
+@pytest.mark.parametrize("build", [bernoulli_vae, gaussian_vae])
+def test_the_weights_decide_the_type(build, generator):
+    double, x = build(7, 6, 2, generator=generator).double(), torch.rand(5, 7, generator=generator)
+    noise = [torch.Generator().manual_seed(3) for _ in range(2)]
+    found, expected = (
+        estimator_b(double, data, 2, generator=g) for data, g in zip((x, x.double()), noise, strict=True)
+    )
+    assert found.dtype == torch.float64
+    assert torch.equal(found, expected)
 
 
 def test_evidence_is_that_of_the_marginal_gaussian(x):

@@ -203,6 +203,33 @@ def test_the_command_records_readings(root, capsys):
     assert set(results.manifest("readings")) == {reading.key for reading in readings.RECORDS["readings"][0]}
 
 
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--profile", "nonsense", "--device", "cuda", "--threads", "4"], "leave out --profile, --device, --threads"),
+        (["--profile", "standard"], "leave out --profile"),
+        (["--threads", "0"], "leave out --threads"),
+        (["--samples", "0"], "a run of 0 samples ends before the first point"),
+        (["--jobs", "0"], "jobs must be 1 or more, not 0"),
+        (["--jobs", "-2"], "jobs must be 1 or more, not -2"),
+        (["--dataset", "frey"], "readings has nothing of frey: choose among mnist"),
+        (["--dataset", "nonsense"], "readings has nothing of nonsense: choose among mnist"),
+    ],
+)
+def test_options_that_readings_do_not_take_and_sizes_of_nothing_are_refused(root, capsys, words, message):
+    assert main(["record", "readings", *words]) == 2
+    error = capsys.readouterr().err
+    assert message in error and error.count("\n") == 1
+    assert not root.exists()
+
+
+def test_a_second_step_size_is_no_device():
+    for step_sizes in ((0.01, 0.02), (0.01, "cpu"), ()):
+        run = dataclasses.replace(SMALL, step_sizes=step_sizes)
+        with pytest.raises(ValueError, match=r"^a reading has one step size, not "):
+            follow(Reading("none", "none", run), 12_600)
+
+
 @pytest.mark.parametrize("name", readings.RECORDS)
 def test_the_committed_record_is_whole(name):
     entries, table = results.manifest(name), results.recorded(name)

@@ -1,3 +1,4 @@
+import contextlib
 import copy
 import dataclasses
 import itertools
@@ -61,6 +62,95 @@ def map_gradient(trainer):
         if name.endswith("weight"):
             loss = loss - share * torch.distributions.Normal(0.0, 1.0).log_prob(parameter).sum()
     return torch.autograd.grad(loss, list(trainer.model.parameters()))
+
+
+# what it does not depend on
+
+
+OF_EACH_ALGORITHM = [
+    dataclasses.replace(RUN, algorithm=algorithm, measure=measure)
+    for algorithm in training.ALGORITHMS
+    for measure in ["marginal-likelihood" if algorithm == "mcem" else "bound"]
+]
+each_algorithm = pytest.mark.parametrize("run", OF_EACH_ALGORITHM, ids=training.ALGORITHMS)
+
+
+@contextlib.contextmanager
+def default(**setting):
+    """Torch's default type or device, for a while."""
+    before = torch.get_default_dtype()
+    try:
+        torch.set_default_dtype(setting.get("dtype", before))
+        torch.set_default_device(setting.get("device"))
+        yield
+    finally:
+        torch.set_default_dtype(before)
+        torch.set_default_device(None)
+
+
+@each_algorithm
+@pytest.mark.parametrize("setting", [{"dtype": torch.float64}, {"device": "meta"}], ids=["type", "device"])
+@pytest.mark.parametrize("dataset", ["tiny", "frey"])
+def test_torchs_defaults_change_no_bit_of_a_run(run, setting, dataset):
+    run = dataclasses.replace(run, dataset=dataset)
+    plain, other = Trainer(run, 0.05), None
+    plain.advance(10_000)
+    with default(**setting):
+        other = Trainer(run, 0.05)
+        other.advance(10_000)
+        if run.measure == "bound":
+            other.add_point()
+            resumed = Trainer(run, 0.05)
+            resumed.restore(other.state())
+            assert_identical(resumed, other)
+    if run.measure == "bound":
+        plain.add_point()
+    else:
+        assert torch.equal(plain.chains.z, other.chains.z)
+    assert_identical(plain, other)
+
+
+@each_algorithm
+@pytest.mark.parametrize("dataset", ["tiny", "frey"])
+def test_a_step_does_not_look_at_its_data(run, dataset, monkeypatch):
+    """Pixels are in the domain by construction; a look costs time, and on a GPU it would end a capture."""
+    trainer = Trainer(dataclasses.replace(run, dataset=dataset), 0.05)
+    monkeypatch.setattr(torch, "aminmax", lambda *_: pytest.fail("the data were looked at"))
+    trainer.advance(1000)
+    assert math.isfinite(trainer.running_average())
+
+
+def test_pixels_that_a_scale_takes_out_of_the_domain_are_looked_at(tiny):
+    trainer = Trainer(RUN, 0.05)
+    trainer.dataset = dataclasses.replace(tiny, scale=1.0)
+    with pytest.raises(ValueError, match=r"^data from 0\.0 to 2\d\d\.0, but the Bernoulli"):
+        trainer.step()
+
+
+@pytest.mark.parametrize(
+    ("size", "message"),
+    [
+        ({"latent_dim": 0}, "latent_dim must be 1 or more, not 0"),
+        ({"hidden": -3}, "hidden must be 1 or more, not -3"),
+        ({"batch_size": 0}, "batch_size must be 1 or more, not 0"),
+        ({"n_train": 0}, "n_train must be 1 or more, not 0"),
+        ({"warm_up": -1}, "warm_up must be 0 or more, not -1"),
+    ],
+)
+def test_a_run_of_nothing_is_refused(size, message):
+    with pytest.raises(ValueError, match=f"^{message}$"):
+        dataclasses.replace(RUN, **size)
+
+
+def test_no_runs_no_step_sizes_and_no_data_are_one_clear_line(tiny, generator):
+    with pytest.raises(ValueError, match=r"^runs must be 1 or more, not 0$"):
+        training.fit_ensemble([], 10_000)
+    with pytest.raises(ValueError, match=r"^step_sizes must be 1 or more, not 0$"):
+        choose_step_size(dataclasses.replace(RUN, step_sizes=()))
+    for algorithm in ("aevb", "full-vb"):
+        trainer = Trainer(dataclasses.replace(RUN, algorithm=algorithm), 0.05)
+        with pytest.raises(ValueError, match=r"^datapoints must be 1 or more, not 0$"):
+            mean_bound(trainer.model, tiny, tiny.valid, generator=generator)
 
 
 # one step

@@ -1,0 +1,62 @@
+"""What goes in is checked in one place: data outside a likelihood's domain and sizes of nothing are one clear line."""
+
+import math
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+
+class Domain(NamedTuple):
+    """The finite values from `low` to `high`, and in words whose domain that is and what to do."""
+
+    low: float
+    high: float
+    words: str
+
+
+def at_least(least: int, **sizes: int) -> None:
+    """Raise ValueError, naming it, where one of the `sizes` is less than `least`."""
+    for name, size in sizes.items():
+        if size < least:
+            raise ValueError(f"{name} must be {least} or more, not {size}")
+
+
+def name_datapoints(which: Tensor) -> str:
+    """The datapoints where `which` `(M,)` is true, in words, the first ten by number."""
+    rows = which.nonzero().flatten().tolist()
+    return ", ".join(map(str, rows[:10])) + (f" and {len(rows) - 10} more" if len(rows) > 10 else "")
+
+
+def vouch(x: Tensor, low: float, high: float) -> Tensor:
+    """`x`, known to lie between `low` and `high` until it is changed in place: `refuse_outside` need not look."""
+    if not x.is_inference():  # which do not count their changes
+        x.known_range = (x._version, low, high)
+    return x
+
+
+def refuse_outside(x: Tensor, domain: Domain) -> None:
+    """Raise ValueError, saying what was found, where data `x` `(..., M, D)` are empty or not all in `domain`.
+
+    A tensor is looked at once, until it is changed in place: a sampler that comes back to it thousands of times does
+    not pay, and neither do minibatches of `data.Dataset.unit`, which are vouched for. A change through memory shared
+    with numpy is not seen. Tensors of the meta device have no values and pass.
+    """
+    if x.is_meta:
+        return
+    at_least(1, datapoints=x.shape[:-1].numel())
+    least, most = _range(x)
+    if math.isnan(least):
+        raise ValueError(f"the data are not a number for datapoints {name_datapoints(x.isnan().any(-1).flatten())}")
+    if not (domain.low <= least and most <= domain.high and math.isfinite(most - least)):
+        raise ValueError(f"data from {least} to {most}, but {domain.words}")
+
+
+def _range(x: Tensor) -> tuple[float, float]:
+    """The least and the largest value, both NaN where there is one."""
+    version, *known = getattr(x, "known_range", (None,))
+    if known and version == x._version:
+        return tuple(known)
+    least, most = (end.item() for end in torch.aminmax(x.detach()))
+    vouch(x, least, most)
+    return least, most
