@@ -35,7 +35,8 @@ PAGE = ROOT / "_build" / "html" / "index.html"
 DEFAULT_PROFILE = "quick"  # the one the parameters cells carry
 SUMMARIES = ("00_", "18_")  # pages that show what the other chapters measured
 LONG = ("14_", "15_", "20_")  # chapters that take minutes where nothing was trained before
-COLAB = "colab"  # the id of the cell every notebook begins with, which its text need not carry
+COLAB = "colab"  # the id of the cell every notebook begins with
+ON_COLAB = 'if "google.colab" in sys.modules:'  # what tells it from others in a text, where cells have no ids
 TRANSIENT = ("papermill", "execution", "jupyter", "widgets", "ExecuteTime")
 WIDGET_VIEW = "application/vnd.jupyter.widget-view+json"
 WIDGET_STATE = "application/vnd.jupyter.widget-state+json"
@@ -60,19 +61,34 @@ def to_notebook(text: Path) -> NotebookNode:
     return normalise(jupytext.read(text))
 
 
+def tidy(text: Path) -> None:
+    """Write a chapter's text as JupyterLab saves it, the cell for Colab in front: saving it there is then no change.
+
+    Nothing of it would execute otherwise than before, so what is known of its execution stays true of it.
+    """
+    before, kept = site.fingerprint(text), site.execution(text)
+    notebook = nbformat.reads(nbformat.writes(to_notebook(text)), as_version=4)  # which sorts the metadata
+    write_text(text, jupytext.writes(notebook, "md:myst"))
+    if kept.exists():
+        write_text(kept, kept.read_text(encoding="utf-8").replace(before, site.fingerprint(text)))
+
+
 def normalise(notebook: NotebookNode) -> NotebookNode:
     """The same notebook without what differs between two executions: ids, times, machine, versions.
 
     It begins with the cell for Colab, which is no part of an execution here.
     """
     notebook.nbformat, notebook.nbformat_minor = 4, 5
-    notebook.cells = [cell for cell in notebook.cells if cell.get("id") != COLAB]
+    notebook.cells = [cell for cell in notebook.cells if ON_COLAB not in cell.source]
     for number, cell in enumerate(notebook.cells):
         cell["id"] = f"cell-{number:03d}"
         for name in TRANSIENT:
             cell.metadata.pop(name, None)
         if not cell.metadata.get("tags", True):
             del cell.metadata["tags"]  # papermill adds empty ones
+        figure = cell.metadata.get("mystnb", {}).get("figure", {})
+        if "caption" in figure:
+            figure["caption"] = figure["caption"].strip()  # YAML's | ends it with a line break
         if cell.cell_type == "code":
             cell.outputs = [] if "remove-output" in cell.metadata.get("tags", []) else _merged(cell.outputs)
             for output in cell.outputs:
@@ -80,7 +96,9 @@ def normalise(notebook: NotebookNode) -> NotebookNode:
     widgets = _widgets(notebook)
     notebook.metadata = nbformat.from_dict(
         {
-            "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
+            # this and the kernel's name as Jupyter would write them
+            "jupytext": {"default_lexer": "ipython3"},
+            "kernelspec": {"display_name": "Python 3 (ipykernel)", "language": "python", "name": "python3"},
             "language_info": {"name": "python"},
             **widgets,
         }
@@ -121,12 +139,11 @@ def _widgets(notebook: NotebookNode) -> dict:
 def _colab_cell() -> NotebookNode:
     """What makes a chapter run on Colab, which fetches the notebook alone."""
     source = f"""\
-# On Colab this fetches the book and what it needs; elsewhere it does nothing.
 import os
 import subprocess
 import sys
 
-if "google.colab" in sys.modules:
+{ON_COLAB}  # fetch the book and what it needs
     if not os.path.exists("/content/aevb"):
         address = "{site.address()}"
         subprocess.run(["git", "clone", "--depth=1", address, "/content/aevb"])
@@ -270,6 +287,8 @@ def update_notebooks(names: list[str]) -> list[Outcome]:
         if unknown := [name for name in names if name not in known]:
             raise ValueError(f"no chapter called {', '.join(unknown)}: choose among {', '.join(known)}")
         texts = [known[name] for name in names]
+    for text in texts:
+        tidy(text)
     stage = ROOT / "_build" / "notebooks"
     summaries = [text for text in texts if text.name.startswith(SUMMARIES)]
     outcomes = execute_all([text for text in texts if text not in summaries], stage, DEFAULT_PROFILE)
@@ -284,8 +303,9 @@ def update_notebooks(names: list[str]) -> list[Outcome]:
 
 
 def write_address() -> None:
-    """Bring the committed notebooks in line with the public address, without executing them."""
+    """Bring the committed texts and notebooks in line with the public address, without executing them."""
     for text in chapters():
+        tidy(text)
         notebook = text.with_suffix(".ipynb")
         write_text(notebook, nbformat.writes(normalise(nbformat.read(notebook, as_version=4))) + "\n")
 

@@ -112,8 +112,8 @@ def execution(notebook: Path) -> Path:
 
 
 def fingerprint(text: Path) -> str:
-    """What tells one state of a chapter's text from another."""
-    return sha256(text.read_bytes()).hexdigest()[:12]
+    """What tells one state of a chapter's text from another, whatever ends its lines."""
+    return sha256(text.read_text(encoding="utf-8").encode()).hexdigest()[:12]
 
 
 def add_executions(app, page: str, content: list[str]) -> None:

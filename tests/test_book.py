@@ -95,9 +95,11 @@ def test_the_cell_for_colab_names_the_public_address_and_does_nothing_here(monke
 
 
 def test_the_public_address_stands_in_one_place():
-    """The notebooks, which must carry it, are kept in line with it like the rest of what is committed."""
+    """The chapters, which must carry it in their first cell, are kept in line with it by a test of theirs."""
     files = subprocess.run(["git", "grep", "-lF", site.address()], cwd=book.ROOT, capture_output=True, text=True).stdout
-    assert {name for name in files.split() if not name.endswith(".ipynb")} == {"_config.yml"}
+    chapters = {path.relative_to(book.ROOT).as_posix() for path in (*TEXTS, *NOTEBOOKS)}
+    assert set(files.split()) == {"_config.yml", *chapters}
+    assert all(text.read_text(encoding="utf-8").count(site.address()) == 1 for text in TEXTS)
 
 
 def test_an_address_that_moves_is_brought_to_the_notebooks(tmp_path, monkeypatch):
