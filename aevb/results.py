@@ -17,6 +17,7 @@ import os
 import platform
 import shutil
 import subprocess
+import sys
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import NamedTuple
@@ -32,6 +33,7 @@ from aevb.model import VAE, bernoulli_vae, gaussian_vae
 from aevb.training import Run
 
 ROOT = Path(__file__).resolve().parents[1] / "results"
+IN_CHECKOUT = (ROOT.parent / "pyproject.toml").exists()  # and not installed without it
 # the modules whose code decides the numbers of a run
 NUMERICAL = (
     "checks",
@@ -95,7 +97,7 @@ LAYOUTS = {
 
 def published(figure: str) -> pd.DataFrame:
     """The paper's curves of "figure2" or "figure3", read off its figures (see `results/published/README.md`)."""
-    path = ROOT / "published" / f"{figure}.csv"
+    path = _kept("published") / f"{figure}.csv"
     if not path.exists():
         raise ValueError(f"no published curves for {figure!r}: there are 'figure2' and 'figure3'")
     return pd.read_csv(path)
@@ -103,7 +105,7 @@ def published(figure: str) -> pd.DataFrame:
 
 def recorded(figure: str) -> pd.DataFrame:
     """Our recorded curves for `figure`; an empty table where nothing is recorded yet."""
-    return _curves(ROOT / "recorded", figure)
+    return _curves(_kept("recorded"), figure)
 
 
 def manifest(figure: str) -> dict[str, dict]:
@@ -111,12 +113,22 @@ def manifest(figure: str) -> dict[str, dict]:
 
     That of "models" is about the recorded weights.
     """
-    return _manifest(ROOT / "recorded", figure)
+    return _manifest(_kept("recorded"), figure)
 
 
 def live(figure: str, profile: str) -> tuple[pd.DataFrame, dict[str, dict]]:
     """The curves of `figure` last computed on this machine at `profile`, and their manifest; empty where none were."""
     return _curves(ROOT / "live" / profile, figure), _manifest(ROOT / "live" / profile, figure)
+
+
+def _kept(part: str) -> Path:
+    """The folder "published" or "recorded". Raises ValueError where the package is installed without its checkout."""
+    if not IN_CHECKOUT:
+        raise ValueError(
+            f"results/{part} belongs to the checkout and is not installed: clone the repository, and install the "
+            "package from there by `python -m pip install --editable .`"
+        )
+    return ROOT / part
 
 
 def _curves(folder: Path, figure: str) -> pd.DataFrame:
@@ -139,7 +151,7 @@ def _write(folder: Path, figure: str, table: pd.DataFrame, entries: dict[str, di
 
 def speed() -> tuple[pd.DataFrame, dict]:
     """What `benchmarks.training` recorded: SPEED_COLUMNS, empty where nothing is recorded yet, and its provenance."""
-    folder = ROOT / "recorded"
+    folder = _kept("recorded")
     path = folder / "speed.csv"
     table = pd.read_csv(path, keep_default_na=False) if path.exists() else pd.DataFrame(columns=SPEED_COLUMNS)
     return table, _manifest(folder, "speed")
@@ -147,7 +159,7 @@ def speed() -> tuple[pd.DataFrame, dict]:
 
 def write_speed(table: pd.DataFrame, about: dict) -> None:
     """Record what the benchmark measured, in place of what it measured before."""
-    _write(ROOT / "recorded", "speed", table, about)
+    _write(_kept("recorded"), "speed", table, about)
 
 
 def lay_out(figure: str, table: pd.DataFrame) -> pd.DataFrame:
@@ -171,11 +183,11 @@ def write_record(figure: str, table: pd.DataFrame, entries: dict[str, dict]) -> 
         others = kept[kept["run"] != key]
         kept = pd.concat([part for part in (others, table[table["run"] == key]) if len(part)])
     kept = kept.sort_values([*LAYOUTS[figure].curve, "seed", "samples"])
-    _write(ROOT / "recorded", figure, kept, known)
+    _write(_kept("recorded"), figure, kept, known)
 
 
 def _model_path(run: Run) -> Path:
-    return ROOT / "recorded" / "models" / f"{run.key}.npz"
+    return _kept("recorded") / "models" / f"{run.key}.npz"
 
 
 def write_model(run: Run, model: VAE, entry: dict) -> None:
@@ -194,7 +206,7 @@ def write_model(run: Run, model: VAE, entry: dict) -> None:
 
     write_whole(path, write)
     text = json.dumps(known | {run.key: entry}, indent=1, sort_keys=True)
-    write_text(ROOT / "recorded" / "models.json", text + "\n")
+    write_text(_kept("recorded") / "models.json", text + "\n")
 
 
 def recorded_model(run: Run) -> VAE:
@@ -225,7 +237,7 @@ def write_posterior(key: str, mu: Tensor, log_var: Tensor) -> None:
     halves = {name: value.detach().half().cpu().numpy() for name, value in (("mu", mu), ("log_var", log_var))}
     buffer = io.BytesIO()
     np.savez_compressed(buffer, **halves)
-    write_bytes(ROOT / "recorded" / "posteriors" / f"{key}.npz", buffer.getvalue())
+    write_bytes(_kept("recorded") / "posteriors" / f"{key}.npz", buffer.getvalue())
 
 
 def recorded_posterior(key: str) -> tuple[Tensor, Tensor]:
@@ -233,7 +245,7 @@ def recorded_posterior(key: str) -> tuple[Tensor, Tensor]:
 
     Raises ValueError where there is none.
     """
-    path = ROOT / "recorded" / "posteriors" / f"{key}.npz"
+    path = _kept("recorded") / "posteriors" / f"{key}.npz"
     if not path.exists():
         raise ValueError(f"no posterior is recorded for run {key}: record full-vb")
     with np.load(path) as halves:
@@ -382,20 +394,43 @@ def provenance() -> dict:
     }
 
 
-def _commit() -> str:
-    """The present commit, with a plus sign where the code differs from it; "unknown" outside a checkout."""
+def commit() -> str:
+    """The commit of this tree, with a plus sign where the code differs from it.
+
+    Raises ValueError, with the reason in one line, where git knows none: no git, no checkout, one whose owner git does
+    not trust, or a folder inside another repository.
+    """
+    # a hook, say, sets these for the repository that it is of
+    environment = {name: value for name, value in os.environ.items() if name not in ("GIT_DIR", "GIT_WORK_TREE")}
 
     def git(*words: str) -> str:
-        return subprocess.run(
-            ["git", *words], cwd=ROOT.parent, capture_output=True, text=True, check=True
-        ).stdout.strip()
+        how = {"cwd": ROOT.parent, "env": environment, "capture_output": True, "text": True, "check": True}
+        return subprocess.run(["git", *words], **how).stdout.strip()
 
     try:
-        return git("rev-parse", "--short=12", "HEAD") + (
-            "+" if git("status", "--porcelain", "--", "aevb", "benchmarks", "requirements.txt") else ""
-        )
-    except (OSError, subprocess.CalledProcessError):
+        if git("rev-parse", "--show-prefix"):
+            raise ValueError(f"{ROOT.parent} is no checkout, but a folder inside one")
+        changed = git("status", "--porcelain", "--", "aevb", "benchmarks", "requirements.txt")
+        return git("rev-parse", "--short=12", "HEAD") + "+" * bool(changed)
+    except subprocess.CalledProcessError as error:
+        raise ValueError(" ".join(error.stderr.split())) from error
+    except OSError as error:
+        raise ValueError(f"git does not run here ({error.strerror})") from error
+
+
+def _commit() -> str:
+    try:
+        return commit()
+    except ValueError:
         return "unknown"
+
+
+def announce_commit() -> None:
+    """Say on standard error, before a long record starts, that its manifest will not name a commit, and why."""
+    try:
+        commit()
+    except ValueError as error:
+        print(f"The record will say of its commit: unknown. {error}", file=sys.stderr)
 
 
 def _processor() -> str:
@@ -437,12 +472,12 @@ def record_measurements(profile: str) -> None:
     """Add what chapters measured on this machine at `profile` to the record."""
     rounded = {name: float(f"{value:.4g}") for name, value in measurements(profile).items()}
     known = recorded_measurements() | rounded
-    write_text(ROOT / "recorded" / "measurements.json", json.dumps(known, indent=1, sort_keys=True) + "\n")
+    write_text(_kept("recorded") / "measurements.json", json.dumps(known, indent=1, sort_keys=True) + "\n")
 
 
 def recorded_measurements() -> dict[str, float]:
     """The recorded measurements, by name."""
-    path = ROOT / "recorded" / "measurements.json"
+    path = _kept("recorded") / "measurements.json"
     return json.loads(path.read_text()) if path.exists() else {}
 
 

@@ -276,6 +276,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.training", description=__doc__.splitlines()[0])
     parser.add_argument("--record", action="store_true", help="compile too, and write results/recorded/speed.csv")
     record = parser.parse_args().record
+    if record:
+        results.announce_commit()
     torch.set_num_threads(1)
     start = time.perf_counter()
     parts = (

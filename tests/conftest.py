@@ -8,12 +8,22 @@ import torch
 from filelock import FileLock
 from torch import Tensor
 
-from aevb import book
+from aevb import book, results
 from aevb.model import LinearGaussian
 
 if os.environ.get("AEVB_DATA"):
     os.environ["AEVB_DATA"] = str(Path(os.environ["AEVB_DATA"]).resolve())  # tests change folder
 torch.set_num_threads(1)
+
+
+@pytest.fixture
+def checkout() -> Path:
+    """This tree; what asks git about it is skipped where git does not know it."""
+    try:
+        results.commit()
+    except ValueError as reason:
+        pytest.skip(str(reason))
+    return book.ROOT
 
 
 @pytest.fixture

@@ -94,9 +94,9 @@ def test_the_cell_for_colab_names_the_public_address_and_does_nothing_here(monke
     assert (sys.path, Path.cwd()) == (before, folder)
 
 
-def test_the_public_address_stands_in_one_place():
+def test_the_public_address_stands_in_one_place(checkout):
     """The chapters, which must carry it in their first cell, are kept in line with it by a test of theirs."""
-    files = subprocess.run(["git", "grep", "-lF", site.address()], cwd=book.ROOT, capture_output=True, text=True).stdout
+    files = subprocess.run(["git", "grep", "-lF", site.address()], cwd=checkout, capture_output=True, text=True).stdout
     chapters = {path.relative_to(book.ROOT).as_posix() for path in (*TEXTS, *NOTEBOOKS)}
     assert set(files.split()) == {"_config.yml", *chapters}
     assert all(text.read_text(encoding="utf-8").count(site.address()) == 1 for text in TEXTS)

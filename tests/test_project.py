@@ -19,11 +19,12 @@ A_FOLDER = re.compile(rf"(?<![\w.~/+-])((/home|/root|/work|/Users)/\w+|{re.escap
 PACKAGES = {"PIL": "pillow", "pyro": "pyro-ppl", "yaml": "pyyaml"}  # where the name imported is not the name installed
 
 
-def kept() -> list[Path]:
+@pytest.fixture
+def kept(checkout) -> list[Path]:
     """Every file that is committed or would be."""
     listing = subprocess.run(
         ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
-        cwd=ROOT, capture_output=True, text=True, check=True,
+        cwd=checkout, capture_output=True, text=True, check=True,
     ).stdout  # fmt: skip
     return [ROOT / name for name in listing.split("\0") if name and (ROOT / name).is_file()]
 
@@ -59,20 +60,20 @@ def test_a_folder_of_a_machine_is_recognised(line):
     assert not A_FOLDER.search("https://example.org/home/page, ../a/main, book/root/x, ~/a/x")
 
 
-def test_no_file_names_a_folder_of_someones_machine():
-    for path in kept():
+def test_no_file_names_a_folder_of_someones_machine(kept):
+    for path in kept:
         if path.suffix not in (".png", ".jpg", ".ico", ".woff2", ".npz"):
             found = [line[:200] for line in path.read_text(encoding="utf-8").splitlines() if A_FOLDER.search(line)]
             assert not found, f"{path.relative_to(ROOT)}: {found[0]}"
 
 
-def test_nothing_kept_is_large():
-    for path in kept():
+def test_nothing_kept_is_large(kept):
+    for path in kept:
         assert path.stat().st_size < 2.5e6, path  # the explorer's notebook carries two trained models
 
 
-def test_nothing_built_or_private_is_kept():
-    parts = {part for path in kept() for part in path.relative_to(ROOT).parts}
+def test_nothing_built_or_private_is_kept(kept):
+    parts = {part for path in kept for part in path.relative_to(ROOT).parts}
     assert not parts & {"_build", "live", "__pycache__", ".venv", ".ipynb_checkpoints", ".env", ".DS_Store"}
 
 
