@@ -396,7 +396,7 @@ def _bar(runs: list[Run], samples: int, device: str, *, show: bool) -> Iterator[
     paths = [progress_path(run, device) for run in runs]
 
     def seen() -> list[int]:
-        return [min(goal, int(path.read_text())) if path.exists() else 0 for path in paths]
+        return [min(goal, int(path.read_text(encoding="utf-8"))) if path.exists() else 0 for path in paths]
 
     with tqdm(total=goal * len(runs), initial=sum(seen()), unit=" samples", unit_scale=True, disable=not show) as bar:
         done = threading.Event()

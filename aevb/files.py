@@ -46,8 +46,8 @@ def write_whole(path: Path, write: Callable[[Path], object]) -> Path:
 
 
 def write_text(path: Path, text: str) -> Path:
-    """`write_whole` for a string, in UTF-8."""
-    return write_whole(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
+    """`write_whole` for a string, in UTF-8, its lines ended as they are committed: also on Windows."""
+    return write_whole(path, lambda temporary: temporary.write_text(text, encoding="utf-8", newline="\n"))
 
 
 def write_bytes(path: Path, payload: bytes) -> Path:

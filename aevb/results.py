@@ -141,7 +141,7 @@ def _curves(folder: Path, figure: str) -> pd.DataFrame:
 
 def _manifest(folder: Path, figure: str) -> dict[str, dict]:
     path = folder / f"{figure}.json"
-    return json.loads(path.read_text()) if path.exists() else {}
+    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
 
 
 def _write(folder: Path, figure: str, table: pd.DataFrame, entries: dict[str, dict]) -> None:
@@ -436,7 +436,11 @@ def announce_commit() -> None:
 def _processor() -> str:
     cpuinfo = Path("/proc/cpuinfo")
     if cpuinfo.exists():
-        names = [line.split(":", 1)[1].strip() for line in cpuinfo.read_text().splitlines() if "model name" in line]
+        names = [
+            line.split(":", 1)[1].strip()
+            for line in cpuinfo.read_text(encoding="utf-8").splitlines()
+            if "model name" in line
+        ]
         if names:
             return names[0]
     return platform.processor() or platform.machine()
@@ -465,7 +469,7 @@ def save_measurement(profile: str, name: str, value: float) -> None:
 def measurements(profile: str) -> dict[str, float]:
     """The numbers that chapters measured at this profile on this machine, by name."""
     folder = ROOT / "live" / profile / "measurements"
-    return {path.stem: json.loads(path.read_text()) for path in sorted(folder.glob("*.json"))}
+    return {path.stem: json.loads(path.read_text(encoding="utf-8")) for path in sorted(folder.glob("*.json"))}
 
 
 def record_measurements(profile: str) -> None:
@@ -478,7 +482,7 @@ def record_measurements(profile: str) -> None:
 def recorded_measurements() -> dict[str, float]:
     """The recorded measurements, by name."""
     path = _kept("recorded") / "measurements.json"
-    return json.loads(path.read_text()) if path.exists() else {}
+    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
 
 
 def forget(profile: str) -> None:

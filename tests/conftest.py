@@ -68,6 +68,6 @@ def page(tmp_path_factory) -> Path:
         done = folder / "status"
         if not done.exists():
             status = book.build(output=folder)
-            done.write_text(str(status))
-    assert done.read_text() == "0"
+            done.write_text(str(status), encoding="utf-8")
+    assert done.read_text(encoding="utf-8") == "0"
     return folder / "_build" / "html"

@@ -259,7 +259,7 @@ def test_pickles_are_refused_and_never_opened(supplied, tmp_path, name):
 
 
 def test_the_module_has_no_way_to_unpickle():
-    nodes = list(ast.walk(ast.parse(Path(data.__file__).read_text())))
+    nodes = list(ast.walk(ast.parse(Path(data.__file__).read_text(encoding="utf-8"))))
     imported = {alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names}
     attributes = {node.attr for node in nodes if isinstance(node, ast.Attribute)}
     assert not imported & {"pickle", "joblib", "shelve", "dill", "pandas"}

@@ -1,6 +1,5 @@
 import errno
 import os
-import resource
 import threading
 
 import pytest
@@ -63,6 +62,7 @@ def test_only_a_full_disk_wants_space(tmp_path, number, remedy):
 def test_a_write_that_the_kernel_cuts_short_leaves_the_old_file(tmp_path):
     """A real partial write: the process may write no more than 100 bytes to a file."""
     path = write_bytes(tmp_path / "file", b"old")
+    resource = pytest.importorskip("resource", reason="Windows sets no such limits")
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (100, hard))
     try:
@@ -74,7 +74,7 @@ def test_a_write_that_the_kernel_cuts_short_leaves_the_old_file(tmp_path):
 
 
 def test_a_folder_that_is_a_file_is_one_clear_line(tmp_path):
-    (tmp_path / "folder").write_text("not a folder")
+    (tmp_path / "folder").write_text("not a folder", encoding="utf-8")
     with pytest.raises(OSError, match=r"cannot write .*folder/file: .*; choose another folder$") as caught:
         write_text(tmp_path / "folder" / "file", "text")
     assert "\n" not in str(caught.value)

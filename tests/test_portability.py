@@ -32,7 +32,7 @@ def committed(folder: Path) -> Path:
 @pytest.fixture
 def tree(tmp_path, monkeypatch) -> Path:
     """Where the book would be, for its results."""
-    monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path))
+    monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
     monkeypatch.setattr(results, "ROOT", tmp_path / "tree" / "results")
     return tmp_path / "tree"
 

@@ -30,7 +30,11 @@ def kept(checkout) -> list[Path]:
 
 
 def imports(path: Path) -> list[ast.Import | ast.ImportFrom]:
-    return [node for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Import | ast.ImportFrom)]
+    return [
+        node
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.Import | ast.ImportFrom)
+    ]
 
 
 def outside(paths: list[Path]) -> set[str]:
@@ -48,7 +52,7 @@ def normal(name: str) -> str:
 
 
 def pinned(requirements: str = "requirements.txt") -> dict[str, str]:
-    lines = (ROOT / requirements).read_text().splitlines()
+    lines = (ROOT / requirements).read_text(encoding="utf-8").splitlines()
     pins = [re.fullmatch(r"([\w.-]+)==([\w.]+)", line) for line in lines if line and not line.startswith("#")]
     assert all(pins), "a line that is no exact pin"
     return {normal(pin[1]): pin[2] for pin in pins}
@@ -81,7 +85,7 @@ def test_nothing_built_or_private_is_kept(kept):
 
 
 def test_everything_needed_is_pinned_exactly():
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
     wanted = [*project["project"]["dependencies"], *project["build-system"]["requires"]]
     assert {normal(re.match(r"[\w.-]+", line)[0]) for line in wanted} <= set(pinned())
     assert outside([*MODULES, *(ROOT / "tests").glob("*.py")]) <= set(pinned())
@@ -97,7 +101,7 @@ def test_the_benchmarks_pin_what_they_alone_need():
 
 def test_what_the_package_imports_is_what_it_declares():
     """In the dependencies proper or in an extra."""
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     extras = project.get("optional-dependencies", {}).values()
     declared = [*project["dependencies"], *(line for extra in extras for line in extra)]
     assert outside(MODULES) <= {normal(re.match(r"[\w.-]+", line)[0]) for line in declared}
@@ -130,7 +134,7 @@ def test_imports_point_up_the_documented_order():
 
 
 def test_make_runs_commands_that_exist():
-    makefile = (ROOT / "Makefile").read_text()
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
     (phony,) = re.findall(r"^\.PHONY: (.*)$", makefile, re.MULTILINE)
     targets = re.findall(r"^(\w+):", makefile, re.MULTILINE)
     assert sorted(phony.split()) == sorted(targets)
@@ -147,8 +151,8 @@ def test_make_runs_commands_that_exist():
 
 
 def test_the_readme_names_both_commands_and_no_others_that_do_not_exist():
-    readme = (ROOT / "README.md").read_text()
-    targets = re.findall(r"^(\w+):", (ROOT / "Makefile").read_text(), re.MULTILINE)
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    targets = re.findall(r"^(\w+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE)
     asked = set(re.findall(r"(?:^|`)make ([a-z]+)", readme, re.MULTILINE))
     assert {"reproduce", "test"} <= asked <= set(targets)
     for command in re.findall(r"-m aevb ([a-z]+)", readme):
@@ -160,5 +164,5 @@ def test_the_readme_names_both_commands_and_no_others_that_do_not_exist():
 
 def test_the_readme_says_how_the_record_meets_the_published_points():
     """`python -m aevb notebooks` writes these lines; a longer record changes them."""
-    written = re.search(r"(?s)<!-- headline -->\n(.*?)<!-- end -->", (ROOT / "README.md").read_text())
+    written = re.search(r"(?s)<!-- headline -->\n(.*?)<!-- end -->", (ROOT / "README.md").read_text(encoding="utf-8"))
     assert written[1] == f"{results.headline()}\n"

@@ -367,7 +367,7 @@ def test_a_damaged_model_is_one_line_and_runs_no_code(root, damage):
     if damage == "cut":
         path.write_bytes(path.read_bytes()[:-300])
     elif damage == "text":
-        path.write_text("version https://example.org/a-pointer-and-no-file\n")
+        path.write_text("version https://example.org/a-pointer-and-no-file\n", encoding="utf-8")
     elif damage == "pickle":
         np.savez(path, **weights | {"encoder.mu.weight": np.array([Unpickled()], dtype=object)})
     elif damage == "another run":
@@ -426,7 +426,7 @@ def test_the_extent_of_a_record_is_what_all_runs_of_a_seed_reach(root):
         for number, (dataset, seed, samples) in enumerate(runs)
     }
     (root / "recorded").mkdir()
-    (root / "recorded" / "figure2.json").write_text(json.dumps(entries))
+    (root / "recorded" / "figure2.json").write_text(json.dumps(entries), encoding="utf-8")
     assert results.extent("figure2") == [
         "Frey Face: seed 0 to 500 samples or further",
         "MNIST: seed 0 to 10,000,000; seeds 1, 2 to 1,000,000 samples or further",

@@ -195,7 +195,9 @@ def test_what_is_wrong_with_a_page_is_seen(page, serve, window, tmp_path, wrong)
     right = (page / "book" / "08_kl_divergence.html").read_text(encoding="utf-8")
     before, article, after = right.partition('<article class="bd-article">')
     (tmp_path / "book").mkdir()
-    (tmp_path / "book" / "a.html").write_text(before + article + "".join(WRONG[name] for name in wrong) + after)
+    (tmp_path / "book" / "a.html").write_text(
+        before + article + "".join(WRONG[name] for name in wrong) + after, encoding="utf-8"
+    )
     seen = visit(window, serve(tmp_path), "book/a")
     found = vars(seen) | seen.violations
     assert [name for name in wrong if not found[name]] == []
@@ -206,8 +208,8 @@ def test_what_is_wrong_with_a_page_is_seen(page, serve, window, tmp_path, wrong)
 
 
 def test_the_lock_names_versions_and_checksums_and_no_registry():
-    lock = json.loads(site.LOCK.read_text())
-    wanted = json.loads(site.LOCK.with_name("package.json").read_text())
+    lock = json.loads(site.LOCK.read_text(encoding="utf-8"))
+    wanted = json.loads(site.LOCK.with_name("package.json").read_text(encoding="utf-8"))
     assert {name: wanted[name] for name in ("dependencies", "devDependencies")}.items() <= lock["packages"][""].items()
     packages = {name.removeprefix("node_modules/"): entry for name, entry in lock["packages"].items() if name}
     assert {name: entry["version"] for name, entry in packages.items()} == {
@@ -215,8 +217,8 @@ def test_the_lock_names_versions_and_checksums_and_no_registry():
         **wanted["devDependencies"],
     }
     assert all(entry["integrity"].startswith("sha512-") for entry in packages.values())
-    assert "resolved" not in site.LOCK.read_text()
-    assert not re.search("https?://", site.LOCK.read_text())
+    assert "resolved" not in site.LOCK.read_text(encoding="utf-8")
+    assert not re.search("https?://", site.LOCK.read_text(encoding="utf-8"))
     assert packages["anywidget"]["version"] == anywidget.__version__  # a widget asks for the version that made it
 
 
@@ -224,7 +226,10 @@ def test_every_package_is_served_with_its_licence(tmp_path):
     if not site.packages():
         pytest.skip("no npm here")
     assert site.serve(tmp_path)
-    assert site.SERVED.keys() == json.loads(site.LOCK.with_name("package.json").read_text())["dependencies"].keys()
+    assert (
+        site.SERVED.keys()
+        == json.loads(site.LOCK.with_name("package.json").read_text(encoding="utf-8"))["dependencies"].keys()
+    )
     for package in site.SERVED:
         texts = [tmp_path / "vendor" / package / "LICENSE", *(book.BOOK / "_static" / "licences").glob("*")]
         names = {package, package.split("/")[-1]}
@@ -236,7 +241,7 @@ def test_without_npm_a_line_says_so_and_the_pages_ask_cdns(tmp_path, monkeypatch
     monkeypatch.setenv("PATH", "")
     stale = tmp_path / "static" / "vendor"
     stale.mkdir(parents=True)
-    (stale / site.LOCK.name).write_text("of another version")
+    (stale / site.LOCK.name).write_text("of another version", encoding="utf-8")
     assert not site.serve(tmp_path / "static")
     assert capsys.readouterr().out == "No npm here: the pages will ask public CDNs for their scripts.\n"
     assert not stale.exists()
@@ -244,7 +249,7 @@ def test_without_npm_a_line_says_so_and_the_pages_ask_cdns(tmp_path, monkeypatch
 
 def test_where_npm_fails_a_line_says_so(tmp_path, monkeypatch, capsys):
     npm = tmp_path / "npm"
-    npm.write_text("#!/bin/sh\necho 'the first reason' >&2\necho 'and more' >&2\nexit 1\n")
+    npm.write_text("#!/bin/sh\necho 'the first reason' >&2\necho 'and more' >&2\nexit 1\n", encoding="utf-8")
     npm.chmod(0o755)
     monkeypatch.setattr(site, "ROOT", tmp_path)
     monkeypatch.setenv("PATH", f"{tmp_path}:/bin:/usr/bin")
@@ -291,7 +296,7 @@ def test_the_status_page_has_a_row_a_chapter(page):
 
 
 def test_the_citation_names_the_package_and_the_paper():
-    citation = yaml.safe_load((book.ROOT / "CITATION.cff").read_text())
-    project = tomllib.loads((book.ROOT / "pyproject.toml").read_text())["project"]
+    citation = yaml.safe_load((book.ROOT / "CITATION.cff").read_text(encoding="utf-8"))
+    project = tomllib.loads((book.ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     assert citation["version"] == project["version"]
     assert citation["references"][0]["identifiers"][0]["value"] == "arXiv:1312.6114"
