@@ -58,7 +58,7 @@ WIDTHS = Claim(7, "not very sensitive to these choices", "sec. 5", "19_what_the_
 ONE_SAMPLE = Claim(8, "can be set to 1", "sec. 2.3", "19_what_the_paper_does_not_say",
                    "test bound, L = 10 minus L = 1 at M = 100, nats: at equal samples, at equal decoder passes")
 B_BELOW_A = Claim(9, "typically has less variance", "sec. 2.3", "19_what_the_paper_does_not_say",
-                  "variance of B over that of A before training and after 100,000 samples: the bound; its gradient in phi")
+                  "variance of B over A's, before training and after 100,000 samples: the bound; its gradient in phi")
 NAIVE = Claim(10, "very high variance", "sec. 2.2", "06_reparameterization",
               "variance of the score-function gradient over the pathwise one")
 NOT_ONLINE = Claim(11, "can't be applied efficiently for the full MNIST dataset", "fig. 3", "15_figure_3",
