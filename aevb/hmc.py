@@ -68,7 +68,7 @@ def for_autograd(model: LatentVariableModel, x: Tensor) -> tuple[LatentVariableM
 
 def type_of_latents(model: LatentVariableModel, x: Tensor) -> dict:
     """What to make `z` with: the more precise of the types of `x` and of the model's parameters, where `x` is."""
-    return {"dtype": torch.promote_types(x.dtype, next(model.parameters()).dtype), "device": x.device}
+    return {"dtype": torch.promote_types(x.dtype, next(model.parameters(), x).dtype), "device": x.device}
 
 
 def posterior(model: LatentVariableModel, x: Tensor) -> LogDensity:
