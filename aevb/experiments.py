@@ -257,12 +257,12 @@ def horizon(figure: str, profile: str) -> int:
 def checkpoint_path(run: Run, device: str = "cpu") -> Path:
     """Where a run is kept on this machine: under its configuration and the code that computes it."""
     suffix = "" if device == "cpu" else f"-{device}"  # whose random numbers are others
-    return results.ROOT / "live" / "runs" / f"{run.key}-{results.fingerprint()}{suffix}.pt"
+    return results.live_folder() / "runs" / f"{run.key}-{results.fingerprint()}{suffix}.pt"
 
 
 def progress_path(run: Run, device: str = "cpu") -> Path:
     """Where a worker says how many samples a run has seen."""
-    return results.ROOT / "live" / "progress" / checkpoint_path(run, device).stem
+    return results.live_folder() / "progress" / checkpoint_path(run, device).stem
 
 
 def train(runs: list[Run], samples: int, threads: int = 1, device: str = "cpu") -> list[tuple[list[dict], dict]]:

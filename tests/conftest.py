@@ -8,7 +8,7 @@ import torch
 from filelock import FileLock
 from torch import Tensor
 
-from aevb import book
+from aevb import pages
 from aevb.model import LinearGaussian
 
 if os.environ.get("AEVB_DATA"):
@@ -57,7 +57,7 @@ def page(tmp_path_factory) -> Path:
     with FileLock(f"{folder}.lock"):
         done = folder / "status"
         if not done.exists():
-            status = book.build(output=folder)
+            status = pages.build(output=folder)
             done.write_text(str(status))
     assert done.read_text() == "0"
     return folder / "_build" / "html"
