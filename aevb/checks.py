@@ -15,7 +15,7 @@ from aevb import arithmetic, book, execution, kernels
 PYTHON = (sys.executable, "-m")
 CELL_TIMEOUT = 1800  # seconds
 # the unit tests of the core that take seconds; the others are run by `test` alone
-CORE = ("model", "bounds", "networks", "objectives", "optimizer", "files")
+CORE = ("model", "bounds", "networks", "objectives", "files")
 
 
 class Step(NamedTuple):

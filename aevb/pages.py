@@ -58,25 +58,25 @@ def build(source: Path = book.ROOT, output: Path = book.ROOT, strict: bool = Tru
     return subprocess.run(command, cwd=book.ROOT, env=kernels.environment()).returncode
 
 
-def build_anyhow(source: Path = STAGE) -> str:
-    """Build the page of `source` even where it has faults: what is wrong with it, empty where nothing is.
+def build_anyhow(source: Path = STAGE, output: Path = book.ROOT) -> str:
+    """`build` even where there are faults: what is wrong with the page, empty where nothing is.
 
     Sphinx goes on after a warning; only where it stopped all the same is the page built again without strictness.
     """
-    if not build(source):
+    if not build(source, output):
         return ""
-    if whole(source):
+    if whole(source, output):
         return "the page has faults, named above"
-    build(source, strict=False)
-    if whole(source):
+    build(source, output, strict=False)
+    if whole(source, output):
         return "the page has faults, named above, and was built again without regard to them"
-    return "the page, for the reasons above" + (", is there in part" if PAGE.exists() else "")
+    return "the page, for the reasons above"
 
 
-def whole(source: Path) -> bool:
-    """Whether PAGE is there, and a page for every entry of the table of contents of `source`."""
+def whole(source: Path, output: Path) -> bool:
+    """Whether `output` has a front and a page for every entry of the table of contents of `source`."""
     toc = yaml.safe_load((source / "_toc.yml").read_text(encoding="utf-8"))
     groups = (toc, *toc.get("parts", []))
     files = [toc["root"], *(entry["file"] for group in groups for entry in group.get("chapters", []))]
-    pages = [PAGE, *(PAGE.parent / f"{Path(file).with_suffix('')}.html" for file in files)]
-    return all(page.exists() for page in pages)
+    names = ["index", *(file.removesuffix(".ipynb") for file in files)]
+    return all((output / "_build" / "html" / f"{name}.html").exists() for name in names)
