@@ -4,13 +4,16 @@ PROFILE ?= quick
 VENV := .venv
 RUN := $(VENV)/bin/python -m aevb
 
-.PHONY: reproduce test book notebooks compare bench data clean
+.PHONY: reproduce test check book notebooks compare bench data clean
 
 reproduce: $(VENV)/ready  ## data, every chapter, the page, the table of claims
 	$(RUN) reproduce --profile $(PROFILE)
 
 test: $(VENV)/ready  ## everything CI runs
 	$(RUN) test
+
+check: $(VENV)/ready  ## what to run on every save, in a minute
+	$(RUN) check
 
 book: $(VENV)/ready  ## the page, from the committed notebooks
 	$(RUN) book
@@ -30,7 +33,7 @@ data: $(VENV)/ready  ## get and verify the data
 	$(RUN) data
 
 clean:  ## forget what this machine computed, and the page
-	rm -rf _build results/live
+	rm -rf _build results/live results/live-*
 
 # the environment, from the exact pins, once and again whenever they change
 $(VENV)/ready: requirements.txt pyproject.toml

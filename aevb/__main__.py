@@ -3,7 +3,6 @@
 import argparse
 import logging
 import os
-import subprocess
 import sys
 from pathlib import Path
 
@@ -11,7 +10,21 @@ import pandas as pd
 import torch
 from tabulate import tabulate
 
-from aevb import book, claims, data, experiments, plots, readings, results, training
+from aevb import (
+    arithmetic,
+    book,
+    claims,
+    data,
+    execution,
+    experiments,
+    pages,
+    plots,
+    readings,
+    results,
+    suite,
+    terminal,
+    training,
+)
 from aevb.files import write_whole
 
 # kernels and workers inherit it: one thread a run is faster and steadier than several on a busy machine
@@ -20,13 +33,21 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 def main(arguments: list[str] | None = None) -> int:
     """Run one command; the exit status. Mistakes in what was asked for are one line on standard error."""
+    return terminal.run(lambda: _main(arguments))
+
+
+def _main(arguments: list[str] | None) -> int:
     options = _parser().parse_args(arguments)
     logging.basicConfig(format="aevb: %(message)s")  # to standard error
     logging.getLogger("aevb").setLevel("INFO")
     if os.environ.get("AEVB_DATA"):
         os.environ["AEVB_DATA"] = str(Path(os.environ["AEVB_DATA"]).resolve())  # kernels run in another folder
     try:
-        return options.command(options)
+        status = options.command(options)
+        print(end="", flush=True)  # now, while what goes wrong with it is still told in one line
+        return status
+    except BrokenPipeError:
+        raise  # nobody's mistake
     except (ValueError, data.DataError, training.DivergedError, OSError) as error:
         print(f"aevb: {error}", file=sys.stderr)
         return 2
@@ -48,7 +69,11 @@ def _parser() -> argparse.ArgumentParser:
     notebooks_parser.add_argument("names", nargs="*", help="chapters, such as 07_vae (default: all)")
     add("address", write_address, "write the public address that _config.yml names into the committed notebooks")
     add("book", build_book, "build the page from the committed notebooks")
-    add("test", run_tests, "everything CI runs")
+    test_parser = add("test", run_tests, "everything CI runs")
+    kinds = ", ".join(arithmetic.SETTINGS)
+    test_parser.add_argument("--arithmetic", help=f"compute as another processor would: {kinds} (default: as it comes)")
+    test_parser.add_argument("--live", action="store_true", help="only the chapters that train")
+    add("check", run_check, "what to run on every save: lint, pairs in step, unit tests of the core")
     add("compare", compare, "our recorded curves minus the published ones, and the verdict on each claim")
     record_parser = add("record", record, "run a figure and add it to results/recorded")
     record_parser.add_argument("figure", help=", ".join((*experiments.FIGURES, *readings.RECORDS)))
@@ -79,42 +104,47 @@ def reproduce(options: argparse.Namespace) -> int:
     experiments.get_profile(profile)
     fetch_data(options)
     results.forget(profile)
-    outcomes = book.stage(profile)
-    page = book.build(book.STAGE)
-    print(f"\nClaims, at profile {profile}:\n{_claims(claims.of_profile(profile))}\n")
-    print(tabulate([(o.chapter, f"{o.seconds:.0f} s", o.error or "ok") for o in outcomes], ["chapter", "time", ""]))
+    outcomes = pages.stage(profile)
+    faults = pages.build_anyhow()
     failed = [outcome.chapter for outcome in outcomes if outcome.error]
+    print(f"\nClaims, at profile {profile}:\n{_claims(claims.of_profile(profile, failed))}\n")
+    print(_times(outcomes))
     for chapter in failed:
-        print(f"FAILED: {chapter}, kept half-executed in {book.STAGE / 'book' / chapter}.ipynb")
-    if page:
-        print("FAILED: the page, for the reasons above")
-    elif book.PAGE.exists():
-        print(f"\nThe page: {book.PAGE.relative_to(book.ROOT)}")
+        print(f"FAILED: {chapter}, kept half-executed in {pages.STAGE / 'book' / chapter}.ipynb")
+    if faults:
+        print(f"FAILED: {faults}")
+    if pages.PAGE.exists():
+        print(f"\nThe page: {pages.PAGE.relative_to(book.ROOT)}")
     try:
         data.load("frey")
     except data.DataError:
         print(f"Frey Face is missing: its figures are the recorded ones. To supply it, {data.SUPPLY}.")
-    return int(bool(failed or page))
+    return int(bool(failed or faults))
+
+
+def _times(outcomes: list[execution.Outcome]) -> str:
+    return tabulate([(o.chapter, f"{o.seconds:.0f} s", o.error or "ok") for o in outcomes], ["chapter", "time", ""])
 
 
 def _claims(table: pd.DataFrame) -> str:
     columns = ["number", "claim", "measure", "published", "ours", "verdict"]
     headers = ["", "the paper claims", "measured by", "published", "ours", "verdict"]
     widths = [2, 26, 28, 22, 22, 14]
-    rows = tabulate(table[columns].values.tolist(), headers, "simple_grid", maxcolwidths=widths, disable_numparse=True)
+    lines = "simple_grid" if terminal.can_show("│") else "grid"
+    rows = tabulate(table[columns].values.tolist(), headers, lines, maxcolwidths=widths, disable_numparse=True)
     return f"{rows}\n{claims.headline(table)}"
 
 
 def update_notebooks(options: argparse.Namespace) -> int:
     """Execute chapters at the default profile; update the committed notebooks, the README's figure and headline."""
-    outcomes = book.update_notebooks(options.names)
+    outcomes = execution.update_notebooks(options.names)
     plots.use_style()
     sources = {"published": results.published("figure2"), "recorded": results.recorded("figure2")}
     write_whole(
         book.BOOK / "_static" / "figure2.png", lambda path: plots.figure2(sources).savefig(path, format="png", dpi=90)
     )
     book.write_headline()
-    print(tabulate([(o.chapter, f"{o.seconds:.0f} s", o.error or "ok") for o in outcomes], ["chapter", "time", ""]))
+    print(_times(outcomes))
     return int(any(outcome.error for outcome in outcomes))
 
 
@@ -126,28 +156,20 @@ def write_address(_: argparse.Namespace) -> int:
 
 def build_book(_: argparse.Namespace) -> int:
     """Build the page from the committed notebooks."""
-    status = book.build()
+    status = pages.build()
     if not status:
-        print(f"The page: {book.PAGE.relative_to(book.ROOT)}")
+        print(f"The page: {pages.PAGE.relative_to(book.ROOT)}")
     return status
 
 
-def run_tests(_: argparse.Namespace) -> int:
+def run_tests(options: argparse.Namespace) -> int:
     """Lint, then nbval over the committed notebooks, then the unit tests, which build the page too."""
-    python = [sys.executable, "-m"]
-    notebooks = [str(path) for path in book.longest_first(sorted(book.BOOK.glob("[0-9][0-9]_*.ipynb")))]
-    nbval = ["--nbval", "--nbval-current-env", "--nbval-cell-timeout=1800", "-p", "no:cacheprovider"]
-    cores = os.cpu_count() or 1
-    parallel = ["-n", str(min(2, cores)), "--dist", "loadscope", "--no-loadscope-reorder"]
-    more = ["-n", str(min(3, cores + 1)), "--dist", "loadscope"]  # who tries pages in a browser mostly waits
-    steps = [
-        [*python, "ruff", "check", "."],
-        [*python, "ruff", "format", "--check", "."],
-        [*python, "pytest", *parallel, *nbval, *notebooks],
-        [*python, "pytest", *more, "tests"],
-    ]
-    statuses = [subprocess.run(step, cwd=book.ROOT).returncode for step in steps]
-    return int(any(statuses))
+    return suite.run(suite.live() if options.live else suite.everything(), options.arithmetic)
+
+
+def run_check(_: argparse.Namespace) -> int:
+    """A minute's worth of the tests."""
+    return suite.run(suite.quick())
 
 
 def compare(_: argparse.Namespace) -> int:
@@ -187,4 +209,4 @@ def _is_here(device: str) -> bool:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    terminal.leave(main())

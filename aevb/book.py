@@ -1,54 +1,28 @@
-"""The book: executing chapters, keeping each notebook in step with its text, building the page.
+"""The book: its chapters, and keeping each notebook in step with its text.
 
 A chapter is `book/NN_name.md`, which people write, and `book/NN_name.ipynb`, which is that text executed. The
 committed notebook holds nothing that changes from one execution to the next; that is in `book/executions/`.
 """
 
-import contextlib
 import json
-import os
 import re
-import shutil
-import subprocess
-import sys
-import threading
-import time
-import warnings
-from dataclasses import dataclass
 from pathlib import Path
 
-import joblib
 import jupytext
 import nbformat
-import papermill
-from jupyter_core.utils import ensure_event_loop
 from nbformat import NotebookNode
-from tqdm import tqdm
 
 from aevb import results, site
 from aevb.files import write_text
 
 ROOT = Path(__file__).resolve().parents[1]
 BOOK = ROOT / "book"
-STAGE = ROOT / "_build" / "reproduce"
-PAGE = ROOT / "_build" / "html" / "index.html"
 DEFAULT_PROFILE = "quick"  # the one the parameters cells carry
-SUMMARIES = ("00_", "18_")  # pages that show what the other chapters measured
-LONG = ("14_", "15_", "20_")  # chapters that take minutes where nothing was trained before
 COLAB = "colab"  # the id of the cell every notebook begins with
 ON_COLAB = 'if "google.colab" in sys.modules:'  # what tells it from others in a text, where cells have no ids
 TRANSIENT = ("papermill", "execution", "jupyter", "widgets", "ExecuteTime")
 WIDGET_VIEW = "application/vnd.jupyter.widget-view+json"
 WIDGET_STATE = "application/vnd.jupyter.widget-state+json"
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """How the execution of one chapter went; `error` is empty where it went well."""
-
-    chapter: str
-    seconds: float
-    error: str
 
 
 def chapters(folder: Path = BOOK) -> list[Path]:
@@ -179,129 +153,6 @@ def differences(text: Path, notebook: Path) -> list[str]:
     return found
 
 
-def execute(text: Path, notebook: Path, profile: str) -> Outcome:
-    """Execute a chapter through papermill at `profile` and write it to `notebook`, also where it fails halfway.
-
-    When, how long and on what is kept beside it (`site.execution`).
-    """
-    source = to_notebook(text)
-    del source.cells[0]  # the one for Colab
-    has_parameters = any("parameters" in cell.metadata.get("tags", []) for cell in source.cells)
-    parameters = {"profile": profile} if has_parameters and profile != DEFAULT_PROFILE else {}
-    notebook.parent.mkdir(parents=True, exist_ok=True)
-    write_text(notebook, nbformat.writes(source))
-    start, error = time.perf_counter(), ""
-    try:
-        with contextlib.closing(ensure_event_loop()):  # papermill would leave one open in every thread
-            papermill.execute_notebook(
-                notebook,
-                notebook,
-                parameters=parameters,
-                kernel_name="python3",
-                cwd=text.parent,
-                progress_bar=False,
-                extra_arguments=["--IPKernelApp.log_level=ERROR"],  # its warnings would break the bar
-            )
-    except papermill.PapermillExecutionError as failure:
-        error = f"{failure.ename}: {failure.evalue}"
-    except Exception as failure:  # a kernel that dies, above all for want of memory
-        error = f"{type(failure).__name__}: {failure}"
-    outcome = Outcome(text.stem, time.perf_counter() - start, error.splitlines()[0] if error else "")
-    _note(text, notebook, profile if has_parameters else "", outcome)
-    return outcome
-
-
-def _note(text: Path, notebook: Path, profile: str, outcome: Outcome) -> None:
-    """Keep, in a file a chapter beside the notebooks, what papermill says of an execution and where it took place."""
-    said = nbformat.read(notebook, as_version=4).metadata.get("papermill", {})
-    about = {
-        "start": said.get("start_time", ""),
-        "seconds": round(said.get("duration") or outcome.seconds, 1),
-        "profile": profile,
-        "error": outcome.error,
-        "text": site.fingerprint(text),
-        "papermill": papermill.__version__,
-        **results.provenance(),
-    }
-    del about["date"]  # the start has it
-    write_text(site.execution(notebook), json.dumps(about, indent=1) + "\n")
-
-
-def execute_all(texts: list[Path], folder: Path, profile: str, jobs: int = 1) -> list[Outcome]:
-    """Execute chapters into `folder`, `jobs` of them at once and the longest first, with a bar in the terminal.
-
-    A chapter that fails keeps its half-executed notebook, and the others still run.
-    """
-    # threads, not processes: within one process no two kernels are given the same port
-    pool = joblib.Parallel(n_jobs=jobs, backend="threading", return_as="generator_unordered")
-    work = (joblib.delayed(execute)(text, folder / f"{text.stem}.ipynb", profile) for text in longest_first(texts))
-    outcomes = []
-    with contextlib.ExitStack() as around:
-        bar = around.enter_context(tqdm(total=len(texts), unit="chapter", disable=not texts))
-        around.enter_context(_ticking(bar))
-        around.enter_context(warnings.catch_warnings())
-        warnings.simplefilter("ignore")  # papermill's own, about its input lacking a parameters cell
-        around.enter_context(contextlib.chdir(BOOK))  # papermill goes elsewhere and back, in whichever thread
-        for outcome in pool(work):
-            outcomes.append(outcome)
-            bar.set_description(f"{outcome.chapter:<24}")
-            bar.update()
-    return sorted(outcomes, key=lambda outcome: outcome.chapter)
-
-
-def longest_first(paths: list[Path]) -> list[Path]:
-    """The same chapters, LONG ones before the others: side by side, none of them is left to run alone at the end."""
-    return sorted(paths, key=lambda path: not path.name.startswith(LONG))
-
-
-@contextlib.contextmanager
-def _ticking(bar: tqdm):
-    """Redraw `bar` every second in a terminal: a chapter may take minutes, and its clock should be seen to run."""
-    if not sys.stderr.isatty():
-        yield
-        return
-    stop = threading.Event()
-
-    def tick() -> None:
-        while not stop.wait(1.0):
-            bar.refresh()
-
-    thread = threading.Thread(target=tick, daemon=True)
-    thread.start()
-    try:
-        yield
-    finally:
-        stop.set()
-        thread.join()
-
-
-def update_notebooks(names: list[str]) -> list[Outcome]:
-    """Execute chapters (all, or those named) at the default profile; commit-ready notebooks of those that succeed.
-
-    What they measured is recorded, and SUMMARIES, which show it, come last. Raises ValueError for a
-    name that no chapter has.
-    """
-    texts = chapters()
-    if names:
-        known = {text.stem: text for text in texts}
-        if unknown := [name for name in names if name not in known]:
-            raise ValueError(f"no chapter called {', '.join(unknown)}: choose among {', '.join(known)}")
-        texts = [known[name] for name in names]
-    for text in texts:
-        tidy(text)
-    stage = ROOT / "_build" / "notebooks"
-    summaries = [text for text in texts if text.name.startswith(SUMMARIES)]
-    outcomes = execute_all([text for text in texts if text not in summaries], stage, DEFAULT_PROFILE)
-    results.record_measurements(DEFAULT_PROFILE)
-    outcomes += execute_all(summaries, stage, DEFAULT_PROFILE)
-    for outcome in outcomes:
-        if not outcome.error:
-            executed = nbformat.read(stage / f"{outcome.chapter}.ipynb", as_version=4)
-            write_text(BOOK / f"{outcome.chapter}.ipynb", nbformat.writes(normalise(executed)) + "\n")
-            write_text(site.execution(BOOK / outcome.chapter), site.execution(stage / outcome.chapter).read_text())
-    return outcomes
-
-
 def write_address() -> None:
     """Bring the committed texts and notebooks in line with the public address, without executing them."""
     for text in chapters():
@@ -315,23 +166,3 @@ def write_headline() -> None:
     readme = ROOT / "README.md"
     text = readme.read_text(encoding="utf-8")
     write_text(readme, re.sub(r"(?s)(<!-- headline -->\n).*?(<!-- end -->)", rf"\g<1>{results.headline()}\n\2", text))
-
-
-def stage(profile: str) -> list[Outcome]:
-    """Lay out a copy of the book in STAGE with every chapter executed afresh at `profile`."""
-    shutil.rmtree(STAGE, ignore_errors=True)
-    shutil.copytree(BOOK, STAGE / "book", ignore=shutil.ignore_patterns("*.ipynb", ".ipynb_checkpoints", "executions"))
-    for name in ("aevb", "tests"):  # pages show their source
-        shutil.copytree(ROOT / name, STAGE / name, ignore=shutil.ignore_patterns("__pycache__"))
-    for name in ("_config.yml", "_toc.yml"):
-        shutil.copy(ROOT / name, STAGE)
-    return execute_all(chapters(), STAGE / "book", profile, jobs=min(2, os.cpu_count() or 1))  # 2: for memory
-
-
-def build(source: Path = ROOT, output: Path = ROOT) -> int:
-    """Build the HTML book of `source` into `output/_build/html`, warnings being errors; the exit status."""
-    for leftover in (output / "_build" / "html", output / "_build" / ".doctrees"):
-        shutil.rmtree(leftover, ignore_errors=True)
-    site.serve(source / "book" / "_static")
-    command = [Path(sys.executable).with_name("jupyter-book"), "build", source, "-W", "-n", "--keep-going", "-q"]
-    return subprocess.run([*command, "--path-output", output], cwd=ROOT).returncode

@@ -284,12 +284,12 @@ def checkpoint_path(run: Run, device: str = "cpu") -> Path:
     """Where a run is kept on this machine: under its configuration and the code that computes it."""
     kind = torch.device(device).type  # each kind has random numbers of its own
     suffix = "" if kind == "cpu" else f"-{kind}"
-    return results.ROOT / "live" / "runs" / f"{run.key}-{results.fingerprint()}{suffix}.pt"
+    return results.live_folder() / "runs" / f"{run.key}-{results.fingerprint()}{suffix}.pt"
 
 
 def progress_path(run: Run, device: str = "cpu") -> Path:
     """Where a worker says how many samples a run has seen."""
-    return results.ROOT / "live" / "progress" / checkpoint_path(run, device).stem
+    return results.live_folder() / "progress" / checkpoint_path(run, device).stem
 
 
 def train(runs: list[Run], samples: int, threads: int = 1, device: str = "cpu") -> list[tuple[list[dict], dict]]:

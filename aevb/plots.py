@@ -44,7 +44,8 @@ PANELS = (*(("mnist", dim) for dim in (3, 5, 10, 20, 200)), *(("frey", dim) for 
 
 
 def use_style() -> None:
-    """Set the book's matplotlib style for this session."""
+    """Set the book's matplotlib style for this session, in place of whatever the reader's own settings made of it."""
+    plt.rcdefaults()
     plt.rcParams.update(
         {
             "figure.dpi": 110,

@@ -27,6 +27,7 @@ import pandas as pd
 import torch
 from torch import Tensor
 
+from aevb import arithmetic
 from aevb.data import TITLES
 from aevb.files import write_bytes, write_text, write_whole
 from aevb.model import VAE, bernoulli_vae, gaussian_vae
@@ -116,9 +117,15 @@ def manifest(figure: str) -> dict[str, dict]:
     return _manifest(_kept("recorded"), figure)
 
 
+def live_folder() -> Path:
+    """Where this machine keeps what it computes; a folder of its own for each arithmetic but the native one."""
+    name = arithmetic.current()
+    return ROOT / ("live" if name == arithmetic.NATIVE else f"live-{name}")
+
+
 def live(figure: str, profile: str) -> tuple[pd.DataFrame, dict[str, dict]]:
     """The curves of `figure` last computed on this machine at `profile`, and their manifest; empty where none were."""
-    return _curves(ROOT / "live" / profile, figure), _manifest(ROOT / "live" / profile, figure)
+    return _curves(live_folder() / profile, figure), _manifest(live_folder() / profile, figure)
 
 
 def _kept(part: str) -> Path:
@@ -170,7 +177,7 @@ def lay_out(figure: str, table: pd.DataFrame) -> pd.DataFrame:
 
 def write_live(figure: str, profile: str, table: pd.DataFrame, entries: dict[str, dict]) -> None:
     """Keep the curves just computed at `profile`, for the table of claims."""
-    _write(ROOT / "live" / profile, figure, table, entries)
+    _write(live_folder() / profile, figure, table, entries)
 
 
 def write_record(figure: str, table: pd.DataFrame, entries: dict[str, dict]) -> None:
@@ -463,12 +470,12 @@ def fingerprint() -> str:
 
 def save_measurement(profile: str, name: str, value: float) -> None:
     """Keep one number that a chapter measured at `profile`, for the table of claims."""
-    write_text(ROOT / "live" / profile / "measurements" / f"{name}.json", json.dumps(value))
+    write_text(live_folder() / profile / "measurements" / f"{name}.json", json.dumps(value))
 
 
 def measurements(profile: str) -> dict[str, float]:
     """The numbers that chapters measured at this profile on this machine, by name."""
-    folder = ROOT / "live" / profile / "measurements"
+    folder = live_folder() / profile / "measurements"
     return {path.stem: json.loads(path.read_text(encoding="utf-8")) for path in sorted(folder.glob("*.json"))}
 
 
@@ -487,4 +494,4 @@ def recorded_measurements() -> dict[str, float]:
 
 def forget(profile: str) -> None:
     """Drop what chapters found at this profile (not the runs), so that a table of claims shows one execution."""
-    shutil.rmtree(ROOT / "live" / profile, ignore_errors=True)
+    shutil.rmtree(live_folder() / profile, ignore_errors=True)

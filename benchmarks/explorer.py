@@ -10,7 +10,7 @@ import time
 
 from playwright.sync_api import Page, sync_playwright
 
-from aevb import book
+from aevb import pages
 from tests.browser import CHROMIUM, served
 
 REPETITIONS, SECONDS = 5, 2.0
@@ -44,10 +44,10 @@ def drag(tab: Page) -> tuple[float, float]:
 
 def main() -> int:
     """Print the median and the range of a few drags."""
-    if CHROMIUM is None or not book.PAGE.exists():
+    if CHROMIUM is None or not pages.PAGE.exists():
         print("this needs chromium and the built page: run make book first", file=sys.stderr)
         return 2
-    with served(book.PAGE.parent) as address, sync_playwright() as playwright:
+    with served(pages.PAGE.parent) as address, sync_playwright() as playwright:
         tab = playwright.chromium.launch(executable_path=CHROMIUM).new_page(viewport={"width": 1200, "height": 900})
         tab.goto(f"{address}/book/22_explore_the_manifold.html")
         tab.wait_for_selector(".aevb-widget [data-name]:not(:empty)")

@@ -8,7 +8,7 @@ import torch
 from filelock import FileLock
 from torch import Tensor
 
-from aevb import book, results
+from aevb import book, pages, results
 from aevb.model import LinearGaussian
 
 if os.environ.get("AEVB_DATA"):
@@ -67,7 +67,7 @@ def page(tmp_path_factory) -> Path:
     with FileLock(f"{folder}.lock"):
         done = folder / "status"
         if not done.exists():
-            status = book.build(output=folder)
+            status = pages.build(output=folder)
             done.write_text(str(status), encoding="utf-8")
     assert done.read_text(encoding="utf-8") == "0"
     return folder / "_build" / "html"

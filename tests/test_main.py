@@ -1,3 +1,4 @@
+import html
 import os
 import re
 import shutil
@@ -9,8 +10,7 @@ import matplotlib
 import pytest
 import yaml
 
-from aevb import __main__ as cli
-from aevb import book, claims, data, results
+from aevb import book, claims, data, pages, results
 from aevb.__main__ import main
 
 HEADER = """---
@@ -64,7 +64,7 @@ def missing(name):
 
 def test_without_mnist_nothing_is_begun(capsys, monkeypatch):
     monkeypatch.setattr(data, "load", missing)
-    monkeypatch.setattr(book, "stage", lambda profile: pytest.fail("chapters were executed"))
+    monkeypatch.setattr(pages, "stage", lambda profile: pytest.fail("chapters were executed"))
     assert main(["reproduce"]) == 2
     assert capsys.readouterr().err == "aevb: mnist could not be fetched: go online\n"
 
@@ -76,6 +76,14 @@ def test_without_frey_face_the_data_will_do(capsys, monkeypatch):
     mnist, frey = capsys.readouterr().out.splitlines()
     assert mnist == "mnist: 50000 + 10000 + 10000 digits, verified"
     assert frey == "frey: missing. frey could not be fetched: go online"
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no disk that is always full")
+def test_a_full_disk_is_one_line(capsys, monkeypatch):
+    with open("/dev/full", "w", encoding="utf-8") as full:
+        monkeypatch.setattr(sys, "stdout", full)
+        assert main(["compare"]) == 2
+    assert capsys.readouterr().err == "aevb: [Errno 28] No space left on device\n"
 
 
 # the record against the paper
@@ -183,7 +191,27 @@ FAILS = """# Fails
 
 ```{code-cell} ipython3
 print("so far")
-raise RuntimeError("no luck")
+```
+
+```{code-cell} ipython3
+# with ``` in it
+raise RuntimeError("no `luck` ::::")
+```
+"""
+DIES = """# Dies
+
+```{code-cell} ipython3
+import os
+os._exit(9)
+```
+"""
+UNREADABLE = """# Unreadable
+
+```{code-cell} ipython3
+---
+tags: [a
+---
+print("never read")
 ```
 """
 
@@ -209,37 +237,42 @@ def test_reproduce_ends_with_the_claims_the_times_the_page_and_what_is_missing(t
     assert not list((tmp_path / "book").glob("*.ipynb"))  # what is committed stays as it is
 
 
-def test_reproduce_names_a_chapter_that_fails_and_goes_on(tmp_path):
-    lay_out(tmp_path, _00_front=FRONT, _02_fails=FAILS, _03_measures=MEASURES)
+def article(folder: Path, chapter: str) -> str:
+    """The words of a page."""
+    content = (folder / "_build" / "html" / "book" / f"{chapter}.html").read_text(encoding="utf-8")
+    (found,) = re.findall(r"<article.*?</article>", content, re.DOTALL)
+    return re.sub(r"\n\s*\n", "\n", html.unescape(re.sub("<[^>]*>", "", found)))
+
+
+def test_chapters_that_fail_are_named_and_shown_and_the_others_go_on(tmp_path):
+    """In a page that has a fault of its own, too."""
+    front = FRONT + "\n{doc}`04_dies`, {doc}`05_unreadable`, {doc}`14_figure_2`, and {numref}`fig-nowhere`.\n"
+    chapters = {"_00_front": front, "_03_measures": MEASURES, "_04_dies": DIES, "_05_unreadable": UNREADABLE}
+    lay_out(tmp_path, **chapters, _14_figure_2=FAILS)
     (tmp_path / "results" / "live" / "smoke" / "measurements").mkdir(parents=True)
     (tmp_path / "results" / "live" / "smoke" / "measurements" / "variance-ratio-b-a.json").write_text("0.5")  # of old
     result = reproduce(tmp_path)
     assert result.returncode == 1, result.stdout[-3000:] + result.stderr[-3000:]
-    kept = tmp_path / "_build" / "reproduce" / "book" / "02_fails.ipynb"
-    assert f"FAILED: 02_fails, kept half-executed in {kept}" in result.stdout
-    assert result.stdout.count("FAILED") == 1
-    assert "so far" in kept.read_text()
-    (line,) = [line for line in result.stdout.splitlines() if line.startswith("02_fails")]
-    assert line.endswith("RuntimeError: no luck")
-    assert (tmp_path / "_build" / "html" / "book" / "03_measures.html").exists()
+    kept = tmp_path / "_build" / "reproduce" / "book" / "14_figure_2.ipynb"
+    assert f"FAILED: 14_figure_2, kept half-executed in {kept}" in result.stdout
+    assert result.stdout.count("FAILED") == 4
+    assert "FAILED: the page has faults, named above" in result.stdout
+    assert "fig-nowhere" in result.stderr
+    assert f"The page: {Path('_build') / 'html' / 'index.html'}" in result.stdout
+    (line,) = [line for line in result.stdout.splitlines() if line.startswith("14_figure_2")]
+    assert line.endswith("RuntimeError: no `luck` ::::")
     end = result.stdout[result.stdout.index("Claims") :]
     assert "0.62" in end
     assert "0.5 " not in end
-
-
-def test_a_failing_step_fails_the_tests(monkeypatch):
-    """Lint, format, notebooks, units: all run, whatever the first one says."""
-    for failing in (None, 0, 1, 2, 3):
-        steps = []
-
-        def run(step, *, failing=failing, steps=steps, **_):
-            steps.append(step)
-            return subprocess.CompletedProcess(step, int(len(steps) - 1 == failing))
-
-        monkeypatch.setattr(cli.subprocess, "run", run)
-        assert main(["test"]) == (0 if failing is None else 1)
-        assert len(steps) == 4
-    with_nbval = [step for step in steps if "--nbval" in step]
-    assert {Path(word).name for word in with_nbval[0] if word.endswith(".ipynb")} == {
-        path.name for path in book.BOOK.glob("*.ipynb")
-    }
+    assert re.search(r"not measured \d+, not measured \(chapter failed\) 6\n", end)  # figure 2's, and the times
+    for chapter, title, error, cell, shown in (
+        ("14_figure_2", "Fails", "RuntimeError: no `luck` ::::", "code cell 2:\n# with ``` in it\n", "so far"),
+        ("04_dies", "Dies", "DeadKernelError: Kernel died", "code cell 1:\nimport os\n", "os._exit"),
+        ("05_unreadable", "Unreadable", "cannot be read as a chapter", "", "never read"),
+    ):
+        notice, rest = article(tmp_path, chapter).split(f"{title}#", 1)
+        assert "This chapter failed" in notice
+        assert error in notice
+        assert cell in notice
+        assert shown in rest
+    assert "This chapter failed" not in article(tmp_path, "03_measures")

@@ -1,0 +1,86 @@
+"""How a command behaves in a terminal: it prints whatever the encoding, and leaves nothing running."""
+
+import contextlib
+import os
+import signal
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from typing import NoReturn
+
+import psutil
+
+SIGNALS = (signal.SIGINT, signal.SIGTERM)
+PATIENCE = 0.5  # seconds from a request to end to the end
+BROKEN_PIPE = 13  # SIGPIPE, which Windows does not have
+
+
+def run(command: Callable[[], int]) -> int:
+    """The exit status of `command`; as a shell says it, where a signal or a closed pipe ended it.
+
+    A character that the output's encoding lacks is a question mark there. On SIGINT and SIGTERM all processes
+    that descend from this one are ended. Call it in the main thread; elsewhere signals stay as they are.
+    """
+    for stream in filter(None, (sys.stdout, sys.stderr)):
+        stream.reconfigure(errors="replace")
+    descendants: list[psutil.Process] = []
+    try:
+        with _noting(descendants):
+            return command()
+    except BrokenPipeError:
+        with contextlib.suppress(BrokenPipeError):
+            sys.stdout.flush()
+        nowhere = os.open(os.devnull, os.O_WRONLY)  # for what is still to be written: it would be a traceback
+        os.dup2(nowhere, sys.stdout.fileno())
+        os.close(nowhere)
+        return 128 + BROKEN_PIPE
+    except KeyboardInterrupt as interrupt:
+        end([*descendants, *psutil.Process().children(recursive=True)])
+        print("aevb: interrupted", file=sys.stderr)
+        return 128 + (*interrupt.args, signal.SIGINT)[0]
+
+
+def leave(status: int) -> NoReturn:
+    """End this process; at once where it was interrupted, without waiting for what other threads are at."""
+    if status > 128:
+        for stream in filter(None, (sys.stdout, sys.stderr)):
+            with contextlib.suppress(OSError):
+                stream.flush()
+        os._exit(status)
+    sys.exit(status)
+
+
+def can_show(text: str) -> bool:
+    """Whether the encoding of the output has all of `text`."""
+    encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
+    return text.encode(encoding, errors="replace").decode(encoding) == text
+
+
+@contextlib.contextmanager
+def _noting(descendants: list[psutil.Process]) -> Iterator[None]:
+    """Let signals interrupt, noting first who descends from this process: once parents have ended, nobody knows."""
+
+    def interrupt(number: int, _: object) -> None:
+        for other in before:
+            signal.signal(other, signal.SIG_IGN)  # an impatient reader presses twice
+        descendants.extend(psutil.Process().children(recursive=True))
+        raise KeyboardInterrupt(number)
+
+    in_main = threading.current_thread() is threading.main_thread()
+    before = {number: signal.signal(number, interrupt) for number in SIGNALS if in_main}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def end(processes: list[psutil.Process]) -> None:
+    """Ask processes to end, and end those that do not."""
+    for process in processes:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            process.terminate()
+    _, others = psutil.wait_procs(processes, timeout=PATIENCE)
+    for process in others:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            process.kill()

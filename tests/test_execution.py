@@ -1,0 +1,159 @@
+import json
+import os
+import re
+
+import nbformat
+import pytest
+
+from aevb import book, execution, results, site
+from aevb.book import differences
+from aevb.execution import Outcome, execute, execute_all
+from tests.written import PARAMETERS, printed, write
+
+
+@pytest.mark.parametrize(
+    ("cells", "profile", "printed_profile", "injected"),
+    [
+        ([PARAMETERS, "print(profile, size)"], "smoke", "smoke 2\n", True),
+        ([PARAMETERS, "print(profile, size)"], "quick", "quick 2\n", False),
+        (["profile = 'mine'", "print(profile)"], "smoke", "mine\n", False),
+    ],
+)
+def test_the_profile_is_injected_where_it_is_asked_for(tmp_path, cells, profile, printed_profile, injected):
+    text, notebook = write(tmp_path / "03_a.md", *cells), tmp_path / "out" / "03_a.ipynb"
+    outcome = execute(text, notebook, profile)
+    assert (outcome.chapter, outcome.error) == ("03_a", "")
+    assert outcome.seconds > 0
+    assert printed(notebook) == printed_profile
+    tags = [tag for cell in nbformat.read(notebook, as_version=4).cells for tag in cell.metadata.get("tags", [])]
+    assert ("injected-parameters" in tags) == injected
+
+
+def test_what_an_execution_took_is_kept_beside_it(tmp_path):
+    text = write(tmp_path / "03_a.md", PARAMETERS, "import time\ntime.sleep(1.5)")
+    write(tmp_path / "04_b.md", "print(1)")
+    assert "no record" in site.executions(tmp_path)
+    outcome = execute(text, text.with_suffix(".ipynb"), "smoke")
+    raw = nbformat.read(text.with_suffix(".ipynb"), as_version=4).metadata.papermill
+    about = json.loads(site.execution(text).read_text())
+    assert (about["start"], about["seconds"]) == (raw.start_time, round(raw.duration, 1))
+    assert 1.5 <= about["seconds"] <= outcome.seconds + 0.1
+    assert (about["profile"], about["error"]) == ("smoke", "")
+    assert {
+        name: about[name] for name in ("python", "torch", "numpy", "machine")
+    }.items() <= results.provenance().items()
+    first, second, _, _, _, place = site.executions(tmp_path).splitlines()[2:]
+    for part in (raw.start_time[:10], "smoke", "current", "| 1 "):
+        assert part in first
+    for part in (about["machine"], about["torch"], about["papermill"], "|    1 |"):
+        assert part in place
+    assert "no record" in second
+    text.write_text(text.read_text() + "\nMore.\n")
+    assert "text changed since" in site.executions(tmp_path)
+
+
+def test_an_execution_that_failed_is_kept_as_such(tmp_path):
+    text = write(tmp_path / "03_a.md", "raise ValueError('a | b')")
+    execute(text, text.with_suffix(".ipynb"), "quick")
+    assert "| failed: ValueError: a / b" in site.executions(tmp_path)
+    assert json.loads(site.execution(text).read_text())["profile"] == ""  # it has none
+
+
+def test_one_failing_chapter_is_reported_and_kept_and_the_others_run(tmp_path, capsys):
+    texts = [
+        write(tmp_path / "03_good.md", "print('good', file=open('trace', 'a'))"),
+        write(tmp_path / "04_bad.md", "print('so far')", "raise ValueError('too\\nbad')", "print('never')"),
+        write(tmp_path / "05_also_good.md", "print(open('trace').read())"),
+    ]
+    out = tmp_path / "out"
+    outcomes = execute_all(texts, out, "quick")
+    assert [(o.chapter, o.error) for o in outcomes] == [
+        ("03_good", ""),
+        ("04_bad", "ValueError: too"),
+        ("05_also_good", ""),
+    ]
+    assert printed(out / "05_also_good.ipynb") == "good\n\n"  # both in the folder of the texts
+    assert printed(out / "04_bad.ipynb") == "so far\n"
+    kept = nbformat.read(out / "04_bad.ipynb", as_version=4)
+    errors = [output for cell in kept.cells for output in cell.get("outputs", []) if output.output_type == "error"]
+    assert {(error.ename, error.evalue) for error in errors} == {("ValueError", "too\nbad")}
+    assert re.search(r"05_also_good.*3/3", capsys.readouterr().err)
+
+
+MEET = """
+import pathlib, time
+pathlib.Path("{me}").touch()
+until = time.monotonic() + 60
+while not pathlib.Path("{other}").exists():
+    assert time.monotonic() < until, "alone"
+    time.sleep(0.1)
+"""
+
+
+def test_chapters_run_side_by_side_in_their_folder_and_are_told_in_order(tmp_path):
+    """Each waits for a file of the other's; one at a time, the first would wait in vain."""
+    before = os.getcwd()
+    pair = (("03_a", "a", "b"), ("04_b", "b", "a"))
+    texts = [write(tmp_path / f"{name}.md", MEET.format(me=me, other=other)) for name, me, other in pair]
+    outcomes = execute_all(texts, tmp_path / "out", "quick", jobs=2)
+    assert [(o.chapter, o.error) for o in outcomes] == [("03_a", ""), ("04_b", "")]
+    assert os.getcwd() == before
+
+
+def test_the_long_chapters_come_first():
+    names = [path.stem for path in execution.longest_first(book.chapters())]
+    assert names[:3] == ["14_figure_2", "15_figure_3", "20_appendix_d_estimator"]
+    assert names[3:] == [text.stem for text in book.chapters() if text.stem not in names[:3]]
+
+
+def test_a_kernel_that_dies_is_a_failure_too(tmp_path):
+    text = write(tmp_path / "03_a.md", "print('so far')", "import os\nos._exit(9)")
+    outcome = execute(text, tmp_path / "out.ipynb", "quick")
+    assert outcome == Outcome("03_a", outcome.seconds, outcome.error)
+    assert "Dead" in outcome.error
+    assert "\n" not in outcome.error
+    assert (tmp_path / "out.ipynb").exists()
+
+
+def test_unknown_chapters_are_refused_with_the_choices():
+    with pytest.raises(ValueError, match="no chapter called 99_nothing: choose among 00_what_this_is, ") as caught:
+        execution.update_notebooks([book.chapters()[0].stem, "99_nothing"])
+    assert "\n" not in str(caught.value)
+
+
+MEASURE = """
+import json, pathlib
+path = pathlib.Path('../results/live/quick/measurements/a.json')
+path.parent.mkdir(parents=True, exist_ok=True)
+path.write_text('0.25')
+"""
+
+
+def test_only_chapters_that_succeed_are_updated_and_the_summaries_know_the_others(tmp_path, monkeypatch):
+    folder = tmp_path / "book"
+    texts = [
+        write(folder / "00_front.md", "print(open('../results/recorded/measurements.json').read())"),
+        write(folder / "03_good.md", MEASURE),
+        write(folder / "04_bad.md", "1 / 0"),
+        write(folder / "05_other.md", "print(2)"),
+        write(folder / "18_verdict.md", "print(open('../results/recorded/measurements.json').read())"),
+        write(folder / "19_measures.md", MEASURE.replace("/a.json", "/b.json")),
+    ]
+    for text in texts:
+        text.with_suffix(".ipynb").write_text("old")
+    monkeypatch.setattr(results, "ROOT", tmp_path / "results")
+    monkeypatch.setattr(book, "ROOT", tmp_path)
+    monkeypatch.setattr(book, "BOOK", folder)
+    monkeypatch.setattr(book, "chapters", lambda: texts)
+    outcomes = execution.update_notebooks(["00_front", "03_good", "04_bad", "18_verdict", "19_measures"])
+    assert {outcome.chapter: outcome.error for outcome in outcomes} == {
+        "00_front": "", "03_good": "", "04_bad": "ZeroDivisionError: division by zero",
+        "18_verdict": "", "19_measures": "",
+    }  # fmt: skip
+    for summary in ("00_front", "18_verdict"):
+        assert '"a": 0.25' in printed(folder / f"{summary}.ipynb")
+        assert '"b": 0.25' in printed(folder / f"{summary}.ipynb")
+    for text in texts[:2]:
+        assert differences(text, text.with_suffix(".ipynb")) == []
+        assert text.with_suffix(".ipynb").read_text().endswith("}\n")
+    assert [text.with_suffix(".ipynb").read_text() for text in texts[2:4]] == ["old", "old"]
