@@ -74,6 +74,8 @@ def _parser() -> argparse.ArgumentParser:
     test_parser.add_argument("--arithmetic", help=f"compute as another processor would: {kinds} (default: as it comes)")
     test_parser.add_argument("--live", action="store_true", help="only the chapters that train")
     add("check", run_check, "what to run on every save: lint, pairs in step, unit tests of the core")
+    seeds_parser = add("seeds", try_seeds, "execute the chapters with other seeds: no assert may depend on one")
+    seeds_parser.add_argument("seeds", nargs="+", type=int, metavar="SEED")
     add("compare", compare, "our recorded curves minus the published ones, and the verdict on each claim")
     record_parser = add("record", record, "run a figure and add it to results/recorded")
     record_parser.add_argument("figure", help=", ".join((*experiments.FIGURES, *readings.RECORDS)))
@@ -170,6 +172,14 @@ def run_tests(options: argparse.Namespace) -> int:
 def run_check(_: argparse.Namespace) -> int:
     """A minute's worth of the tests."""
     return suite.run(suite.quick())
+
+
+def try_seeds(options: argparse.Namespace) -> int:
+    """Execute the chapters that draw random numbers with other seeds. Status 1 where an assert failed."""
+    outcomes = [(seed, o) for seed, each in execution.try_seeds(options.seeds).items() for o in each]
+    rows = [(seed, o.chapter, f"{o.seconds:.0f} s", o.error or "ok") for seed, o in outcomes]
+    print(tabulate(rows, ["seed", "chapter", "time", ""]))
+    return int(any(outcome.error for _, outcome in outcomes))
 
 
 def compare(_: argparse.Namespace) -> int:

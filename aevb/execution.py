@@ -4,6 +4,7 @@ papermill executes, on the book's own kernel (`aevb.kernels`). A chapter that fa
 told from the others by its Outcome.
 """
 
+import ast
 import contextlib
 import json
 import re
@@ -44,10 +45,11 @@ class Outcome:
     cell: int | None = None
 
 
-def execute(text: Path, notebook: Path, profile: str) -> Outcome:
+def execute(text: Path, notebook: Path, profile: str, seed: int | None = None) -> Outcome:
     """Execute a chapter through papermill at `profile` and write it to `notebook`, also where it fails halfway.
 
-    When, how long and on what is kept beside it (`site.execution`).
+    A chapter that has the parameter `seed` takes it, where one is given. When, how long and on what is kept beside the
+    notebook (`site.execution`).
     """
     try:
         source = to_notebook(text)
@@ -55,14 +57,22 @@ def execute(text: Path, notebook: Path, profile: str) -> Outcome:
         problem = ""
     except Exception as failure:  # whatever jupytext meets in a text that is none
         source, problem = _as_it_stands(text), f"cannot be read as a chapter, {type(failure).__name__}: {failure}"
-    has_parameters = any("parameters" in cell.metadata.get("tags", []) for cell in source.cells)
-    parameters = {"profile": profile} if has_parameters and profile != DEFAULT_PROFILE else {}
+    names = parameters(source)
+    asked = {"profile": None if profile == DEFAULT_PROFILE else profile, "seed": seed}
+    given = {name: value for name, value in asked.items() if name in names and value is not None}
     write_text(notebook, nbformat.writes(source))
     start = time.perf_counter()
-    error, cell = (problem, None) if problem else _run(notebook, parameters, text.parent)
+    error, cell = (problem, None) if problem else _run(notebook, given, text.parent)
     outcome = Outcome(text.stem, time.perf_counter() - start, error.splitlines()[0] if error else "", cell)
-    _note(text, notebook, profile if has_parameters else "", outcome)
+    _note(text, notebook, profile if "profile" in names else "", outcome)
     return outcome
+
+
+def parameters(notebook: NotebookNode) -> set[str]:
+    """The names that a notebook's cell tagged `parameters` gives a value; papermill can give them another."""
+    tagged = (cell.source for cell in notebook.cells if "parameters" in cell.metadata.get("tags", []))
+    statements = (statement for source in tagged for statement in ast.parse(source).body)
+    return {target.id for s in statements if isinstance(s, ast.Assign) for target in s.targets}
 
 
 def _as_it_stands(text: Path) -> NotebookNode:
@@ -79,14 +89,14 @@ def literal(content: str) -> str:
     return f"{fence}text\n{content.strip()}\n{fence}"
 
 
-def _run(notebook: Path, parameters: dict[str, str], folder: Path) -> tuple[str, int | None]:
+def _run(notebook: Path, given: dict[str, object], folder: Path) -> tuple[str, int | None]:
     """Execute a notebook in place; the error, empty where all is well, and the place of the cell that it is of."""
     try:
         with contextlib.closing(ensure_event_loop()):  # papermill would leave one open in every thread
             papermill.execute_notebook(
                 notebook,
                 notebook,
-                parameters=parameters,
+                parameters=given,
                 kernel_name=kernels.NAME,
                 kernel_manager_class=kernels.Manager,
                 cwd=folder,
@@ -124,14 +134,16 @@ def _note(text: Path, notebook: Path, profile: str, outcome: Outcome) -> None:
     write_text(site.execution(notebook), json.dumps(about, indent=1) + "\n")
 
 
-def execute_all(texts: list[Path], folder: Path, profile: str, jobs: int = 1) -> list[Outcome]:
+def execute_all(texts: list[Path], folder: Path, profile: str, jobs: int = 1, seed: int | None = None) -> list[Outcome]:
     """Execute chapters into `folder`, `jobs` of them at once and the longest first, with a bar in the terminal.
 
     A chapter that fails keeps its half-executed notebook, and the others still run.
     """
     # threads, not processes: within one process no two kernels are given the same port
     pool = joblib.Parallel(n_jobs=jobs, backend="threading", return_as="generator_unordered")
-    work = (joblib.delayed(execute)(text, folder / f"{text.stem}.ipynb", profile) for text in longest_first(texts))
+    work = (
+        joblib.delayed(execute)(text, folder / f"{text.stem}.ipynb", profile, seed) for text in longest_first(texts)
+    )
     outcomes = []
     with contextlib.ExitStack() as around:
         bar = around.enter_context(tqdm(total=len(texts), unit="chapter", disable=not texts))
@@ -197,4 +209,18 @@ def update_notebooks(names: list[str]) -> list[Outcome]:
             write_text(book.BOOK / f"{outcome.chapter}.ipynb", nbformat.writes(normalise(executed)) + "\n")
             kept = site.execution(stage / outcome.chapter).read_text(encoding="utf-8")
             write_text(site.execution(book.BOOK / outcome.chapter), kept)
+    return outcomes
+
+
+def try_seeds(seeds: list[int]) -> dict[int, list[Outcome]]:
+    """Execute the chapters that draw random numbers with other seeds, at the default profile: their outcomes by seed.
+
+    Nothing of it is kept but the notebooks, in `_build/seeds/`: what the chapters measured is one draw, of a seed that
+    no table shows.
+    """
+    texts = [text for text in book.chapters() if "seed" in parameters(to_notebook(text))]
+    outcomes = {}
+    for seed in seeds:
+        outcomes[seed] = execute_all(texts, book.ROOT / "_build" / "seeds" / str(seed), DEFAULT_PROFILE, 2, seed)
+        results.forget(DEFAULT_PROFILE)
     return outcomes

@@ -29,6 +29,35 @@ def test_the_profile_is_injected_where_it_is_asked_for(tmp_path, cells, profile,
     assert ("injected-parameters" in tags) == injected
 
 
+SEEDED = ("profile = 'quick'\nseed = 0", "parameters")
+
+
+def test_a_seed_is_injected_where_a_chapter_has_one(tmp_path):
+    text = write(tmp_path / "03_a.md", SEEDED, "print(profile, seed)")
+    for seed, expected in ((7, "quick 7\n"), (0, "quick 0\n"), (None, "quick 0\n")):
+        assert execute(text, tmp_path / "out.ipynb", "quick", seed).error == ""
+        assert printed(tmp_path / "out.ipynb") == expected
+    text = write(tmp_path / "04_b.md", PARAMETERS, "print('seed' in globals())")
+    assert execute(text, tmp_path / "out.ipynb", "quick", 7).error == ""
+    assert printed(tmp_path / "out.ipynb") == "False\n"
+
+
+def test_other_seeds_are_tried_where_there_is_one_and_leave_no_measurement(tmp_path, monkeypatch):
+    source = tmp_path / "book"
+    write(source / "03_none.md", "1 / 0")
+    seeded = write(source / "04_seeded.md", SEEDED, "assert seed != 2")
+    monkeypatch.setattr(book, "chapters", lambda: [source / "03_none.md", seeded])
+    monkeypatch.setattr(book, "ROOT", tmp_path)
+    monkeypatch.setattr(book, "BOOK", source)
+    monkeypatch.setattr(results, "ROOT", tmp_path / "results")
+    results.save_measurement("quick", "a", 1.0)
+    found = execution.try_seeds([1, 2])
+    assert {(seed, o.chapter, o.error) for seed, each in found.items() for o in each} == {
+        (1, "04_seeded", ""), (2, "04_seeded", "AssertionError: "),
+    }  # fmt: skip
+    assert results.measurements("quick") == {}
+
+
 def test_what_an_execution_took_is_kept_beside_it(tmp_path):
     text = write(tmp_path / "03_a.md", PARAMETERS, "import time\ntime.sleep(1.5)")
     write(tmp_path / "04_b.md", "print(1)")
