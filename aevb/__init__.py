@@ -2,6 +2,5 @@
 
 One idea a module; each imports only those before it: files, arithmetic, data, networks, model, bounds, objectives,
 hmc, mcem, full_vb, marginal_likelihood, optimizer, ensemble, training, results, experiments, readings,
-claims, plots, widgets, site, guard, kernels, book, execution, pages,
-checks, terminal.
+claims, plots, widgets, site, guard, kernels, book, execution, pages, checks, terminal.
 """
