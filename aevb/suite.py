@@ -14,8 +14,13 @@ from aevb import arithmetic, book, execution, kernels
 
 PYTHON = (sys.executable, "-m")
 CELL_TIMEOUT = 1800  # seconds
-# the unit tests of the core that take seconds; the others are run by `test` alone
-CORE = ("model", "bounds", "networks", "objectives", "files")
+# the unit tests of the core, without those that take long, which `test` alone runs
+CORE = ("files", "networks", "model", "bounds", "objectives", "hmc", "full_vb")
+SLOW = (
+    "test_hmc.py::test_geweke",
+    "test_full_vb.py::test_the_gradients_in_mu_differ",
+    "test_full_vb.py::test_their_gradients_are_unbiased",
+)
 
 
 class Step(NamedTuple):
@@ -42,14 +47,14 @@ def live() -> list[Step]:
 
 def quick() -> list[Step]:
     """The steps of `check`, a minute in all."""
-    files = [f"tests/test_{name}.py" for name in CORE]
+    core = [f"tests/test_{name}.py" for name in CORE] + [f"--deselect=tests/{name}" for name in SLOW]
     parallel = ["-n", str(min(2, _cores()))]
     pairs = ["tests/test_book.py", "-k", "committed_as_it_is_written or committed_notebook_is_normal"]
     return [
         LINT,
         FORMAT,
         Step("pairs in step", [*PYTHON, "pytest", "-q", *pairs]),
-        Step("the core", [*PYTHON, "pytest", "-q", *parallel, *files]),
+        Step("the core", [*PYTHON, "pytest", "-q", *parallel, *core]),
     ]
 
 

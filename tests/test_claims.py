@@ -475,3 +475,16 @@ def test_of_record_and_of_profile_take_everything_from_their_own_folder(tmp_path
     ):
         assert row(table, claim).verdict == verdicts[place]
         assert row(table, claims.COST).ours == ("16.7", "166.7")[place]
+
+
+def test_what_a_failed_chapter_would_have_measured_is_told_from_the_rest(tmp_path, monkeypatch):
+    """And what it measured before it failed is used; the times at a profile are those of figure 2's runs."""
+    monkeypatch.setattr(results, "live_folder", lambda: tmp_path)
+    results.save_measurement("smoke", "estimator-variance", 0.5)
+    table = claims.of_profile("smoke", ["05_sgvb_estimators", "14_figure_2", "20_appendix_d_estimator"])
+    verdicts = table.set_index("number")["verdict"]
+    assert verdicts[claims.VARIANCE.number] == claims.HOLDS
+    failed = {1, 2, 3, 4, claims.COST.number, claims.SAME_COST.number, claims.RELIABLE.number}
+    assert set(verdicts.index[verdicts == claims.CHAPTER_FAILED]) == failed
+    assert set(verdicts) == {claims.HOLDS, claims.CHAPTER_FAILED, claims.NOT_MEASURED}
+    assert claims.headline(table).endswith(f"{claims.CHAPTER_FAILED} {len(failed)}")

@@ -96,10 +96,10 @@ def test_one_failing_chapter_is_reported_and_kept_and_the_others_run(tmp_path, c
     ]
     out = tmp_path / "out"
     outcomes = execute_all(texts, out, "quick")
-    assert [(o.chapter, o.error) for o in outcomes] == [
-        ("03_good", ""),
-        ("04_bad", "ValueError: too"),
-        ("05_also_good", ""),
+    assert [(o.chapter, o.error, o.cell) for o in outcomes] == [
+        ("03_good", "", None),
+        ("04_bad", "ValueError: too", 2),
+        ("05_also_good", "", None),
     ]
     assert printed(out / "05_also_good.ipynb") == "good\n\n"  # both in the folder of the texts
     assert printed(out / "04_bad.ipynb") == "so far\n"
@@ -138,7 +138,7 @@ def test_the_long_chapters_come_first():
 def test_a_kernel_that_dies_is_a_failure_too(tmp_path):
     text = write(tmp_path / "03_a.md", "print('so far')", "import os\nos._exit(9)")
     outcome = execute(text, tmp_path / "out.ipynb", "quick")
-    assert outcome == Outcome("03_a", outcome.seconds, outcome.error)
+    assert outcome == Outcome("03_a", outcome.seconds, outcome.error, cell=2)
     assert "Dead" in outcome.error
     assert "\n" not in outcome.error
     assert (tmp_path / "out.ipynb").exists()

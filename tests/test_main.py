@@ -1,3 +1,4 @@
+import contextlib
 import html
 import os
 import re
@@ -80,9 +81,11 @@ def test_without_frey_face_the_data_will_do(capsys, monkeypatch):
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="no disk that is always full")
 def test_a_full_disk_is_one_line(capsys, monkeypatch):
-    with open("/dev/full", "w", encoding="utf-8") as full:
-        monkeypatch.setattr(sys, "stdout", full)
-        assert main(["compare"]) == 2
+    full = open("/dev/full", "w", encoding="utf-8")  # noqa: SIM115
+    monkeypatch.setattr(sys, "stdout", full)
+    assert main(["compare"]) == 2
+    with contextlib.suppress(OSError):
+        full.close()
     assert capsys.readouterr().err == "aevb: [Errno 28] No space left on device\n"
 
 

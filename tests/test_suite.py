@@ -53,6 +53,9 @@ def test_what_is_checked_on_every_save_exists(monkeypatch):
     files = [word for step in steps for word in step if word.startswith("tests/")]
     assert len(files) > 5
     assert all((book.ROOT / file).exists() for file in files)
+    left = [word.removeprefix("--deselect=").split("::") for step in steps for word in step if "::" in word]
+    assert len(left) == len(suite.SLOW)
+    assert all(f"def {name}" in (book.ROOT / file).read_text(encoding="utf-8") for file, name in left)
     assert executed(steps) == set()
 
 

@@ -12,7 +12,8 @@ from aevb.book import ROOT
 POSIX = {"LC_ALL": "C", "PYTHONCOERCECLOCALE": "0", "PYTHONUTF8": "0"}
 PRINTS = r"""
 from aevb import terminal
-terminal.leave(terminal.run(lambda: print("\u03c3\u00b2 \u2502 3.5\n" * 9999, terminal.can_show("\u2502"), flush=True) or 0))
+lines = "\u03c3\u00b2 \u2502 3.5\n" * 9999
+terminal.leave(terminal.run(lambda: print(lines, terminal.can_show("\u2502"), flush=True) or 0))
 """
 needs_bash = pytest.mark.skipif(sys.platform == "win32", reason="pipes as Unix has them")
 
