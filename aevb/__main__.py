@@ -198,7 +198,6 @@ def record(options: argparse.Namespace) -> int:
     datasets = tuple(experiments.LATENT_DIMS) if options.dataset is None else (options.dataset,)
     given = {name: getattr(options, name) for name in ("profile", "device", "threads")}
     given = {name: value for name, value in given.items() if value is not None}
-    results.announce_commit()
     if options.figure in readings.RECORDS:
         if given:
             words = ", ".join(f"--{name}" for name in given)

@@ -446,6 +446,8 @@ def record(
         raise ValueError(f"cannot record {figure!r}: choose one of {', '.join(FIGURES)}")
     runs = FIGURES[figure](profile, datasets)
     samples = horizon(figure, profile) if samples is None else samples
+    at_least(1, samples=samples)
+    results.announce_commit()
     table, entries = run_grid(runs, samples, progress=True, **options)
     if figure == "figure2-digits":
         trainers = [_trained(run, options.get("device", "cpu")) for run in runs]

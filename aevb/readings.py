@@ -276,6 +276,7 @@ def record(
         if reading.run.dataset in datasets
         and not _is_done(known.get(reading.key), evaluation_grid(samples, reading.run.batch_size)[-1])
     ]
+    results.announce_commit()
     parallel = joblib.Parallel(n_jobs=jobs or joblib.cpu_count(), return_as="generator_unordered")
     outcomes = parallel(joblib.delayed(train)(reading, samples) for reading in missing)
     for key, rows, entry in tqdm(outcomes, total=len(missing), unit="reading"):
