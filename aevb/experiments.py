@@ -361,15 +361,18 @@ def run_grid(
     `device="cuda"` seeds of one configuration train as an ensemble, and `jobs` ensembles (default: GPU_JOBS) share the
     GPU, a thread and a stream each.
 
-    Returns the table of their curves, with every column that a figure may want, and their manifest entries by
-    run key. With `progress`, a bar in the terminal. Raises ValueError where there are no runs, jobs or threads, and for
-    `samples` too few for a point.
+    Returns the table of their curves, with every column that a figure may want, and their manifest entries by run key.
+    With `progress`, a bar in the terminal, and first a line where the manifest can name no commit. Raises ValueError
+    where there are no runs, jobs or threads, and for `samples` too few for a point.
     """
     at_least(1, runs=len(runs), threads=threads, jobs=1 if jobs is None else jobs)
+    goal = evaluation_grid(samples, runs[0].batch_size, runs[0].measure)[-1]
+    if progress:
+        results.announce_commit()
     together = [[run] for run in runs] if device == "cpu" else _by_configuration(runs)
     if device != "cpu":
         backend, jobs = "threading", jobs or GPU_JOBS
-    with joblib.parallel_config(backend=backend), _bar(runs, samples, device, show=progress):
+    with joblib.parallel_config(backend=backend), _bar(runs, goal, device, show=progress):
         parallel = joblib.Parallel(n_jobs=jobs or (os.cpu_count() if backend == "loky" else -1))
         outcomes = parallel(joblib.delayed(train)(group, samples, threads, device) for group in together)
     trained = {
@@ -389,10 +392,8 @@ def _by_configuration(runs: list[Run]) -> list[list[Run]]:
 
 
 @contextlib.contextmanager
-def _bar(runs: list[Run], samples: int, device: str, *, show: bool) -> Iterator[None]:
+def _bar(runs: list[Run], goal: int, device: str, *, show: bool) -> Iterator[None]:
     """A bar for the whole grid: runs done, samples a second, time left, from what the workers write down."""
-    goal = evaluation_grid(samples, runs[0].batch_size, runs[0].measure)[-1]
-
     paths = [progress_path(run, device) for run in runs]
 
     def seen() -> list[int]:
@@ -446,8 +447,6 @@ def record(
         raise ValueError(f"cannot record {figure!r}: choose one of {', '.join(FIGURES)}")
     runs = FIGURES[figure](profile, datasets)
     samples = horizon(figure, profile) if samples is None else samples
-    at_least(1, samples=samples)
-    results.announce_commit()
     table, entries = run_grid(runs, samples, progress=True, **options)
     if figure == "figure2-digits":
         trainers = [_trained(run, options.get("device", "cpu")) for run in runs]

@@ -147,7 +147,7 @@ def build_model(run: Run, dataset: Dataset, *, generator: torch.Generator) -> La
     """
     build = gaussian_vae if dataset.name == "frey" else bernoulli_vae
     shape = dataset.train.shape[1], run.hidden, run.latent_dim
-    vae = build(*shape, generator=generator, slow_log_var=run.slow_log_var)
+    vae = build(*shape, generator=generator, slow_log_var=run.slow_log_var).float()  # whatever torch's default is
     if run.algorithm == "mcem":
         return Decoder(vae.decoder)
     if run.algorithm == "full-vb":
@@ -197,7 +197,7 @@ class Trainer:
         if run.n_train is not None and len(self.train_pixels) < run.n_train:
             raise ValueError(f"n_train={run.n_train}, but {run.dataset} has {len(self.train_pixels)} training points")
         self.generator = torch.Generator().manual_seed(run.seed)
-        self.model = build_model(run, self.dataset, generator=self.generator).to(self.device, torch.float32)
+        self.model = build_model(run, self.dataset, generator=self.generator).to(self.device)
         if self.device.type != "cpu":  # the same start on every device, and then the device's own noise
             self.generator = torch.Generator(self.device).manual_seed(run.seed)
         in_the_loss = run.algorithm == "full-vb"  # where the prior is

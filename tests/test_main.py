@@ -150,7 +150,7 @@ def lay_out(folder: Path, **chapters: str) -> None:
     shutil.copytree(results.ROOT / "published", folder / "results" / "published")
     shutil.copytree(book.BOOK / "_static", folder / "book" / "_static")
     shutil.copy(book.BOOK / "references.bib", folder / "book")
-    for name in ("_config.yml", "package.json", "package-lock.json"):
+    for name in ("pyproject.toml", "_config.yml", "package.json", "package-lock.json"):
         shutil.copy(book.ROOT / name, folder)
     (folder / "digits").mkdir()
     for name in data.FILES["mnist"]:

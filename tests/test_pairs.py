@@ -12,7 +12,7 @@ import pytest
 from jupytext.sync_contentsmanager import TextFileContentsManager
 from tornado.web import HTTPError
 
-from aevb import book, results, site
+from aevb import book, execution, results, site
 from aevb.book import differences, tidy
 
 TEXTS = book.chapters()
@@ -81,7 +81,7 @@ def small(tmp_path, monkeypatch) -> Path:
     monkeypatch.setattr(book, "ROOT", tmp_path)
     monkeypatch.setattr(book, "BOOK", text.parent)
     monkeypatch.setattr(book, "chapters", lambda: [text])
-    assert [outcome.error for outcome in book.update_notebooks([])] == [""]
+    assert [outcome.error for outcome in execution.update_notebooks([])] == [""]
     return text
 
 
@@ -153,7 +153,7 @@ def test_a_change_typed_into_the_notebook_arrives_in_the_text(lab, small, saved_
     assert "print(1)" not in text
     assert text.endswith("print(2)\n```\n\nA thought.\n\n```{code-cell} ipython3\nprint(3)\n```\n")
     assert differences(small, path) == []
-    assert [outcome.error for outcome in book.update_notebooks([])] == [""]
+    assert [outcome.error for outcome in execution.update_notebooks([])] == [""]
     assert [cell.outputs[0].text for cell in lab.open(small).cells if cell.get("outputs")] == ["2\n", "3\n"]
     assert differences(small, path) == []
     assert state(small)[0] == text
