@@ -29,6 +29,7 @@ from aevb.files import write_text
 
 SUMMARIES = ("00_", "18_")  # pages that show what the other chapters measured
 LONG = ("14_", "15_", "20_")  # chapters that take minutes where nothing was trained before
+START_TIMEOUT = 300  # seconds a kernel may take to answer: on a busy machine a minute is too short
 MARKER = "papermill-error-cell-tag"  # of the cells that papermill adds to a notebook that fails
 
 
@@ -101,6 +102,7 @@ def _run(notebook: Path, given: dict[str, object], folder: Path) -> tuple[str, i
                 kernel_manager_class=kernels.Manager,
                 cwd=folder,
                 progress_bar=False,
+                start_timeout=START_TIMEOUT,
                 extra_arguments=["--IPKernelApp.log_level=ERROR"],  # its warnings would break the bar
             )
     except papermill.PapermillExecutionError as failure:

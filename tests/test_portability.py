@@ -75,6 +75,11 @@ def without_git(tree, monkeypatch):
     monkeypatch.setenv("PATH", str(tree))
 
 
+def starting(*_, **__):
+    """In place of the bar that is there from the first sample on."""
+    raise ValueError("it starts")
+
+
 @pytest.mark.parametrize(
     ("prepare", "reason"),
     [
@@ -86,12 +91,12 @@ def without_git(tree, monkeypatch):
 )
 def test_a_commit_that_is_not_known_is_said_once_before_the_record_starts(tree, monkeypatch, capsys, prepare, reason):
     prepare(tree, monkeypatch)
-    monkeypatch.setattr(experiments, "record", lambda *_, **__: print("it starts", file=sys.stderr))
+    monkeypatch.setattr(experiments, "_bar", starting)
     assert results.provenance()["commit"] == "unknown"
-    assert cli.main(["record", "figure2", "--profile", "smoke"]) == 0
+    assert cli.main(["record", "figure2", "--profile", "smoke"]) == 2
     said, starts = capsys.readouterr().err.splitlines()
     assert re.match(rf"The record will say of its commit: unknown\. .*{reason}", said)
-    assert starts == "it starts"
+    assert starts == "aevb: it starts"
 
 
 def test_nothing_is_said_where_the_commit_is_known(tree, capsys):
