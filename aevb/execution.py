@@ -121,7 +121,7 @@ def _last_begun(notebook: Path) -> int | None:
 
 
 def _note(text: Path, notebook: Path, profile: str, outcome: Outcome) -> None:
-    """Keep, in a file a chapter beside the notebooks, what papermill says of an execution and where it took place."""
+    """Keep what papermill says of an execution, and where it took place: one file per chapter, beside the notebooks."""
     said = nbformat.read(notebook, as_version=4).metadata.get("papermill", {})
     about = {
         "start": said.get("start_time", ""),

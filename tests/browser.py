@@ -8,7 +8,9 @@ import threading
 from collections.abc import Iterator
 from pathlib import Path
 
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+NAMES = ("chromium", "chromium-browser", "google-chrome", "chrome")
+MACOS = "/Applications/Google Chrome.app/Contents/MacOS/Google Chrome"  # which is on no PATH
+CHROMIUM = next(filter(None, map(shutil.which, (*NAMES, MACOS))), None)
 # the one error a page may log: sphinx-thebe and the theme both declare it; nothing follows from it
 KNOWN = "Identifier 'THEBE_JS_URL' has already been declared"
 

@@ -47,7 +47,7 @@ def test_there_are_no_other_notebooks():
 
 
 def test_the_table_of_contents_names_every_page_once():
-    toc = yaml.safe_load((book.ROOT / "_toc.yml").read_text())
+    toc = yaml.safe_load((book.ROOT / "_toc.yml").read_text(encoding="utf-8"))
     named = [toc["root"], *(chapter["file"] for part in toc["parts"] for chapter in part["chapters"])]
     assert [name for name in named if name.endswith(".ipynb")] == [f"book/{path.name}" for path in NOTEBOOKS]
     assert len(set(named)) == len(named)
@@ -88,7 +88,7 @@ def test_an_address_that_moves_is_brought_to_the_notebooks(tmp_path, monkeypatch
 def pair(tmp_path) -> tuple[Path, Path]:
     text = write(tmp_path / "03_a.md", PARAMETERS, "print(1)", ("print(2)", "hide-input"))
     notebook = tmp_path / "03_a.ipynb"
-    notebook.write_text(nbformat.writes(book.to_notebook(text)))
+    notebook.write_text(nbformat.writes(book.to_notebook(text)), encoding="utf-8")
     assert differences(text, notebook) == []
     return text, notebook
 
@@ -105,9 +105,9 @@ def pair(tmp_path) -> tuple[Path, Path]:
 )
 def test_an_edited_text_is_reported(pair, old, new, found):
     text, notebook = pair
-    before = text.read_text()
+    before = text.read_text(encoding="utf-8")
     assert before.count(old) == 1
-    text.write_text(before.replace(old, new))
+    text.write_text(before.replace(old, new), encoding="utf-8")
     lines = differences(text, notebook)
     assert lines[0].startswith(found[0])
     assert "7 cells" in lines[0] or lines == found
@@ -117,14 +117,14 @@ def test_a_missing_cell_is_reported(pair):
     text, notebook = pair
     cut = nbformat.read(notebook, as_version=4)
     del cut.cells[-1]
-    notebook.write_text(nbformat.writes(cut))
+    notebook.write_text(nbformat.writes(cut), encoding="utf-8")
     assert differences(text, notebook) == ["03_a.md has 5 cells, 03_a.ipynb has 4"]
 
 
 def test_outputs_are_no_difference(pair):
     text, notebook = pair
     execute(text, notebook, "quick")
-    notebook.write_text(nbformat.writes(normalise(nbformat.read(notebook, as_version=4))))
+    notebook.write_text(nbformat.writes(normalise(nbformat.read(notebook, as_version=4))), encoding="utf-8")
     assert printed(notebook) == "1\n2\n"
     assert differences(text, notebook) == []
 
@@ -265,8 +265,8 @@ def test_nbval_notices_one_changed_digit(tmp_path):
     assert execute(text, good, "quick").error == ""
     content = nbformat.writes(normalise(nbformat.read(good, as_version=4)))
     assert content.count("bound: -0.125") == 1
-    good.write_text(content)
-    bad.write_text(content.replace("bound: -0.125", "bound: -0.126"))
+    good.write_text(content, encoding="utf-8")
+    bad.write_text(content.replace("bound: -0.125", "bound: -0.126"), encoding="utf-8")
     command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-q", "--nbval", "--nbval-current-env"]
     result = subprocess.run([*command, good, bad], cwd=tmp_path, capture_output=True, text=True, timeout=120)
     assert result.returncode == 1, result.stdout[-2000:]
@@ -279,7 +279,7 @@ def test_nbval_notices_one_changed_digit(tmp_path):
 
 def test_the_page_has_a_front(page):
     assert (page / "index.html").exists()
-    assert "00_what_this_is" in (page / "index.html").read_text()
+    assert "00_what_this_is" in (page / "index.html").read_text(encoding="utf-8")
 
 
 @each_chapter

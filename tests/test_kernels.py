@@ -32,7 +32,7 @@ def settings(tmp_path, monkeypatch):
     }
     for name, text in parts.items():
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
-        (tmp_path / name).write_text(text)
+        (tmp_path / name).write_text(text, encoding="utf-8")
     nowhere = tmp_path / "a file"
     nowhere.touch()
     variables = {
@@ -67,7 +67,7 @@ def test_a_chapter_gives_the_same_bytes_under_any_settings(tmp_path, settings):
 
 def test_nbval_compares_in_the_same_environment(tmp_path, settings):
     notebook = tmp_path / "03_a.ipynb"
-    notebook.write_text(executed(write(tmp_path / "03_a.md", PLAIN, DRAWS, WHERE), notebook))
+    notebook.write_text(executed(write(tmp_path / "03_a.md", PLAIN, DRAWS, WHERE), notebook), encoding="utf-8")
     settings()
     command = [word for word in suite.compared([notebook]).command if word != "--no-loadscope-reorder"]
     done = subprocess.run(command, cwd=tmp_path, env=kernels.environment(), capture_output=True, text=True, timeout=300)

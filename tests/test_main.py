@@ -156,10 +156,10 @@ def lay_out(folder: Path, **chapters: str) -> None:
     for name in data.FILES["mnist"]:
         (folder / "digits" / name).write_bytes(data.payload(name))
     for name, text in chapters.items():
-        (folder / "book" / f"{name.strip('_')}.md").write_text(HEADER + text)
+        (folder / "book" / f"{name.strip('_')}.md").write_text(HEADER + text, encoding="utf-8")
     names = [f"book/{name.strip('_')}.ipynb" for name in chapters]
     toc = {"format": "jb-book", "root": names[0], "chapters": [{"file": name} for name in names[1:]]}
-    (folder / "_toc.yml").write_text(yaml.safe_dump(toc))
+    (folder / "_toc.yml").write_text(yaml.safe_dump(toc), encoding="utf-8")
 
 
 def reproduce(folder: Path) -> subprocess.CompletedProcess:
@@ -253,7 +253,9 @@ def test_chapters_that_fail_are_named_and_shown_and_the_others_go_on(tmp_path):
     chapters = {"_00_front": front, "_03_measures": MEASURES, "_04_dies": DIES, "_05_unreadable": UNREADABLE}
     lay_out(tmp_path, **chapters, _14_figure_2=FAILS)
     (tmp_path / "results" / "live" / "smoke" / "measurements").mkdir(parents=True)
-    (tmp_path / "results" / "live" / "smoke" / "measurements" / "variance-ratio-b-a.json").write_text("0.5")  # of old
+    (tmp_path / "results" / "live" / "smoke" / "measurements" / "variance-ratio-b-a.json").write_text(
+        "0.5", encoding="utf-8"
+    )  # of old
     result = reproduce(tmp_path)
     assert result.returncode == 1, result.stdout[-3000:] + result.stderr[-3000:]
     kept = tmp_path / "_build" / "reproduce" / "book" / "14_figure_2.ipynb"

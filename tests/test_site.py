@@ -8,6 +8,7 @@ import functools
 import json
 import re
 import shutil
+import sys
 import tomllib
 from dataclasses import dataclass, field
 from types import SimpleNamespace
@@ -247,6 +248,7 @@ def test_without_npm_a_line_says_so_and_the_pages_ask_cdns(tmp_path, monkeypatch
     assert not stale.exists()
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="the program is a shell script")
 def test_where_npm_fails_a_line_says_so(tmp_path, monkeypatch, capsys):
     npm = tmp_path / "npm"
     npm.write_text("#!/bin/sh\necho 'the first reason' >&2\necho 'and more' >&2\nexit 1\n", encoding="utf-8")
