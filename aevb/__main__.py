@@ -25,6 +25,7 @@ from aevb import (
     terminal,
     training,
 )
+from aevb.curves import agreement
 from aevb.files import write_whole
 
 # kernels and workers inherit it: one thread a run is faster and steadier than several on a busy machine
@@ -185,7 +186,7 @@ def try_seeds(options: argparse.Namespace) -> int:
 def compare(_: argparse.Namespace) -> int:
     """Print ours minus published for figures 2 and 3, and the verdict on every claim, from `results/` alone."""
     for figure, value in (("figure2", "lower bound"), ("figure3", "log p(x)")):
-        table = results.agreement(results.recorded(figure), results.published(figure))
+        table = agreement(results.recorded(figure), results.published(figure))
         print(f"Figure {figure[-1]}, {value} in nats per datapoint: recorded minus published\n")
         print(tabulate(table, headers="keys", floatfmt=".1f", showindex=False), end="\n\n")
     print(f"The published points and our record, train and test:\n{results.headline()}\n")

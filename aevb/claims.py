@@ -13,6 +13,7 @@ import pandas as pd
 from scipy import stats
 
 from aevb import results
+from aevb.curves import Curves, concat, value_at
 from aevb.data import TITLES
 
 PAPER_END = 1e8  # where the axes of figure 2 end
@@ -79,83 +80,81 @@ FULL_VB = Claim(17, "straightforward to extend", "sec. 2", "21_full_vb_at_last",
 # fmt: on
 
 
-def _panels(curves: pd.DataFrame) -> list[tuple[str, int]]:
+def _panels(curves: Curves) -> list[tuple[str, int]]:
     """The panels (dataset, latent_dim) of figure 2 that have both algorithms."""
-    counts = curves.groupby(["dataset", "latent_dim"])["algorithm"].nunique()
-    return list(counts[counts == 2].index)
+    panels = curves.each("dataset", "latent_dim")
+    return [panel for panel, part in panels if part.table["algorithm"].nunique() == 2]
 
 
-def _curve(
-    curves: pd.DataFrame, dataset: str, latent_dim: int, algorithm: str, split: str = "test", until: float = PAPER_END
-) -> pd.Series:
-    """One curve up to `until`, averaged over the seeds that go furthest: the bound by samples."""
-    name = {"dataset": dataset, "latent_dim": latent_dim, "algorithm": algorithm, "split": split}
-    chosen = curves[(curves[list(name)] == pd.Series(name)).all(axis=1) & (curves["samples"] <= until)]
-    return results.furthest(chosen).groupby("samples")["lower_bound"].mean()
+def _ends_shared(*curves: pd.Series) -> tuple[float, ...]:
+    """The values of curves where the shortest of them ends."""
+    end = min(curve.index[-1] for curve in curves)
+    return tuple(value_at(curve, end) for curve in curves)
 
 
-def _value(curve: pd.Series, samples: float) -> float:
-    """A curve's bound at `samples`, interpolated in log samples."""
-    return float(np.interp(np.log(samples), np.log(curve.index), curve))
+def _test_bound(curves: Curves, dataset: str, latent_dim: int, algorithm: str, until: float = PAPER_END) -> pd.Series:
+    """The test bound of one curve of figure 2 up to `until`."""
+    return curves.select(until, dataset=dataset, latent_dim=latent_dim, algorithm=algorithm, split="test").mean()
 
 
-def _dims(curves: pd.DataFrame, dataset: str) -> list[int]:
-    return sorted(curves.loc[curves["dataset"] == dataset, "latent_dim"].unique())
+def _dims(curves: Curves, dataset: str) -> list[int]:
+    return sorted(curves.select(dataset=dataset).table["latent_dim"].unique())
 
 
-def speed_up(curves: pd.DataFrame, dataset: str, latent_dim: int) -> float:
+def speed_up(curves: Curves, dataset: str, latent_dim: int) -> float:
     """How many times fewer samples AEVB needs for the test bound wake-sleep ends with; 0 if it never gets there."""
-    wake_sleep, aevb = (_curve(curves, dataset, latent_dim, name) for name in ("wake-sleep", "aevb"))
+    wake_sleep, aevb = (_test_bound(curves, dataset, latent_dim, name) for name in ("wake-sleep", "aevb"))
     reached = aevb.index[aevb >= wake_sleep.iloc[-1]]
     return float(wake_sleep.index[-1] / reached[0]) if len(reached) else 0.0
 
 
-def advantage(curves: pd.DataFrame, dataset: str, latent_dim: int) -> float:
+def advantage(curves: Curves, dataset: str, latent_dim: int) -> float:
     """The test bound of AEVB minus that of wake-sleep at the last number of samples both reach, nats per datapoint."""
-    wake_sleep, aevb = (_curve(curves, dataset, latent_dim, name) for name in ("wake-sleep", "aevb"))
-    end = min(wake_sleep.index[-1], aevb.index[-1])
-    return _value(aevb, end) - _value(wake_sleep, end)
+    aevb, wake_sleep = _ends_shared(
+        *(_test_bound(curves, dataset, latent_dim, name) for name in ("aevb", "wake-sleep"))
+    )
+    return aevb - wake_sleep
 
 
-def gap_growth(curves: pd.DataFrame, dataset: str) -> float:
+def gap_growth(curves: Curves, dataset: str) -> float:
     """How much wider AEVB's train-test gap is at the most latent dimensions than at the fewest, nats.
 
     At the last number of samples that all four curves reach, because a gap grows as training goes on.
     """
     dims = _dims(curves, dataset)
-    pairs = [
-        [_curve(curves, dataset, dim, "aevb", split) for split in ("train", "test")] for dim in (dims[0], dims[-1])
-    ]
-    end = min(curve.index[-1] for pair in pairs for curve in pair)
-    fewest, most = (_value(train, end) - _value(test, end) for train, test in pairs)
-    return most - fewest
+    chosen = curves.select(PAPER_END, dataset=dataset, algorithm="aevb")
+    train_fewest, test_fewest, train_most, test_most = _ends_shared(
+        *(
+            chosen.select(latent_dim=latent_dim, split=split).mean()
+            for latent_dim in (dims[0], dims[-1])
+            for split in ("train", "test")
+        )
+    )
+    return (train_most - test_most) - (train_fewest - test_fewest)
 
 
-def superfluous_gain(curves: pd.DataFrame, dataset: str) -> float:
+def superfluous_gain(curves: Curves, dataset: str) -> float:
     """AEVB's test bound with the most latents minus that with the next fewer, nats.
 
     At PAPER_END, or where the shorter curve ends.
     """
     dims = _dims(curves, dataset)[-2:]
-    fewer, most = (_curve(curves, dataset, latent_dim, "aevb", until=np.inf) for latent_dim in dims)
+    fewer, most = (_test_bound(curves, dataset, latent_dim, "aevb", until=np.inf) for latent_dim in dims)
     end = min(fewer.index[-1], most.index[-1], PAPER_END)
-    return _value(most, end) - _value(fewer, end)
+    return value_at(most, end) - value_at(fewer, end)
 
 
-def lead(curves: pd.DataFrame, n_train: int, algorithm: str, rival: str, split: str = "test") -> float:
+def lead(curves: Curves, n_train: int, algorithm: str, rival: str, split: str = "test") -> float:
     """log p(x) of `algorithm` minus `rival`'s in figure 3 at the last number of samples both reach, nats.
 
     NaN where either is missing.
     """
-    chosen = curves[(curves["n_train"] == n_train) & (curves["split"] == split)]
-    ours, theirs = (
-        results.furthest(chosen[chosen["algorithm"] == name]).groupby("samples")["log_likelihood"].mean()
-        for name in (algorithm, rival)
-    )
+    chosen = curves.select(n_train=n_train, split=split)
+    ours, theirs = (chosen.select(algorithm=name).mean() for name in (algorithm, rival))
     if ours.empty or theirs.empty:
         return float("nan")
     end = min(ours.index[-1], theirs.index[-1], FIGURE3_END)
-    return _value(ours, end) - _value(theirs, end)
+    return value_at(ours, end) - value_at(theirs, end)
 
 
 def cost_per_sample(entries: dict[str, dict]) -> dict[str, float]:
@@ -183,13 +182,13 @@ def recorded_cost() -> dict[str, float]:
 class Evidence(NamedTuple):
     """What the claims are judged by.
 
-    `figure2` and `figure3` are ours and the paper's table of each; `cost` is the time per training sample of each
+    `figure2` and `figure3` are our and the paper's curves of each; `cost` is the time per training sample of each
     algorithm on MNIST (`cost_per_sample`, `recorded_cost`); `measured` holds the numbers that chapters measured, by
     name.
     """
 
-    figure2: tuple[pd.DataFrame, pd.DataFrame]
-    figure3: tuple[pd.DataFrame, pd.DataFrame]
+    figure2: tuple[Curves, Curves]
+    figure3: tuple[Curves, Curves]
     cost: dict[str, float]
     measured: dict[str, float]
 
@@ -214,9 +213,7 @@ def of_record() -> pd.DataFrame:
     return _from_results(results.recorded("figure2"), results.recorded("figure3"), recorded_cost(), measured)
 
 
-def _from_results(
-    figure2: pd.DataFrame, figure3: pd.DataFrame, cost: dict[str, float], measured: dict[str, float]
-) -> pd.DataFrame:
+def _from_results(figure2: Curves, figure3: Curves, cost: dict[str, float], measured: dict[str, float]) -> pd.DataFrame:
     pairs = (figure2, results.published("figure2")), (figure3, results.published("figure3"))
     return table(Evidence(*pairs, cost, measured))
 
@@ -295,25 +292,24 @@ def ratio_interval(ratios: list[float]) -> Interval:
 
 def _by_curves(
     claim: Claim,
-    tables: tuple[pd.DataFrame, pd.DataFrame],
-    measure: Callable[[pd.DataFrame], Values],
+    curves: tuple[Curves, Curves],
+    measure: Callable[[Curves], Values],
     bears_out: Callable[[float], bool],
     tell: Callable[[Values], str] = _listed,
     shown: Callable[[dict[str | tuple[str, int], Interval]], dict[str, Interval]] = dict,
     interval: Callable[[list[float]], Interval] = interval,
 ) -> tuple:
     """`tell` puts the values in words, and `shown` picks and names the few whose `interval` over seeds is shown."""
-    ours, published = tables
+    ours, published = curves
     here, there = measure(ours), tell(measure(published))
     if not here:
         return _row(claim, there, "-", "-", NOT_MEASURED)
-    parts = [part for _, part in ours.groupby("seed")] if "seed" in ours else []
-    parts = [part for part in parts if measure(part).keys() == here.keys()]  # seeds with every curve
+    parts = [part for _, part in ours.seeds() if measure(part).keys() == here.keys()]  # seeds with every curve
     if len(parts) < 2:
         return _row(claim, there, tell(here), "one seed", _share([bears_out(value) for value in here.values()]))
-    shared = results.shared(pd.concat(parts))
-    ends = results.reach(shared)
-    by_seed = [measure(part) for _, part in shared.groupby("seed")]
+    shared = concat(parts).shared()
+    ends = shared.reach()
+    by_seed = [measure(part) for _, part in shared.seeds()]
     intervals = {name: interval([values[name] for values in by_seed]) for name in here}
     words = "; ".join(f"{name} {low:.1f} to {high:.1f}" for name, (low, high) in shown(intervals).items())
     further = " or further" if ends.nunique() > 1 else ""
@@ -326,7 +322,7 @@ def _state(bears_out: Callable[[float], bool], *values: float) -> bool | None:
     return borne_out.pop() if len(borne_out) == 1 else None
 
 
-def _speed_ups(curves: pd.DataFrame) -> Values:
+def _speed_ups(curves: Curves) -> Values:
     return {panel: speed_up(curves, *panel) for panel in _panels(curves)}
 
 
@@ -335,7 +331,7 @@ def _median_speed_up(ratios: Values) -> str:
     return f"{np.median(list(ratios.values())):.1f}x in the median, {wins} of {len(ratios)} panels"
 
 
-def _advantages(curves: pd.DataFrame) -> Values:
+def _advantages(curves: Curves) -> Values:
     return {panel: advantage(curves, *panel) for panel in _panels(curves)}
 
 
@@ -358,23 +354,24 @@ def _lowest(intervals: dict[tuple[str, int], Interval]) -> dict[str, Interval]:
     return lowest
 
 
-def _over(measure: Callable[[pd.DataFrame, str], float]) -> Callable[[pd.DataFrame], Values]:
+def _over(measure: Callable[[Curves, str], float]) -> Callable[[Curves], Values]:
     """`measure` for each dataset with several numbers of latents and curves long enough to overfit."""
 
-    def of_curves(curves: pd.DataFrame) -> Values:
-        each = curves[curves["algorithm"] == "aevb"].groupby(["dataset", "latent_dim"])["samples"].max()
-        ends = each.groupby("dataset").min()
-        long = [name for name in TITLES if ends.get(name, 0) >= OVERFITTING_FROM and len(_dims(curves, name)) > 1]
+    def of_curves(curves: Curves) -> Values:
+        ends = {name: [] for name in TITLES}
+        for (name, _), part in curves.select(algorithm="aevb").each("dataset", "latent_dim"):
+            ends[name].append(part.end)
+        long = [name for name, each in ends.items() if len(each) > 1 and min(each) >= OVERFITTING_FROM]
         return {TITLES[name]: measure(curves, name) for name in long}
 
     return of_curves
 
 
-def _mcem_lead(curves: pd.DataFrame) -> Values:
+def _mcem_lead(curves: Curves) -> Values:
     return _all_or_nothing({"MCEM": lead(curves, 50_000, "mcem", "aevb")})
 
 
-def _leads(curves: pd.DataFrame) -> Values:
+def _leads(curves: Curves) -> Values:
     rivals = {"wake-sleep": "wake-sleep", "mcem": "MCEM"}
     return _all_or_nothing(
         {

@@ -16,6 +16,7 @@ from tqdm import tqdm
 
 from aevb import results
 from aevb.checks import at_least
+from aevb.curves import Curves
 from aevb.files import write_text
 from aevb.model import VAE
 from aevb.training import Run, Trainer, evaluation_grid, fit_ensemble, load_checkpoint, mean_bound
@@ -418,16 +419,16 @@ def _bar(runs: list[Run], goal: int, device: str, *, show: bool) -> Iterator[Non
             watcher.join()
 
 
-def compute(figure: str, profile: str, datasets: tuple[str, ...] = ("mnist", "frey"), *, seed: int = 0) -> pd.DataFrame:
+def compute(figure: str, profile: str, datasets: tuple[str, ...] = ("mnist", "frey"), *, seed: int = 0) -> Curves:
     """The curves of `figure` at `profile`, computed here and now or taken from what this machine computed before.
 
     The seeds of its runs are those from `seed` on.
     """
     runs, samples = runs_from(seed, FIGURES[figure](profile, datasets)), horizon(figure, profile)
     table, entries = run_grid(runs, samples)
-    table = results.lay_out(figure, table)
-    results.write_live(figure, profile, table, entries)
-    return table
+    curves = results.lay_out(figure, table)
+    results.write_live(figure, profile, curves, entries)
+    return curves
 
 
 def record(

@@ -10,7 +10,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import LogLocator
 from torch import Tensor
 
-from aevb import results
+from aevb.curves import Curves
 from aevb.data import TITLES
 from aevb.model import VAE
 
@@ -32,6 +32,7 @@ SOURCES = {
     "recorded": {"linewidth": 1.3},
     "live": {"linewidth": 1.3, "marker": "o", "markersize": 3.2},
 }
+SPLITS = {"test": "-", "train": "--"}  # the line of each
 # how each digit is marked, (colour, whether as a ring): two that share a colour are not easily confused as digits
 DIGITS = (
     *((BLUE, False), (BLUE, True), (ORANGE, False), (GREEN, False), (PINK, False)),
@@ -66,20 +67,16 @@ def use_style() -> None:
     )
 
 
-def figure2(sources: dict[str, pd.DataFrame], axes: dict[str, tuple[float, float]] = PAPER_AXES) -> Figure:
+def figure2(sources: dict[str, Curves], axes: dict[str, tuple[float, float]] = PAPER_AXES) -> Figure:
     """Figure 2: the lower bound against training samples, nine panels, test solid and train dashed.
 
-    `sources` maps "published", "recorded" or "live" to curve tables (see `aevb.results`). `axes` gives the
+    `sources` maps "published", "recorded" or "live" to curves (see `aevb.results`). `axes` gives the
     limits of `samples` and of each dataset's bound, by default those the paper drew. Where a source has
     several seeds, the line is the mean of those that go furthest and the band the range of all.
     """
     figure, grid = plt.subplots(2, 5, figsize=(9.6, 4.8), sharex=True)
     for axis, (dataset, latent_dim) in zip(grid.flat, PANELS, strict=False):
-        for source, table in sources.items():
-            panel = table[(table["dataset"] == dataset) & (table["latent_dim"] == latent_dim)]
-            panel = panel[panel["split"].isin(["train", "test"])]
-            for (algorithm, split), curve in panel.groupby(["algorithm", "split"]):
-                _draw(axis, curve, "lower_bound", COLOURS[algorithm], "-" if split == "test" else "--", source)
+        _draw(axis, sources, dataset=dataset, latent_dim=latent_dim)
         axis.set(
             xscale="log", xlim=axes["samples"], ylim=axes[dataset], title=f"{NAMES[dataset]}, $N_z = {latent_dim}$"
         )
@@ -95,17 +92,14 @@ def figure2(sources: dict[str, pd.DataFrame], axes: dict[str, tuple[float, float
     return figure
 
 
-def figure3(sources: dict[str, pd.DataFrame], samples: tuple[float, float] = (0, 6e7), scale: str = "linear") -> Figure:
+def figure3(sources: dict[str, Curves], samples: tuple[float, float] = (0, 6e7), scale: str = "linear") -> Figure:
     """Figure 3: log p(x) against training samples, one panel a training-set size, test solid and train dashed.
 
     `sources` as for `figure2`. `samples` and `scale` are those of the horizontal axis, by default the paper's.
     """
     figure, axes = plt.subplots(1, 2, figsize=(9.6, 3.9), sharey=True)
     for axis, n_train in zip(axes, (1000, 50_000), strict=True):
-        for source, table in sources.items():
-            panel = table[table["n_train"] == n_train]
-            for (algorithm, split), curve in panel.groupby(["algorithm", "split"]):
-                _draw(axis, curve, "log_likelihood", COLOURS[algorithm], "-" if split == "test" else "--", source)
+        _draw(axis, sources, n_train=n_train)
         axis.set(xscale=scale, xlim=samples, ylim=(-160, -100), title=f"$N_{{train}}$ = {n_train:,}")
         axis.set_xlabel("training samples seen")
     axes[0].set_ylabel("log p(x) (nats per datapoint)")
@@ -113,22 +107,26 @@ def figure3(sources: dict[str, pd.DataFrame], samples: tuple[float, float] = (0,
     return figure
 
 
-def _draw(axis: plt.Axes, curve: pd.DataFrame, value: str, colour: str, line: str, source: str) -> None:
-    mean = results.furthest(curve).groupby("samples")[value].mean()
-    style = dict(SOURCES[source])
-    if line == "--":
-        style.pop("marker", None)
-    axis.plot(mean.index, mean, line, color=colour, **style)
-    if "seed" in curve and curve["seed"].nunique() > 1:
-        seeds = curve.groupby("samples")[value]
-        low, high = seeds.min(), seeds.max()
-        axis.fill_between(low.index, low, high, color=colour, alpha=0.2, linewidth=0)
+def _draw(axis: plt.Axes, sources: dict[str, Curves], **panel: object) -> None:
+    """The train and test curves of a panel, of every source."""
+    for source, curves in sources.items():
+        chosen = curves.select(split=["train", "test"], **panel)
+        for (algorithm, split), curve in chosen.each("algorithm", "split"):
+            style = {"color": COLOURS[algorithm], "linestyle": SPLITS[split], **SOURCES[source]}
+            if split == "train":
+                style.pop("marker", None)
+            axis.plot(curve.mean(), **style)
+            seeds = curve.table.groupby("samples")[curve.kind.value]
+            if len(curve.seeds()) > 1:
+                axis.fill_between(
+                    seeds.min().index, seeds.min(), seeds.max(), color=COLOURS[algorithm], alpha=0.2, linewidth=0
+                )
 
 
-def _legend(sources: dict[str, pd.DataFrame]) -> list[Line2D]:
-    drawn = {name for table in sources.values() for name in table["algorithm"].unique()}
+def _legend(sources: dict[str, Curves]) -> list[Line2D]:
+    drawn = {name for curves in sources.values() for name in curves.table["algorithm"].unique()}
     algorithms = [Line2D([], [], color=COLOURS[name], label=NAMES[name]) for name in COLOURS if name in drawn]
-    splits = [Line2D([], [], color=GREY, linestyle=line, label=name) for name, line in (("test", "-"), ("train", "--"))]
+    splits = [Line2D([], [], color=GREY, linestyle=line, label=name) for name, line in SPLITS.items()]
     kinds = [Line2D([], [], color=GREY, label=source, **SOURCES[source]) for source in sources]
     return algorithms + splits + kinds
 
@@ -188,7 +186,7 @@ def markdown_table(header: list[str], rows: list[tuple]) -> Markdown:
 
 
 def agreement_table(table: pd.DataFrame) -> Markdown:
-    """The outcome of `results.agreement`, a row a curve, a column a number of samples: ours (ours minus published).
+    """The outcome of `curves.agreement`, a row a curve, a column a number of samples: ours (ours minus published).
 
     Nats per datapoint. Where several seeds were run, half of what they lie apart follows, after a plus-minus sign.
     """

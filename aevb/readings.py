@@ -280,8 +280,8 @@ def record(
     parallel = joblib.Parallel(n_jobs=jobs or joblib.cpu_count(), return_as="generator_unordered")
     outcomes = parallel(joblib.delayed(train)(reading, samples) for reading in missing)
     for key, rows, entry in tqdm(outcomes, total=len(missing), unit="reading"):
-        table = pd.DataFrame(rows, columns=list(results.recorded(name)))
-        results.write_record(name, table, {key: entry})
+        table = pd.DataFrame(rows, columns=list(results.recorded(name).table))  # which it has without rows, too
+        results.write_record(name, results.lay_out(name, table), {key: entry})
 
 
 def _is_done(entry: dict | None, goal: int) -> bool:

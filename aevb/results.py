@@ -1,12 +1,10 @@
-"""Tidy tables with their provenance: the published curves, the recorded ones, and how they agree.
+"""Results with their provenance: the published curves, the recorded ones, and those of this machine.
 
-A curve table has a row a point, in nats per datapoint. Figure 2: `dataset, latent_dim, algorithm, split, samples,
-lower_bound`; figure 3: `n_train, algorithm, split, samples, log_likelihood`. Ours have also `run` and `seed`, and in
-figure 2 a third split, `running` (see `aevb.training.Point`). The table "full-vb" is laid out as figure 3's, of
-`lower_bound`, and full VB has the splits `data` and `evidence` too; its q(theta) is kept in `posteriors/`.
+How a table is laid out says `aevb.curves.KINDS`. In figure 2 ours has a third split, `running` (see
+`aevb.training.Point`); full VB has the splits `data` and `evidence` too, and its q(theta) is kept in `posteriors/`.
 `results/published/` holds the paper's curves, `results/recorded/` ours with a manifest, `results/live/` what this
 machine has computed and nobody keeps. `results/recorded/models/` holds the trained weights that figures 4 and 5 draw,
-a file a run, in half precision; their manifest is `results/recorded/models.json`.
+one file per run, in half precision; their manifest is `results/recorded/models.json`.
 """
 
 import ast
@@ -20,7 +18,6 @@ import subprocess
 import sys
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -28,6 +25,7 @@ import torch
 from torch import Tensor
 
 from aevb import arithmetic
+from aevb.curves import COMPARABLE_FROM, KINDS, Curves, Kind, against_points
 from aevb.data import TITLES
 from aevb.files import write_bytes, write_text, write_whole
 from aevb.model import VAE, bernoulli_vae, gaussian_vae
@@ -54,58 +52,18 @@ NUMERICAL = (
 
 
 SPEED_COLUMNS = ["what", "quantity", "setting", "median", "low", "high", "unit"]
-COMPARABLE_FROM = 3e5  # samples; below, the published curves of figure 2 have too few points to compare with
 
 
-class Layout(NamedTuple):
-    """How a figure's table is laid out: the columns that name a curve, the one of its values, where to compare."""
-
-    curve: list[str]
-    value: str
-    samples: tuple[float, ...]
-
-
-FIGURE_2 = Layout(["dataset", "latent_dim", "algorithm", "split"], "lower_bound", (1e6, 1e7, 3e7, 1e8))
-FIGURE_3 = Layout(["n_train", "algorithm", "split"], "log_likelihood", (1e6, 5e6, 1e7, 2e7, 6e7))
-READING = Layout(["question", "answer", "dataset", "latent_dim", "algorithm", "split"], "lower_bound", (1e6,))
-LAYOUTS = {
-    "figure2": FIGURE_2,
-    "figure3": FIGURE_3,
-    "figure4": FIGURE_2,
-    "figure5": FIGURE_2,
-    # figure 2's runs where both algorithms are trained alike
-    "figure2-alike": FIGURE_2,
-    # their runs at other step sizes of section 5
-    "figure2-step-sizes": Layout(["dataset", "latent_dim", "algorithm", "step_size", "split"], "lower_bound", (1e6,)),
-    # figure 2's runs where they end, on each ten thousand digits
-    "figure2-digits": FIGURE_2,
-    # Frey Face with other minibatches
-    "figure2-minibatches": Layout(
-        ["dataset", "latent_dim", "algorithm", "batch_size", "split"], "lower_bound", (1e6, 1e7)
-    ),
-    # the beginnings of figures 2 and 3 with more seeds
-    "figure2-seeds": FIGURE_2,
-    "figure3-seeds": FIGURE_3,
-    "figure3-step-sizes": Layout(["n_train", "algorithm", "step_size", "split"], "log_likelihood", (1e6,)),
-    # runs of figure 2 with one thing changed
-    "readings": READING,
-    "readings-by-latents": READING,
-    "readings-plateau": READING,
-    "full-vb": Layout(["n_train", "algorithm", "split"], "lower_bound", (1e6, 1e7)),
-    "full-vb-settings": Layout(["n_train", "step_size", "initial_sigma", "split"], "lower_bound", (1e6,)),
-}
-
-
-def published(figure: str) -> pd.DataFrame:
+def published(figure: str) -> Curves:
     """The paper's curves of "figure2" or "figure3", read off its figures (see `results/published/README.md`)."""
     path = _kept("published") / f"{figure}.csv"
     if not path.exists():
         raise ValueError(f"no published curves for {figure!r}: there are 'figure2' and 'figure3'")
-    return pd.read_csv(path)
+    return Curves(pd.read_csv(path), KINDS[figure])
 
 
-def recorded(figure: str) -> pd.DataFrame:
-    """Our recorded curves for `figure`; an empty table where nothing is recorded yet."""
+def recorded(figure: str) -> Curves:
+    """Our recorded curves for `figure`; none where nothing is recorded yet."""
     return _curves(_kept("recorded"), figure)
 
 
@@ -123,7 +81,7 @@ def live_folder() -> Path:
     return ROOT / ("live" if name == arithmetic.NATIVE else f"live-{name}")
 
 
-def live(figure: str, profile: str) -> tuple[pd.DataFrame, dict[str, dict]]:
+def live(figure: str, profile: str) -> tuple[Curves, dict[str, dict]]:
     """The curves of `figure` last computed on this machine at `profile`, and their manifest; empty where none were."""
     return _curves(live_folder() / profile, figure), _manifest(live_folder() / profile, figure)
 
@@ -138,12 +96,15 @@ def _kept(part: str) -> Path:
     return ROOT / part
 
 
-def _curves(folder: Path, figure: str) -> pd.DataFrame:
-    if figure not in LAYOUTS:
-        raise ValueError(f"unknown figure {figure!r}: choose one of {', '.join(LAYOUTS)}")
-    path, layout = folder / f"{figure}.csv", LAYOUTS[figure]
-    empty = pd.DataFrame(columns=["run", *layout.curve, "seed", "samples", layout.value])
-    return pd.read_csv(path) if path.exists() else empty
+def _curves(folder: Path, figure: str) -> Curves:
+    if figure not in KINDS:
+        raise ValueError(f"unknown figure {figure!r}: choose one of {', '.join(KINDS)}")
+    path, kind = folder / f"{figure}.csv", KINDS[figure]
+    return Curves(pd.read_csv(path) if path.exists() else pd.DataFrame(columns=_columns(kind)), kind)
+
+
+def _columns(kind: Kind) -> list[str]:
+    return ["run", *kind.names, "seed", "samples", kind.value]
 
 
 def _manifest(folder: Path, figure: str) -> dict[str, dict]:
@@ -169,27 +130,27 @@ def write_speed(table: pd.DataFrame, about: dict) -> None:
     _write(_kept("recorded"), "speed", table, about)
 
 
-def lay_out(figure: str, table: pd.DataFrame) -> pd.DataFrame:
-    """The columns of `figure`'s table, out of a grid's."""
-    layout = LAYOUTS[figure]
-    return table[["run", *layout.curve, "seed", "samples", layout.value]]
+def lay_out(figure: str, table: pd.DataFrame) -> Curves:
+    """The curves of `figure`, out of a grid's table."""
+    kind = KINDS[figure]
+    return Curves(table[_columns(kind)], kind)
 
 
-def write_live(figure: str, profile: str, table: pd.DataFrame, entries: dict[str, dict]) -> None:
+def write_live(figure: str, profile: str, curves: Curves, entries: dict[str, dict]) -> None:
     """Keep the curves just computed at `profile`, for the table of claims."""
-    _write(live_folder() / profile, figure, table, entries)
+    _write(live_folder() / profile, figure, curves.table, entries)
 
 
-def write_record(figure: str, table: pd.DataFrame, entries: dict[str, dict]) -> None:
+def write_record(figure: str, curves: Curves, entries: dict[str, dict]) -> None:
     """Add runs to the record of `figure`; where a run is recorded already, the longer curve stays."""
-    kept, known = recorded(figure), manifest(figure)
+    kept, table, known = recorded(figure).table, curves.table, manifest(figure)
     for key, entry in entries.items():
         if known.get(key, {}).get("samples", 0) > entry["samples"]:
             continue
         known[key] = entry
         others = kept[kept["run"] != key]
         kept = pd.concat([part for part in (others, table[table["run"] == key]) if len(part)])
-    kept = kept.sort_values([*LAYOUTS[figure].curve, "seed", "samples"])
+    kept = kept.sort_values([*KINDS[figure].names, "seed", "samples"])
     _write(_kept("recorded"), figure, kept, known)
 
 
@@ -259,103 +220,6 @@ def recorded_posterior(key: str) -> tuple[Tensor, Tensor]:
         return tuple(torch.tensor(halves[name]).float() for name in ("mu", "log_var"))
 
 
-def at(table: pd.DataFrame, samples: float) -> pd.Series:
-    """Each curve's value at `samples`, interpolated linearly in log samples and averaged over seeds.
-
-    Indexed by the curve's name (`LAYOUTS`); curves that do not reach that far, or begin later, are left out.
-    """
-    return at_each_seed(table, samples).groupby(_layout(table).curve).mean()
-
-
-def at_each_seed(table: pd.DataFrame, samples: float) -> pd.Series:
-    """`at` of every seed by itself, the last level of the index."""
-    layout = _layout(table)
-
-    def interpolate(curve: pd.DataFrame) -> float:
-        curve = curve.sort_values("samples")
-        known = np.log(curve["samples"]), curve[layout.value].astype(float)
-        return np.interp(np.log(samples), *known, left=np.nan, right=np.nan)
-
-    by = layout.curve + (["seed"] if "seed" in table else [])
-    values = {name: interpolate(curve) for name, curve in table.groupby(by, sort=False)}
-    index = (
-        pd.MultiIndex.from_tuples(values, names=by) if values else pd.MultiIndex.from_arrays([[]] * len(by), names=by)
-    )
-    return pd.Series(list(values.values()), index=index, name=layout.value, dtype=float).dropna()
-
-
-def _layout(table: pd.DataFrame) -> Layout:
-    """The layout that a table has: the one with the most columns among those that fit."""
-    fitting = [layout for layout in LAYOUTS.values() if {*layout.curve, layout.value} <= set(table)]
-    return max(fitting, key=lambda layout: len(layout.curve))
-
-
-def reach(table: pd.DataFrame) -> pd.Series:
-    """For each row the samples at which its curve, that of its seed, ends."""
-    return table.groupby([*_layout(table).curve, "seed"])["samples"].transform("max")
-
-
-def furthest(table: pd.DataFrame) -> pd.DataFrame:
-    """Of each curve the seeds that go furthest: a mean over fewer seeds from some point on would have a step there."""
-    return table[reach(table) == _among_seeds(table, "max")] if "seed" in table else table
-
-
-def shared(table: pd.DataFrame) -> pd.DataFrame:
-    """Of each curve what all its seeds reach: the points up to where the seed that stops first ends."""
-    return table[table["samples"] <= _among_seeds(table, "min")]
-
-
-def _among_seeds(table: pd.DataFrame, extreme: str) -> pd.Series:
-    return reach(table).groupby([table[name] for name in _layout(table).curve]).transform(extreme)
-
-
-def agreement(ours: pd.DataFrame, theirs: pd.DataFrame, samples: tuple[float, ...] | None = None) -> pd.DataFrame:
-    """Ours minus published for every curve at each of `samples`, as far as both go, in nats per datapoint.
-
-    Columns: those that name a curve, `samples`, `published`, `ours`, `difference`, and over how many seeds ours is the
-    mean, `seeds`, and how far these lie apart, `spread` (NaN for one). By default `samples` are those of `LAYOUTS`.
-    Not below COMPARABLE_FROM samples.
-    """
-    layout, parts = _layout(theirs), []
-    for count in samples or layout.samples:
-        seeds = at_each_seed(ours, count).groupby(layout.curve)
-        pair = pd.DataFrame({"published": at(theirs, count), "ours": seeds.mean(), "seeds": seeds.size()}).dropna()
-        spread = (seeds.max() - seeds.min())[pair.index].where(pair["seeds"] > 1)
-        both = pair.assign(spread=spread).reset_index()
-        both.insert(len(layout.curve), "samples", int(count))
-        parts.append(both)
-    table = pd.concat(parts, ignore_index=True).astype({"seeds": int})
-    table.insert(table.columns.get_loc("seeds"), "difference", table["ours"] - table["published"])
-    return table
-
-
-def against_points(ours: pd.DataFrame, theirs: pd.DataFrame) -> pd.DataFrame:
-    """Each published point from COMPARABLE_FROM samples on that our curve reaches, and whether ours meets it.
-
-    Columns: those of `theirs`, `ours` (interpolated in log samples, the mean over the seeds that go furthest) and
-    `outcome`: "met" within `tolerance`, else "beaten" where ours is higher or "missed".
-    """
-    layout, parts = _layout(theirs), []
-    theirs = theirs[theirs["samples"] >= COMPARABLE_FROM]
-    curves = dict(list(furthest(ours).groupby([*layout.curve, "samples"])[layout.value].mean().groupby(layout.curve)))
-    for name, points in theirs.groupby(layout.curve):
-        if name in curves:
-            known = curves[name].droplevel(layout.curve)
-            reached = points[points["samples"].between(known.index[0], known.index[-1])]
-            parts.append(reached.assign(ours=np.interp(np.log(reached["samples"]), np.log(known.index), known)))
-    table = pd.concat(parts, ignore_index=True) if parts else theirs[:0].assign(ours=pd.Series(dtype=float))
-    difference, within = table["ours"] - table[layout.value], tolerance(table)
-    outcome = np.select([difference.abs() <= within, difference > 0], ["met", "beaten"], "missed")
-    return table.assign(outcome=outcome)
-
-
-def tolerance(points: pd.DataFrame) -> pd.Series:
-    """What we take for meeting a published point, nats: 2 on figure 2's MNIST, 3 % on Frey Face, 3 in figure 3."""
-    if "dataset" not in points:
-        return pd.Series(3.0, points.index)
-    return (0.03 * points["lower_bound"].abs()).where(points["dataset"] == "frey", 2.0)
-
-
 def extent(figure: str) -> list[str]:
     """How far the record of `figure` goes: of each dataset the seeds, and the samples that all of their runs reach."""
     rows = [{**entry["config"], "samples": entry["samples"]} for entry in manifest(figure).values()]
@@ -373,18 +237,18 @@ def extent(figure: str) -> list[str]:
 def headline() -> str:
     """How many published points of figures 2 and 3 the record meets, beats and misses: a Markdown list."""
     parts = [
-        ("figure 2, MNIST, within 2 nats", "figure2", "dataset == 'mnist'"),
-        ("figure 2, Frey Face, within 3 %", "figure2", "dataset == 'frey'"),
-        ("figure 3, within 3 nats", "figure3", "n_train > 0"),
+        ("figure 2, MNIST, within 2 nats", "figure2", {"dataset": "mnist"}),
+        ("figure 2, Frey Face, within 3 %", "figure2", {"dataset": "frey"}),
+        ("figure 3, within 3 nats", "figure3", {}),
     ]
     return "\n".join(f"- {title}: {_count(figure, rows)}" for title, figure, rows in parts)
 
 
-def _count(figure: str, rows: str) -> str:
-    theirs = published(figure).query(rows)
+def _count(figure: str, rows: dict[str, str]) -> str:
+    theirs = published(figure).select(**rows)
     reached = against_points(recorded(figure), theirs)["outcome"].value_counts()
     counts = ", ".join(f"{reached.get(outcome, 0)} {outcome}" for outcome in ("met", "beaten", "missed"))
-    comparable = int((theirs["samples"] >= COMPARABLE_FROM).sum())
+    comparable = int((theirs.table["samples"] >= COMPARABLE_FROM).sum())
     return f"{counts}, {comparable - int(reached.sum())} not reached, of {comparable} published points"
 
 

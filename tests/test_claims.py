@@ -7,10 +7,11 @@ import pytest
 
 from aevb import claims, results
 from aevb.claims import Claim, Evidence
+from aevb.curves import FIGURE_2, FIGURE_3, Curves, concat
 
 PUBLISHED = results.published("figure2")
 LIKELIHOODS = results.published("figure3")
-SWAPPED = PUBLISHED.replace({"algorithm": {"aevb": "wake-sleep", "wake-sleep": "aevb"}})
+SWAPPED = Curves(PUBLISHED.table.replace({"algorithm": {"aevb": "wake-sleep", "wake-sleep": "aevb"}}), PUBLISHED.kind)
 
 
 B_OVER_A = [f"variance-ratio-b-a{what}" for what in ("-early", "", "-gradient-early", "-gradient")]
@@ -19,11 +20,12 @@ B_OVER_A = [f"variance-ratio-b-a{what}" for what in ("-early", "", "-gradient-ea
 def curve(algorithm, bounds, split="test", latent_dim=3, dataset="mnist", **more):
     """`bounds` maps samples to the bound."""
     name = {"dataset": dataset, "latent_dim": latent_dim, "algorithm": algorithm, "split": split, **more}
-    return pd.DataFrame([{**name, "samples": samples, "lower_bound": bound} for samples, bound in bounds.items()])
+    rows = [{**name, "samples": samples, "lower_bound": bound} for samples, bound in bounds.items()]
+    return Curves(pd.DataFrame(rows), FIGURE_2)
 
 
 def both(aevb, wake_sleep, **name):
-    return pd.concat([curve("aevb", aevb, **name), curve("wake-sleep", wake_sleep, **name)])
+    return concat([curve("aevb", aevb, **name), curve("wake-sleep", wake_sleep, **name)])
 
 
 def judged(curves=PUBLISHED, cost=(), measured=(), likelihoods=LIKELIHOODS):
@@ -51,7 +53,7 @@ def test_speed_up_is_nothing_where_the_bound_is_never_reached():
 
 
 def test_speed_up_looks_at_test_curves_of_its_panel_within_the_papers_axes():
-    table = pd.concat(
+    table = concat(
         [
             both({1e6: -150, 1e7: -140, 1e8: -130}, {1e6: -160, 1e8: -140, 2e8: -129}),
             both({1e4: 0.0}, {1e8: 0.0}, split="train"),
@@ -63,13 +65,13 @@ def test_speed_up_looks_at_test_curves_of_its_panel_within_the_papers_axes():
 
 
 def test_seeds_are_averaged_before_curves_are_compared():
-    table = pd.concat([both({1e5: -10, 1e6: -2}, {1e6: -4}, seed=0), both({1e5: -4, 1e6: -1}, {1e6: -6}, seed=1)])
+    table = concat([both({1e5: -10, 1e6: -2}, {1e6: -4}, seed=0), both({1e5: -4, 1e6: -1}, {1e6: -6}, seed=1)])
     assert claims.speed_up(table, "mnist", 3) == 1  # seed 1 alone would get there at 1e5
     assert claims.advantage(table, "mnist", 3) == 3.5
 
 
 def test_seeds_that_stop_early_leave_no_step_in_a_curve():
-    table = pd.concat([both({1e5: -10, 1e6: -8}, {1e5: -9}, seed=0), both({1e5: -2}, {1e5: -9}, seed=1)])
+    table = concat([both({1e5: -10, 1e6: -8}, {1e5: -9}, seed=0), both({1e5: -2}, {1e5: -9}, seed=1)])
     assert claims.advantage(table, "mnist", 3) == -1.0
     assert claims.speed_up(table, "mnist", 3) == 0.1
 
@@ -83,7 +85,7 @@ def test_advantage_is_taken_where_the_shorter_curve_ends():
 def test_gap_growth_is_the_last_gap_at_most_latents_minus_that_at_fewest():
     gaps = {2: 5.0, 10: 100.0, 20: 30.0}
     panels = [
-        pd.concat(
+        concat(
             [
                 curve("aevb", {1e4: 0, 1e7: 50.0}, "train", dim),
                 curve("aevb", {1e4: 0, 1e7: 50.0 - gap, 2e8: 1e6}, "test", dim),
@@ -93,8 +95,8 @@ def test_gap_growth_is_the_last_gap_at_most_latents_minus_that_at_fewest():
         )
         for dim, gap in gaps.items()
     ]
-    assert claims.gap_growth(pd.concat(panels), "mnist") == pytest.approx(25)
-    assert claims.gap_growth(pd.concat(reversed(panels)), "mnist") == pytest.approx(25)
+    assert claims.gap_growth(concat(panels), "mnist") == pytest.approx(25)
+    assert claims.gap_growth(concat(panels[::-1]), "mnist") == pytest.approx(25)
 
 
 def test_gap_growth_compares_the_gaps_at_the_same_number_of_samples():
@@ -104,7 +106,7 @@ def test_gap_growth_compares_the_gaps_at_the_same_number_of_samples():
         for latent_dim, end in ((3, 1e8), (20, 1e6))
         for split, points in (("train", {1e4: 0.0, 1e6: 10.0, 1e8: 30.0}), ("test", {1e4: 0.0, 1e6: 8.0, 1e8: 9.0}))
     ]
-    assert claims.gap_growth(pd.concat(panels), "mnist") == pytest.approx(0)
+    assert claims.gap_growth(concat(panels), "mnist") == pytest.approx(0)
 
 
 def test_the_gain_of_superfluous_latents_is_taken_where_the_paper_ends():
@@ -112,10 +114,10 @@ def test_the_gain_of_superfluous_latents_is_taken_where_the_paper_ends():
         curve("aevb", {1e4: 0.0, 1e8: bound, 1e10: 1e6 * latent_dim}, "test", latent_dim)
         for latent_dim, bound in ((3, 40.0), (20, 70.0), (200, 65.0))
     ]
-    for table in (pd.concat(panels), pd.concat(reversed(panels))):
+    for table in (concat(panels), concat(panels[::-1])):
         assert claims.superfluous_gain(table, "mnist") == pytest.approx(-5)
     short = [curve("aevb", {1e4: 0.0, 1e6: 20.0}, "test", 20), panels[2]]
-    assert claims.superfluous_gain(pd.concat(short), "mnist") == pytest.approx(65 / 2 - 20)  # halfway in log samples
+    assert claims.superfluous_gain(concat(short), "mnist") == pytest.approx(65 / 2 - 20)  # halfway in log samples
 
 
 def test_cost_is_the_median_of_seconds_a_sample_over_mnist_runs():
@@ -157,13 +159,13 @@ def test_the_verdicts_are_not_a_matter_of_taste():
     assert row(table, claims.FASTER).verdict == row(table, claims.BETTER).verdict == "does not hold"
     assert "0 of 9 panels" in row(table, claims.FASTER).ours
     assert "9 of 9 panels" in row(table, claims.FASTER).published
-    mixed = pd.concat([PUBLISHED[PUBLISHED["dataset"] == "frey"], SWAPPED[SWAPPED["dataset"] == "mnist"]])
+    mixed = concat([PUBLISHED.select(dataset="frey"), SWAPPED.select(dataset="mnist")])
     table = judged(mixed)
     assert row(table, claims.FASTER).verdict == row(table, claims.BETTER).verdict == "holds in part"
 
 
 def test_short_runs_do_not_judge_overfitting():
-    short = PUBLISHED[PUBLISHED["samples"] < 9e6]
+    short = PUBLISHED.select(9e6)
     found = row(judged(short), claims.OVERFITTING)
     assert (found.ours, found.verdict) == ("-", "not measured")
     assert "Frey Face" in found.published
@@ -171,7 +173,7 @@ def test_short_runs_do_not_judge_overfitting():
 
 
 def test_one_dataset_is_enough():
-    table = judged(PUBLISHED[PUBLISHED["dataset"] == "mnist"])
+    table = judged(PUBLISHED.select(dataset="mnist"))
     for claim in (claims.FASTER, claims.BETTER, claims.OVERFITTING, claims.SUPERFLUOUS):
         assert row(table, claim).verdict == "holds"
         assert "Frey Face" not in row(table, claim).ours
@@ -179,15 +181,15 @@ def test_one_dataset_is_enough():
 
 def test_one_short_curve_of_a_dataset_leaves_overfitting_undecided():
     """Gaps at different numbers of samples are not to be compared."""
-    short = (PUBLISHED["dataset"] == "frey") & (PUBLISHED["latent_dim"] == 20) & (PUBLISHED["samples"] > 9e6)
-    table = judged(PUBLISHED[~short])
+    long = [PUBLISHED.select(dataset="mnist"), PUBLISHED.select(dataset="frey", latent_dim=[2, 5, 10])]
+    table = judged(concat([*long, PUBLISHED.select(9e6, dataset="frey", latent_dim=20)]))
     for claim in (claims.OVERFITTING, claims.SUPERFLUOUS):
         assert "MNIST" in row(table, claim).ours
         assert "Frey Face" not in row(table, claim).ours
 
 
 def test_panels_with_one_algorithm_are_left_out():
-    lone = PUBLISHED[(PUBLISHED["latent_dim"] != 20) | (PUBLISHED["algorithm"] == "aevb")]
+    lone = concat([PUBLISHED.select(latent_dim=[2, 3, 5, 10, 200]), PUBLISHED.select(latent_dim=20, algorithm="aevb")])
     assert "7 of 7 panels" in row(judged(lone), claims.FASTER).ours
 
 
@@ -229,9 +231,12 @@ def test_what_is_missing_is_said():
     assert row(judged(curves, {"aevb": 1.0}), claims.SAME_COST).verdict == "not measured"
 
 
-@pytest.mark.parametrize("missing", ["aevb", "wake-sleep", "mcem"])
+ALGORITHMS = ("aevb", "wake-sleep", "mcem")
+
+
+@pytest.mark.parametrize("missing", ALGORITHMS)
 def test_a_figure_3_without_one_algorithm_says_so(missing):
-    table = judged(likelihoods=LIKELIHOODS[LIKELIHOODS["algorithm"] != missing])
+    table = judged(likelihoods=LIKELIHOODS.select(algorithm=[name for name in ALGORITHMS if name != missing]))
     assert row(table, claims.LIKELIHOOD).verdict == "not measured"
     measured = missing == "wake-sleep"
     assert row(table, claims.NOT_ONLINE).verdict == ("holds" if measured else "not measured")
@@ -244,18 +249,25 @@ def likelihoods(**ends):
         algorithm, n_train = name.rsplit("_", 1)
         for samples, value in ((1e6, end - 10), (1e7, end)):
             rows.append((int(n_train), algorithm.replace("_", "-"), "test", samples, value))
-    return pd.DataFrame(rows, columns=["n_train", "algorithm", "split", "samples", "log_likelihood"])
+    columns = ["n_train", "algorithm", "split", "samples", "log_likelihood"]
+    return Curves(pd.DataFrame(rows, columns=columns), FIGURE_3)
+
+
+def changed(curves, **columns):
+    """The same curves with other columns."""
+    return Curves(curves.table.assign(**columns), curves.kind)
 
 
 def test_lead_is_taken_where_the_shorter_curve_ends():
     curves = likelihoods(aevb_1000=-140.0, mcem_1000=-143.0)
     assert claims.lead(curves, 1000, "aevb", "mcem") == pytest.approx(3)
-    longer = pd.concat([curves, pd.DataFrame([(1000, "aevb", "test", 1e8, 0.0)], columns=curves.columns)])
+    end = Curves(pd.DataFrame([(1000, "aevb", "test", 1e8, 0.0)], columns=curves.table.columns), FIGURE_3)
+    longer = concat([curves, end])
     assert claims.lead(longer, 1000, "aevb", "mcem") == pytest.approx(3)
     assert pd.isna(claims.lead(curves, 50_000, "aevb", "mcem"))
-    train = likelihoods(aevb_1000=-110.0, mcem_1000=-109.0).assign(split="train")
-    assert claims.lead(pd.concat([curves, train]), 1000, "aevb", "mcem", "train") == pytest.approx(-1)
-    assert claims.lead(pd.concat([curves, train]), 1000, "aevb", "mcem") == pytest.approx(3)
+    train = changed(likelihoods(aevb_1000=-110.0, mcem_1000=-109.0), split="train")
+    assert claims.lead(concat([curves, train]), 1000, "aevb", "mcem", "train") == pytest.approx(-1)
+    assert claims.lead(concat([curves, train]), 1000, "aevb", "mcem") == pytest.approx(3)
 
 
 def test_the_published_likelihoods_say_what_the_prose_does_not():
@@ -356,15 +368,15 @@ def test_an_interval_of_ratios_does_not_mind_which_is_above_the_line():
 
 def test_intervals_over_seeds_are_shown_as_far_as_a_seed_has_every_curve():
     panels = [(1.0, 0), (3.0, 1), (2.0, 2)]
-    table = pd.concat([both({1e7: -100 + lead}, {1e7: -100}, seed=seed) for lead, seed in panels])
+    table = concat([both({1e7: -100 + lead}, {1e7: -100}, seed=seed) for lead, seed in panels])
     found = row(judged(table), claims.BETTER)
     assert found.seeds == "3 seeds, to 1e+07 samples: MNIST, 3 latents, -0.5 to 4.5"
     assert found.ours == "MNIST +2.0 to +2.0"
-    more = pd.concat([table, both({1e7: -105}, {1e7: -100}, seed=0, dataset="frey")])
+    more = concat([table, both({1e7: -105}, {1e7: -100}, seed=0, dataset="frey")])
     assert row(judged(more), claims.BETTER).seeds == "one seed"
     assert row(judged(more), claims.FASTER).seeds == "one seed"
     for claim in (claims.FASTER, claims.LIKELIHOOD):
-        assert row(judged(table[table["seed"] == 1]), claim).seeds == "one seed"
+        assert row(judged(table.select(seed=1)), claim).seeds == "one seed"
 
 
 def test_of_several_panels_the_interval_that_begins_lowest_is_shown():
@@ -374,7 +386,7 @@ def test_of_several_panels_the_interval_that_begins_lowest_is_shown():
         for latent_dim, by_seed in leads.items()
         for seed, lead in enumerate(by_seed)
     ]
-    found = row(judged(pd.concat(table)), claims.BETTER).seeds
+    found = row(judged(concat(table)), claims.BETTER).seeds
     assert found.startswith("2 seeds, to 1e+06 samples: MNIST, 200 latents, -")
 
 
@@ -388,10 +400,10 @@ def test_of_several_panels_the_interval_that_begins_lowest_is_shown():
     ],
 )
 def test_a_claim_is_decided_where_the_interval_over_seeds_excludes_the_contrary(leads, verdict):
-    table = pd.concat([both({1e6: -110.0 + lead}, {1e6: -110.0}, seed=seed) for seed, lead in enumerate(leads)])
+    table = concat([both({1e6: -110.0 + lead}, {1e6: -110.0}, seed=seed) for seed, lead in enumerate(leads)])
     assert row(judged(table), claims.BETTER).verdict == verdict
     sure = [both({1e6: -90.0 + lead / 100}, {1e6: -110.0}, seed=s, latent_dim=5) for s, lead in enumerate(leads)]
-    assert row(judged(pd.concat([table, *sure])), claims.BETTER).verdict == (
+    assert row(judged(concat([table, *sure])), claims.BETTER).verdict == (
         "holds" if verdict == "holds" else "holds in part"
     )
 
@@ -400,7 +412,7 @@ def test_the_longest_seed_decides_too():
     short = [both({1e6: -110.0 + lead}, {1e6: -110.0}, seed=seed) for lead, seed in ((4.0, 1), (5.0, 2))]
     for bound, verdict in ((-99.5, "holds"), (-100.5, "undecided")):
         longest = both({1e6: -106.0, 1e7: bound}, {1e6: -110.0, 1e7: -100.0}, seed=0)
-        found = row(judged(pd.concat([longest, *short])), claims.BETTER)
+        found = row(judged(concat([longest, *short])), claims.BETTER)
         assert found.ours == f"MNIST {bound + 100:+.1f} to {bound + 100:+.1f}"
         assert found.seeds == "3 seeds, to 1e+06 samples: MNIST, 3 latents, 2.9 to 5.8"
         assert found.verdict == verdict
@@ -410,19 +422,19 @@ def test_a_seed_that_goes_further_in_one_panel_shortens_no_other():
     short = [both({1e6: -110.0 + lead}, {1e6: -110.0}, seed=seed, latent_dim=3) for seed, lead in enumerate((4, 5, 4))]
     ahead = {1e6: -120.0, 1e7: -100.0}  # what the longer curves have at 1e6 must not count
     long = [both(ahead, {1e6: -110.0, 1e7: -105.0 + s / 10}, seed=s, latent_dim=5) for s in range(3)]
-    found = row(judged(pd.concat([*short, *long])), claims.BETTER)
+    found = row(judged(concat([*short, *long])), claims.BETTER)
     assert found.verdict == "holds"
     assert found.seeds == "3 seeds, to 1e+06 samples or further: MNIST, 3 latents, 2.9 to 5.8"
-    uneven = [part[(part["samples"] == 1e6) | (part["seed"] == 0)] for part in long]
-    found = row(judged(pd.concat([*short, *uneven])), claims.BETTER)
+    uneven = [concat([part.select(seed=0), part.select(1e6, seed=[1, 2])]) for part in long]
+    found = row(judged(concat([*short, *uneven])), claims.BETTER)
     assert found.seeds.startswith("3 seeds, to 1e+06 samples: MNIST, 5 latents, -10.0 to -10.0")
 
 
 def test_the_intervals_of_likelihoods_name_each_lead():
-    seeds = [likelihoods(aevb_1000=-140.0 - seed / 10, aevb_50000=-140.0, wake_sleep_1000=-145.0,
-                         wake_sleep_50000=-145.0, mcem_1000=-150.0, mcem_50000=-150.0).assign(seed=seed)
-             for seed in (0, 1)]  # fmt: skip
-    found = row(judged(likelihoods=pd.concat(seeds)), claims.LIKELIHOOD)
+    ends = {"aevb_50000": -140.0, "wake_sleep_1000": -145.0, "wake_sleep_50000": -145.0}
+    ends |= {"mcem_1000": -150.0, "mcem_50000": -150.0}
+    seeds = [changed(likelihoods(aevb_1000=-140.0 - seed / 10, **ends), seed=seed) for seed in (0, 1)]
+    found = row(judged(likelihoods=concat(seeds)), claims.LIKELIHOOD)
     assert found.seeds.startswith("2 seeds, to 1e+07 samples: wake-sleep, 1,000 4.3 to 5.6; MCEM, 1,000 9.3 to 10.6;")
     assert found.ours.startswith("wake-sleep, 1,000 +4.9; ")
 
@@ -451,14 +463,14 @@ def test_every_claim_has_its_own_number_and_words_and_a_row():
 def test_of_record_and_of_profile_take_everything_from_their_own_folder(tmp_path, monkeypatch):
     root = tmp_path / "results"
     (root / "published").mkdir(parents=True)
-    PUBLISHED.to_csv(root / "published" / "figure2.csv", index=False)
-    LIKELIHOODS.to_csv(root / "published" / "figure3.csv", index=False)
+    PUBLISHED.table.to_csv(root / "published" / "figure2.csv", index=False)
+    LIKELIHOODS.table.to_csv(root / "published" / "figure3.csv", index=False)
     monkeypatch.setattr(results, "ROOT", root)
     tables = {"recorded": PUBLISHED, "live": SWAPPED}
     for (where, table), speed in zip(tables.items(), (1000, 100), strict=True):
         config = {"dataset": "mnist", "algorithm": "aevb"}
         entries = {"a": {"config": config, "samples_per_second": speed, "samples": 1}}
-        curves = table.assign(run="a", seed=0)
+        curves = changed(table, run="a", seed=0)
         if where == "live":
             results.write_live("figure2", "smoke", curves, entries)
             results.save_measurement("smoke", "estimator-variance", 2.0)

@@ -152,10 +152,10 @@ def test_unknown_chapters_are_refused_with_the_choices():
 
 MEASURE = """
 import json, pathlib
-path = pathlib.Path('../results/live/quick/measurements/a.json')
+path = pathlib.Path('../results/LIVE/quick/measurements/a.json')
 path.parent.mkdir(parents=True, exist_ok=True)
 path.write_text('0.25')
-"""
+""".replace("LIVE", results.live_folder().name)
 
 
 def test_only_chapters_that_succeed_are_updated_and_the_summaries_know_the_others(tmp_path, monkeypatch):

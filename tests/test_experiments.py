@@ -202,7 +202,7 @@ def test_a_run_that_exists_is_not_repeated(root):
     assert bounds(again) == bounds(first)
     assert [same[run.key]["seconds"] for run in RUNS] == [entries[run.key]["seconds"] for run in RUNS]
     assert {run: checkpoint_path(run).read_bytes() for run in RUNS} == kept  # its own seconds too, to the last bit
-    assert len(list((root / "live" / "runs").iterdir())) == 2
+    assert len(list((results.live_folder() / "runs").iterdir())) == 2
 
 
 def test_a_smaller_profiles_curve_is_the_beginning_of_a_larger_ones(root):
@@ -252,7 +252,7 @@ def test_two_processes_give_the_numbers_of_one(root, tmp_path):
     together = json.loads((copy / "table.json").read_text(encoding="utf-8"))
     assert list(together["run"].values()) == list(alone["run"])  # in the order asked for
     assert list(together["lower_bound"].values()) == pytest.approx(list(alone["lower_bound"]), rel=1e-12)
-    names = {path.name for path in (copy / "results" / "live" / "runs").iterdir()}
+    names = {path.name for path in (copy / "results" / results.live_folder().name / "runs").iterdir()}
     assert names == {checkpoint_path(run).name for run in RUNS}
 
 
@@ -260,7 +260,7 @@ CLUSTER = """
 import subprocess, sys, threading, time
 from pathlib import Path
 from distributed import Client
-from aevb import experiments
+from aevb import experiments, results
 from aevb.training import Run
 
 def serve(command, *arguments):
@@ -273,7 +273,7 @@ options = ["--nthreads", "1", "--no-nanny", "--host", "127.0.0.1"]
 servers += [serve("worker", f"tcp://{address}", *options) for _ in range(2)]
 
 def kill_a_worker_in_the_middle_of_a_run():
-    while not list(Path("results/live/runs").glob("*.pt")):
+    while not list((results.live_folder() / "runs").glob("*.pt")):
         time.sleep(0.01)
     servers[1].kill()
 
@@ -320,7 +320,7 @@ def test_a_grid_killed_outright_goes_on_and_ends_with_the_same_numbers(root, tmp
     """`kill -9` of parent and workers, twice; what is lost is less than a piece of a curve."""
     copy, environment = copied(tmp_path)
     runs = [dataclasses.replace(AEVB, seed=seed, step_sizes=(0.02,)) for seed in range(3)]
-    samples, live = 50_100, copy / "results" / "live"
+    samples, live = 50_100, copy / "results" / results.live_folder().name
     command = [sys.executable, "-c", KILLED % {"runs": runs, "samples": samples}]
     lost, kept = [], 0
     for kills in range(3):
@@ -356,7 +356,8 @@ def test_the_bar_counts_runs_samples_and_time_left(root, capsys):
     shown = capsys.readouterr().err
     goal = evaluation_grid(SAMPLES)[-1]
     assert {
-        int((root / "live" / "progress" / checkpoint_path(run).stem).read_text(encoding="utf-8")) for run in RUNS
+        int((results.live_folder() / "progress" / checkpoint_path(run).stem).read_text(encoding="utf-8"))
+        for run in RUNS
     } == {goal}
     assert "samples/s" in shown
 
@@ -380,7 +381,7 @@ def test_sizes_of_nothing_and_devices_that_are_not_here_are_one_line(root, capsy
     assert main(["record", "figure2", "--profile", "smoke", *words]) == 2
     error = capsys.readouterr().err
     assert error.startswith(f"aevb: {message}") and error.count("\n") == 1
-    assert not (root / "live").exists() and not (root / "recorded").exists()
+    assert not results.live_folder().exists() and not (root / "recorded").exists()
 
 
 def test_no_runs_and_no_threads_are_one_clear_line(root):
@@ -405,13 +406,15 @@ def test_compute_keeps_curves_for_the_claims_and_record_for_good(root, monkeypat
     monkeypatch.setitem(experiments.FIGURES, "figure2", lambda profile, datasets: RUNS if profile == "smoke" else [])
     monkeypatch.setitem(experiments.PROFILES, "smoke", experiments.Profile({"figure2": SAMPLES}, seeds=1))
     monkeypatch.setattr(os, "cpu_count", lambda: 1)  # so that no other process runs
-    assert set(experiments.compute("figure2", "smoke", seed=7)["seed"]) == {run.seed + 7 for run in RUNS}
-    table = experiments.compute("figure2", "smoke")
+    assert {seed for seed, _ in experiments.compute("figure2", "smoke", seed=7).seeds()} == {
+        run.seed + 7 for run in RUNS
+    }
+    computed = experiments.compute("figure2", "smoke")
     experiments.record("figure2", "smoke", samples=10_000)
     kept, entries = results.live("figure2", "smoke")
-    assert bounds(kept) == pytest.approx(bounds(table), abs=5e-4)
+    assert bounds(kept.table) == pytest.approx(bounds(computed.table), abs=5e-4)
     assert set(entries) == {run.key for run in RUNS}
-    assert set(results.recorded("figure2")["samples"]) == {10_000}
+    assert set(results.recorded("figure2").table["samples"]) == {10_000}
     assert {entry["samples"] for entry in results.manifest("figure2").values()} == {10_000}
 
 
@@ -450,7 +453,7 @@ def test_a_run_is_measured_on_each_ten_thousand_digits_where_it_ends(root, monke
     run_grid([AEVB], SAMPLES, jobs=1)
     experiments.record("figure2-digits", "smoke", samples=10_000, jobs=1)
     end, digits = fit(AEVB, SAMPLES), load("mnist")
-    table = results.recorded("figure2-digits").set_index(["samples", "split"])["lower_bound"]
+    table = results.recorded("figure2-digits").table.set_index(["samples", "split"])["lower_bound"]
     assert results.manifest("figure2-digits")[AEVB.key]["samples"] == SAMPLES
     assert set(table.index) == {
         (SAMPLES, split) for split in (*(f"training {k}" for k in range(1, 6)), "validation", "test")
@@ -490,7 +493,7 @@ def test_recording_full_vb_keeps_the_posterior_at_the_end_of_the_longest_curve(r
         for name, kept in zip(("mu", "log_var"), results.recorded_posterior(run.key), strict=True):
             torch.testing.assert_close(kept, getattr(longest.model, name).detach(), rtol=1e-3, atol=1e-7)
         experiments.record("full-vb", "smoke", samples=10_000, jobs=1)  # leaves the longer curve and its end
-    table = results.recorded("full-vb").set_index(["run", "split", "samples"])["lower_bound"]
+    table = results.recorded("full-vb").table.set_index(["run", "split", "samples"])["lower_bound"]
     for point in longest.curve:
         for split in ("train", "test", "running", "data", "evidence"):
             assert table[run.key, split, point.samples] == pytest.approx(getattr(point, split), abs=5e-4)
@@ -508,7 +511,7 @@ def test_the_record_can_be_made_again(algorithm):
     name = next(run.key for run in figure2("standard", ("mnist",)) if run.algorithm == algorithm)
     entry, recorded = results.manifest("figure2")[name], results.recorded("figure2")
     run = Run(**{**entry["config"], "step_sizes": tuple(entry["config"]["step_sizes"])})
-    ours = bounds(recorded[recorded["run"] == name])
+    ours = bounds(recorded.select(run=name).table)
     curve = fit(run, 20_000).curve
     assert [point.samples for point in curve] == [10_000, 12_600, 15_800, 20_000]
     for point in curve:

@@ -13,6 +13,7 @@ import yaml
 
 from aevb import book, claims, data, pages, results
 from aevb.__main__ import main
+from aevb.curves import Curves
 
 HEADER = """---
 jupytext: {text_representation: {extension: .md, format_name: myst}}
@@ -98,13 +99,13 @@ def record(tmp_path, monkeypatch):
     published = results.published("figure2")
     shutil.copytree(results.ROOT / "published", tmp_path / "published")
     monkeypatch.setattr(results, "ROOT", tmp_path)
-    first = published[(published["dataset"] == "mnist") & (published["latent_dim"] == 3)]
-    second = published[(published["dataset"] == "frey") & (published["latent_dim"] == 2)]
+    chosen = published.select(algorithm="aevb", split="test")
+    first, second = chosen.select(dataset="mnist", latent_dim=3), chosen.select(dataset="frey", latent_dim=2)
     for key, curve, end, shift in (("a", first, 1e9, 2.5), ("b", second, 2e7, -33.25)):
-        curve = curve[(curve["samples"] < end) & (curve["algorithm"] == "aevb") & (curve["split"] == "test")]
-        table = curve.assign(run=key, seed=0, lower_bound=curve["lower_bound"] + shift)
+        table = curve.select(end).table
+        table = table.assign(run=key, seed=0, lower_bound=table["lower_bound"] + shift)
         entry = {"samples": 1, "samples_per_second": 1, "config": {"dataset": "mnist", "algorithm": "aevb"}}
-        results.write_record("figure2", table, {key: entry})
+        results.write_record("figure2", Curves(table, curve.kind), {key: entry})
 
 
 def test_compare_prints_ours_minus_published(record, capsys):
@@ -252,10 +253,9 @@ def test_chapters_that_fail_are_named_and_shown_and_the_others_go_on(tmp_path):
     front = FRONT + "\n{doc}`04_dies`, {doc}`05_unreadable`, {doc}`14_figure_2`, and {numref}`fig-nowhere`.\n"
     chapters = {"_00_front": front, "_03_measures": MEASURES, "_04_dies": DIES, "_05_unreadable": UNREADABLE}
     lay_out(tmp_path, **chapters, _14_figure_2=FAILS)
-    (tmp_path / "results" / "live" / "smoke" / "measurements").mkdir(parents=True)
-    (tmp_path / "results" / "live" / "smoke" / "measurements" / "variance-ratio-b-a.json").write_text(
-        "0.5", encoding="utf-8"
-    )  # of old
+    measurements = tmp_path / "results" / results.live_folder().name / "smoke" / "measurements"
+    measurements.mkdir(parents=True)
+    (measurements / "variance-ratio-b-a.json").write_text("0.5", encoding="utf-8")  # of old
     result = reproduce(tmp_path)
     assert result.returncode == 1, result.stdout[-3000:] + result.stderr[-3000:]
     kept = tmp_path / "_build" / "reproduce" / "book" / "14_figure_2.ipynb"

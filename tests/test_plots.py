@@ -6,6 +6,7 @@ import torch
 from matplotlib.colors import to_hex
 
 from aevb import experiments, plots, results
+from aevb.curves import FIGURE_2, FIGURE_3, Curves, agreement
 from aevb.data import available, load
 from aevb.model import bernoulli_vae, gaussian_vae
 
@@ -30,7 +31,7 @@ def curves(seeds=1, splits=("train", "test", "running"), dims=(3,)):
         for split in splits
         for samples in (10_000, 20_000)
     ]
-    return pd.DataFrame(rows)
+    return Curves(pd.DataFrame(rows), FIGURE_2)
 
 
 def panels(figure):
@@ -72,10 +73,10 @@ def test_an_empty_record_draws_nothing():
 
 
 def test_a_line_is_its_curve_in_its_colour_and_dash():
-    table = curves()
-    table.loc[table["algorithm"] == "wake-sleep", "lower_bound"] -= 100
-    table.loc[table["split"] == "train", "lower_bound"] += 0.5
-    lines = panels(plots.figure2({"recorded": table}))[MNIST_3].lines
+    ours = curves()
+    ours.table.loc[ours.table["algorithm"] == "wake-sleep", "lower_bound"] -= 100
+    ours.table.loc[ours.table["split"] == "train", "lower_bound"] += 0.5
+    lines = panels(plots.figure2({"recorded": ours}))[MNIST_3].lines
     drawn = {(to_hex(line.get_color()).upper(), line.get_linestyle()): line.get_ydata() for line in lines}
     expected = {
         (plots.BLUE, "-"): [-1, -2],
@@ -110,7 +111,7 @@ def test_figure_3_has_a_panel_a_training_set_and_its_algorithms():
         [(n, "mcem", split, s, -150.0, 0) for n in (1000, 50_000) for split in ("train", "test") for s in (1e6, 2e6)],
         columns=["n_train", "algorithm", "split", "samples", "log_likelihood", "seed"],
     )
-    figure = plots.figure3({"published": published, "recorded": ours})
+    figure = plots.figure3({"published": published, "recorded": Curves(ours, FIGURE_3)})
     small, large = figure.axes
     assert (small.get_title(), large.get_title()) == ("$N_{train}$ = 1,000", "$N_{train}$ = 50,000")
     assert len(small.lines) == len(large.lines) == 8
@@ -225,7 +226,8 @@ def test_the_table_of_agreement_has_a_row_a_curve_and_a_column_a_number_of_sampl
     curve = {"dataset": "mnist", "latent_dim": 20, "split": "test"}
     ours = pd.DataFrame(ours, columns=["algorithm", "seed", "samples", "lower_bound"]).assign(**curve)
     theirs = pd.DataFrame(theirs, columns=["algorithm", "samples", "lower_bound"]).assign(**curve)
-    assert plots.agreement_table(results.agreement(ours, theirs)).data.splitlines() == [
+    both = (Curves(table, FIGURE_2) for table in (ours, theirs))
+    assert plots.agreement_table(agreement(*both)).data.splitlines() == [
         "| dataset | latents | algorithm | split | 1M | 10M |",
         "| --- | --- | --- | --- | --- | --- |",
         "| MNIST | 20 | AEVB | test | -118.6 (+1.4) ± 0.4 | -110.0 (-0.5) |",

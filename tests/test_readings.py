@@ -192,9 +192,9 @@ def test_readings_are_kept_one_by_one_and_not_repeated(root, monkeypatch):
     assert {key: entry["diverged"] for key, entry in entries.items()} == {
         reading.key: reading.question == "c" for reading in everything
     }
-    first = table[(table["run"] == everything[0].key) & (table["split"] == "test")]
-    assert first["lower_bound"].tolist() == pytest.approx([p.test for p in fit(SMALL, 12_600).curve], abs=6e-4)
-    assert set(first["question"]) == {"a"}
+    first = table.select(run=everything[0].key, split="test")
+    assert first.mean().tolist() == pytest.approx([p.test for p in fit(SMALL, 12_600).curve], abs=6e-4)
+    assert set(first.table["question"]) == {"a"}
     assert entries[everything[0].key]["config"] == json.loads(json.dumps(dataclasses.asdict(SMALL)))
 
 
@@ -232,7 +232,7 @@ def test_a_second_step_size_is_no_device():
 
 @pytest.mark.parametrize("name", readings.RECORDS)
 def test_the_committed_record_is_whole(name):
-    entries, table = results.manifest(name), results.recorded(name)
+    entries, table = results.manifest(name), results.recorded(name).table
     assert set(entries) == {reading.key for reading in readings.RECORDS[name][0]}
     with_points = {key for key, entry in entries.items() if entry["samples"]}
     assert set(table["run"]) == with_points

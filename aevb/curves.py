@@ -1,0 +1,215 @@
+"""Tables of curves: choosing rows, the mean over seeds, values between points, agreement with the published curves.
+
+A table has one row per point, in nats per datapoint: the columns that name its curve, `samples` and the value. Ours
+have `run` and `seed` too. A `Curves` knows its `Kind`, so that nothing has to be guessed from its columns.
+"""
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+from numpy.typing import ArrayLike
+
+COMPARABLE_FROM = 3e5  # samples; below, the published curves of figure 2 have too few points to compare with
+
+
+class Kind(NamedTuple):
+    """What curves of one kind are named by, the column of their values, and the samples at which to compare them."""
+
+    names: tuple[str, ...]
+    value: str
+    compared_at: tuple[float, ...]
+
+
+FIGURE_2 = Kind(("dataset", "latent_dim", "algorithm", "split"), "lower_bound", (1e6, 1e7, 3e7, 1e8))
+FIGURE_3 = Kind(("n_train", "algorithm", "split"), "log_likelihood", (1e6, 5e6, 1e7, 2e7, 6e7))
+READING = Kind(("question", "answer", "dataset", "latent_dim", "algorithm", "split"), "lower_bound", (1e6,))
+# by the name of the table
+KINDS = {
+    "figure2": FIGURE_2,
+    "figure3": FIGURE_3,
+    "figure4": FIGURE_2,
+    "figure5": FIGURE_2,
+    # figure 2's runs where both algorithms are trained alike
+    "figure2-alike": FIGURE_2,
+    # their runs at other step sizes of section 5
+    "figure2-step-sizes": Kind(("dataset", "latent_dim", "algorithm", "step_size", "split"), "lower_bound", (1e6,)),
+    # figure 2's runs where they end, on each ten thousand digits
+    "figure2-digits": FIGURE_2,
+    # Frey Face with other minibatches
+    "figure2-minibatches": Kind(
+        ("dataset", "latent_dim", "algorithm", "batch_size", "split"), "lower_bound", (1e6, 1e7)
+    ),
+    # the beginnings of figures 2 and 3 with more seeds
+    "figure2-seeds": FIGURE_2,
+    "figure3-seeds": FIGURE_3,
+    "figure3-step-sizes": Kind(("n_train", "algorithm", "step_size", "split"), "log_likelihood", (1e6,)),
+    # runs of figure 2 with one thing changed
+    "readings": READING,
+    "readings-by-latents": READING,
+    "readings-plateau": READING,
+    "full-vb": Kind(("n_train", "algorithm", "split"), "lower_bound", (1e6, 1e7)),
+    "full-vb-settings": Kind(("n_train", "step_size", "initial_sigma", "split"), "lower_bound", (1e6,)),
+}
+
+
+@dataclass(frozen=True, eq=False)
+class Curves:
+    """A table of curves and its kind."""
+
+    table: pd.DataFrame
+    kind: Kind
+
+    def __len__(self) -> int:
+        return len(self.table)
+
+    def select(self, until: float = math.inf, **where: object) -> "Curves":
+        """The rows in which each column has the value asked for, or one of those in a list; none past `until`."""
+        return Curves(select(self.table[self.table["samples"] <= until], **where), self.kind)
+
+    def each(self, *columns: str) -> "Iterator[tuple[tuple, Curves]]":
+        """The curves apart by `columns`: the values that these have, in order, and the curves that have them."""
+        for values, part in self.table.groupby(list(columns)):
+            yield values, Curves(part, self.kind)
+
+    def seeds(self) -> "list[tuple[int, Curves]]":
+        """The curves of each seed by itself, with the seed; none for published curves, which have no seed."""
+        return [(seed, part) for (seed,), part in self.each("seed")] if "seed" in self.table else []
+
+    @property
+    def n_runs(self) -> int:
+        """How many runs the curves are of."""
+        return self.table["run"].nunique()
+
+    @property
+    def end(self) -> int:
+        """The samples at which the longest curve ends."""
+        return self.table["samples"].max()
+
+    def reach(self) -> pd.Series:
+        """For each row the samples at which its curve, that of its seed, ends."""
+        return self.table.groupby([*self.kind.names, "seed"])["samples"].transform("max")
+
+    def furthest(self) -> "Curves":
+        """Of each curve the seeds that go furthest: a mean over fewer seeds from some point on would have a step."""
+        if "seed" not in self.table:
+            return self
+        return Curves(self.table[self.reach() == self._among_seeds("max")], self.kind)
+
+    def shared(self) -> "Curves":
+        """Of each curve what all its seeds reach: the points up to where the seed that stops first ends."""
+        return Curves(self.table[self.table["samples"] <= self._among_seeds("min")], self.kind)
+
+    def _among_seeds(self, extreme: str) -> pd.Series:
+        return self.reach().groupby([self.table[name] for name in self.kind.names]).transform(extreme)
+
+    def mean(self) -> pd.Series:
+        """The one curve that was selected, averaged over the seeds that go furthest: its value by samples.
+
+        Raises ValueError where there are several; empty where there is none.
+        """
+        several = self.table.groupby(list(self.kind.names)).ngroups
+        if several > 1:
+            raise ValueError(f"{several} curves have no mean: select one by {', '.join(self.kind.names)}")
+        return self.furthest().table.groupby("samples")[self.kind.value].mean()
+
+    def at(self, samples: float) -> pd.Series:
+        """Each curve's value at `samples`, interpolated linearly in log samples and averaged over seeds.
+
+        Indexed by the curve's name; curves that do not reach that far, or begin later, are left out.
+        """
+        return self.at_each_seed(samples).groupby(list(self.kind.names)).mean()
+
+    def at_each_seed(self, samples: float) -> pd.Series:
+        """`at` of every seed by itself, the last level of the index."""
+        by = [*self.kind.names, *(["seed"] if "seed" in self.table else [])]
+        points = self.table.sort_values("samples")
+        values = {
+            name: value_at(curve.set_index("samples")[self.kind.value].astype(float), samples)
+            for name, curve in points.groupby(by, sort=False)
+        }
+        empty = pd.MultiIndex.from_arrays([[]] * len(by), names=by)
+        index = pd.MultiIndex.from_tuples(values, names=by) if values else empty
+        return pd.Series(list(values.values()), index=index, name=self.kind.value, dtype=float).dropna()
+
+
+def select(table: pd.DataFrame, **where: object) -> pd.DataFrame:
+    """The rows in which each column named has the value asked for, or one of those in a list."""
+    chosen = pd.Series(True, table.index)
+    for name, value in where.items():
+        chosen &= table[name].isin(value if isinstance(value, list) else [value])
+    return table[chosen]
+
+
+def concat(parts: list[Curves]) -> Curves:
+    """Curves of one kind in one table. Raises ValueError for several kinds."""
+    kinds = {part.kind for part in parts}
+    if len(kinds) != 1:
+        raise ValueError(f"curves of {len(kinds)} kinds do not go into one table")
+    return Curves(pd.concat([part.table for part in parts]), kinds.pop())
+
+
+def value_at(curve: pd.Series, samples: float) -> float:
+    """The value of `curve`, indexed by samples, at `samples`, linearly in log samples; NaN beyond its ends."""
+    return float(values_at(curve, samples))
+
+
+def values_at(curve: pd.Series, samples: ArrayLike) -> np.ndarray:
+    """`value_at` for several numbers of samples; of an empty curve, NaN."""
+    if curve.empty:
+        return np.full(np.shape(samples), np.nan)
+    return np.interp(np.log(samples), np.log(curve.index), curve, left=np.nan, right=np.nan)
+
+
+def first_above(curve: pd.Series, level: float) -> int | None:
+    """The samples of the first point of `curve`, indexed by samples, that is above `level`; None where none is."""
+    return next(iter(curve.index[curve > level]), None)
+
+
+def agreement(ours: Curves, theirs: Curves, samples: tuple[float, ...] | None = None) -> pd.DataFrame:
+    """Ours minus published for every curve at each of `samples`, as far as both go, in nats per datapoint.
+
+    Columns: those that name a published curve, `samples`, `published`, `ours`, `difference`, and over how many seeds
+    ours is the mean, `seeds`, and how far these lie apart, `spread` (NaN for one). By default `samples` are those at
+    which the published kind is compared. Raises ValueError where several curves of ours go by one published name.
+    """
+    names, parts = list(theirs.kind.names), []
+    if "seed" in ours.table and ours.table.duplicated([*names, "seed", "samples"]).any():
+        raise ValueError(f"several of our curves go by the same {', '.join(names)}: select one of them")
+    for count in samples or theirs.kind.compared_at:
+        seeds = Curves(ours.table, theirs.kind).at_each_seed(count).groupby(names)
+        pair = pd.DataFrame({"published": theirs.at(count), "ours": seeds.mean(), "seeds": seeds.size()}).dropna()
+        spread = (seeds.max() - seeds.min())[pair.index].where(pair["seeds"] > 1)
+        both = pair.assign(spread=spread).reset_index()
+        both.insert(len(names), "samples", int(count))
+        parts.append(both)
+    table = pd.concat(parts, ignore_index=True).astype({"seeds": int})
+    table.insert(table.columns.get_loc("seeds"), "difference", table["ours"] - table["published"])
+    return table
+
+
+def against_points(ours: Curves, theirs: Curves) -> pd.DataFrame:
+    """Each published point from COMPARABLE_FROM samples on that our curve reaches, and whether ours meets it.
+
+    Columns: those of `theirs`, `ours` (interpolated in log samples, the mean over the seeds that go furthest) and
+    `outcome`: "met" within `tolerance`, else "beaten" where ours is higher or "missed".
+    """
+    points = theirs.table[theirs.table["samples"] >= COMPARABLE_FROM]
+    parts = []
+    for name, of_curve in Curves(points, theirs.kind).each(*theirs.kind.names):
+        mean = ours.select(**dict(zip(theirs.kind.names, name, strict=True))).mean()
+        parts.append(of_curve.table.assign(ours=values_at(mean, of_curve.table["samples"])).dropna())
+    table = pd.concat(parts, ignore_index=True) if parts else points.assign(ours=pd.Series(dtype=float))
+    difference, within = table["ours"] - table[theirs.kind.value], tolerance(table)
+    outcome = np.select([difference.abs() <= within, difference > 0], ["met", "beaten"], "missed")
+    return table.assign(outcome=outcome)
+
+
+def tolerance(points: pd.DataFrame) -> pd.Series:
+    """What we take for meeting a published point, nats: 2 on figure 2's MNIST, 3 % on Frey Face, 3 in figure 3."""
+    if "dataset" not in points:
+        return pd.Series(3.0, points.index)
+    return (0.03 * points["lower_bound"].abs()).where(points["dataset"] == "frey", 2.0)
