@@ -113,8 +113,8 @@ def test_more_seeds_are_none_of_the_figures_own(figure, more):
     assert len(beside) == len(set(beside)) == len(experiments.MORE_SEEDS) * len(figure("quick"))
     assert not recorded & set(beside)
     assert {dataclasses.replace(run, seed=0) for run in beside} == set(figure("quick"))
-    horizon = {experiments.horizon(name, "standard") for name in (f"{figure.__name__}-seeds",)}
-    assert horizon == {experiments.horizon(figure.__name__, "quick")}  # as far as a live run goes
+    recorded_to = experiments.horizon(f"{figure.__name__}-seeds", "standard")
+    assert recorded_to >= experiments.horizon(figure.__name__, "quick")  # what judges a live run goes as far
 
 
 def test_minibatches_are_varied_on_the_faces_with_the_warm_up_of_the_digits():
