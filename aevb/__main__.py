@@ -23,10 +23,10 @@ from aevb import (
     results,
     suite,
     terminal,
-    training,
 )
 from aevb.curves import agreement
 from aevb.files import write_whole
+from aevb.trainer import DivergedError
 
 # kernels and workers inherit it: one thread a run is faster and steadier than several on a busy machine
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -49,7 +49,7 @@ def _main(arguments: list[str] | None) -> int:
         return status
     except BrokenPipeError:
         raise  # nobody's mistake
-    except (ValueError, data.DataError, training.DivergedError, OSError) as error:
+    except (ValueError, data.DataError, DivergedError, OSError) as error:
         print(f"aevb: {error}", file=sys.stderr)
         return 2
 

@@ -7,28 +7,28 @@ run would otherwise wait for Python.
 import threading
 
 import torch
+from torch import Tensor
 
 from aevb.checks import at_least
 from aevb.model import stack
+from aevb.trainer import Trainer
 
 CAPTURING = threading.Lock()  # a capture begins by waiting for the device, which no other capture survives
-# MCEM's chains are no function of a minibatch; full VB takes the weights for one vector, with no axis of runs
-ONE_BY_ONE = ("mcem", "full-vb")
 EAGER_STEPS = 3  # before a capture, so that everything that initialises itself has done so
 
 
 class Ensemble:
-    """A list of `training.Trainer` at one sample of runs alike but for seed and step size, advanced together.
+    """Trainers at one sample of runs alike but for seed and step size, advanced together.
 
     The trainers stay what they were, each with its own generator, optimiser state and curve: their parameters become
     views of the ensemble's. Numbers are those of the single runs up to rounding. Raises ValueError where the
-    trainers do not belong together or there are none, and for the algorithms of ONE_BY_ONE.
+    trainers do not belong together or there are none, and for an algorithm whose runs do not stack.
     """
 
-    def __init__(self, trainers: list):
+    def __init__(self, trainers: list[Trainer]):
         at_least(1, trainers=len(trainers))
         first = trainers[0]
-        if first.run.algorithm in ONE_BY_ONE:
+        if not first.algorithm.stacks:
             raise ValueError(f"{first.run.algorithm} cannot be trained as an ensemble: train its runs one by one")
         if any(t.run.configuration != first.run.configuration or t.steps != first.steps for t in trainers):
             raise ValueError("an ensemble's runs differ in seed and step size alone, and stand at the same sample")
@@ -63,11 +63,14 @@ class Ensemble:
         for trainer in self.trainers:
             trainer.steps += 1
 
-    def _learn(self) -> None:
+    def draw(self) -> tuple[Tensor, Tensor]:
+        """The next minibatch of each: their rows `(E, M)` and their data `(E, M, D)`."""
         first = self.trainers[0]
-        rows = torch.stack([trainer.draw_rows() for trainer in self.trainers])  # (E, M)
-        x = first.dataset.unit(first.train_pixels[rows])  # (E, M, D)
-        update = first.objective(self.model, x, generator=self.generators)
+        rows = torch.stack([trainer.draw_rows() for trainer in self.trainers])
+        return rows, first.dataset.unit(first.train_pixels[rows])
+
+    def _learn(self) -> None:
+        update = self.trainers[0].updates.next(self.model, self.draw, generator=self.generators)
         gradients = torch.autograd.grad(update.loss, self.parameters)
         for e, trainer in enumerate(self.trainers):
             trainer.learn([gradient[e] for gradient in gradients], update.bound[e])

@@ -18,8 +18,11 @@ from aevb import results
 from aevb.checks import at_least
 from aevb.curves import Curves
 from aevb.files import write_text
+from aevb.fit import fit_ensemble, load_checkpoint
+from aevb.measures import MEASURES, mean_bound
 from aevb.model import VAE
-from aevb.training import Run, Trainer, evaluation_grid, fit_ensemble, load_checkpoint, mean_bound
+from aevb.run import Run, evaluation_grid
+from aevb.trainer import Trainer
 
 GPU_JOBS = 6  # configurations in flight on one GPU: one alone leaves most of it idle
 
@@ -319,15 +322,14 @@ def train(runs: list[Run], samples: int, threads: int = 1, device: str = "cpu") 
 
 def _rows(trainer: Trainer, samples: int) -> list[dict]:
     run = trainer.run
-    splits = ("train", "test", "running") if run.measure == "bound" else ("train", "test")
-    splits += ("data", "evidence") if run.algorithm == "full-vb" else ()
-    value = "lower_bound" if run.measure == "bound" else "log_likelihood"
+    measure = MEASURES[run.measure]
+    splits = (*measure.splits, *(("data", "evidence") if trainer.algorithm.evidence else ()))
     name = {"run": run.key, "step_size": trainer.step_size} | {
         field: getattr(run, field)
         for field in ("dataset", "latent_dim", "n_train", "algorithm", "batch_size", "initial_sigma", "seed")
     }
     return [
-        {**name, "split": split, "samples": point.samples, value: getattr(point, split)}
+        {**name, "split": split, "samples": point.samples, measure.column: getattr(point, split)}
         for point in trainer.curve
         if point.samples <= samples
         for split in splits

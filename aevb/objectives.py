@@ -68,4 +68,3 @@ def score_function(model: LatentVariableModel, x: Tensor, *, generator: torch.Ge
 
 
 Objective = Callable[..., Update]
-OBJECTIVES: dict[str, Objective] = {"aevb": aevb, "wake-sleep": wake_sleep, "score-function": score_function}

@@ -10,22 +10,14 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import LogLocator
 from torch import Tensor
 
+from aevb.algorithms import ALGORITHMS
+from aevb.colours import BLUE, GREEN, GREY, ORANGE, PINK, SKY, YELLOW
 from aevb.curves import Curves
 from aevb.data import TITLES
 from aevb.model import VAE
 
-# Okabe and Ito's palette, told apart by readers of all kinds of colour vision
-BLUE, ORANGE, GREEN, PINK, SKY, YELLOW, GREY = (
-    "#0072B2",
-    "#D55E00",
-    "#009E73",
-    "#CC79A7",
-    "#56B4E9",
-    "#E69F00",
-    "#666666",
-)
-COLOURS = {"aevb": BLUE, "wake-sleep": ORANGE, "mcem": GREEN, "full-vb": PINK}
-NAMES = {"aevb": "AEVB", "wake-sleep": "wake-sleep", "mcem": "MCEM", "full-vb": "full VB", **TITLES}
+COLOURS = {name: algorithm.colour for name, algorithm in ALGORITHMS.items()}
+NAMES = {name: algorithm.title for name, algorithm in ALGORITHMS.items()} | TITLES
 # how each source of a curve is drawn: the paper's behind, pale and wide; ours in front
 SOURCES = {
     "published": {"linewidth": 4.5, "alpha": 0.28},

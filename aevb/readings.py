@@ -1,13 +1,12 @@
 """Other readings of what the paper leaves open: a baseline for figure 2 with one thing changed at a time.
 
 A reading is a run and a function that changes one thing in its trainer. None of them is an option of the library:
-they stand here, each in a few lines, so that `training` holds one reading only.
+they stand here, each in a few lines, so that the library holds one reading only.
 """
 
 import dataclasses
 import hashlib
 import json
-import time
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -18,12 +17,15 @@ from torch import Tensor
 from tqdm import tqdm
 
 from aevb import results
+from aevb.algorithms import OfMinibatches
 from aevb.bounds import estimator_b
 from aevb.checks import at_least
 from aevb.experiments import WARM_UP, baseline
+from aevb.fit import follow
 from aevb.model import LatentVariableModel
 from aevb.objectives import Update
-from aevb.training import DivergedError, Run, Trainer, evaluation_grid
+from aevb.run import Run, evaluation_grid
+from aevb.trainer import DivergedError, Trainer
 
 BASELINE = "baseline"  # the question that the unchanged runs answer
 SETTINGS = {
@@ -137,7 +139,7 @@ def dreams_of_means(trainer: Trainer) -> None:
         loss = -(log_joint.sum() + model.log_posterior(z_dream, x_dream).sum())
         return Update(loss, (log_joint - log_q)[0].detach())
 
-    trainer.objective = objective
+    trainer.updates = OfMinibatches(objective)
 
 
 def ten_samples(trainer: Trainer) -> None:
@@ -147,7 +149,7 @@ def ten_samples(trainer: Trainer) -> None:
         bound = estimator_b(model, x, 10, generator=generator)
         return Update(-bound.sum(), bound.detach())
 
-    trainer.objective = objective
+    trainer.updates = OfMinibatches(objective)
 
 
 def _with(run: Run, **fields: object) -> Run:
@@ -216,7 +218,7 @@ RECORDS = {
 }
 
 
-def follow(reading: Reading, samples: int) -> tuple[Trainer, bool]:
+def train(reading: Reading, samples: int) -> tuple[Trainer, bool]:
     """Train a reading to the last point of the evaluation grid within `samples`.
 
     The trainer with its curve, and whether it diverged, which ends a curve early. Raises ValueError where the reading
@@ -226,23 +228,19 @@ def follow(reading: Reading, samples: int) -> tuple[Trainer, bool]:
         raise ValueError(f"a reading has one step size, not {reading.run.step_sizes}: make one reading for each")
     trainer = Trainer(reading.run, *reading.run.step_sizes)
     reading.change(trainer)
-    for place in evaluation_grid(samples, reading.run.batch_size):
-        start = time.perf_counter()
-        trainer.advance(place)
-        trainer.seconds += time.perf_counter() - start
-        try:
-            trainer.add_point()
-        except DivergedError:
-            return trainer, True
+    try:
+        follow([trainer], samples, [None])
+    except DivergedError:
+        return trainer, True
     return trainer, False
 
 
-def train(reading: Reading, samples: int) -> tuple[str, list[dict], dict]:
-    """`follow` a reading on one thread: its key, the rows of its curve and its manifest entry."""
+def on_one_thread(reading: Reading, samples: int) -> tuple[str, list[dict], dict]:
+    """`train` a reading on one thread: its key, the rows of its curve and its manifest entry."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        trainer, diverged = follow(reading, samples)
+        trainer, diverged = train(reading, samples)
     finally:
         torch.set_num_threads(before)
     run, answer = reading.run, {"question": reading.question, "answer": reading.answer}
@@ -278,7 +276,7 @@ def record(
     ]
     results.announce_commit()
     parallel = joblib.Parallel(n_jobs=jobs or joblib.cpu_count(), return_as="generator_unordered")
-    outcomes = parallel(joblib.delayed(train)(reading, samples) for reading in missing)
+    outcomes = parallel(joblib.delayed(on_one_thread)(reading, samples) for reading in missing)
     for key, rows, entry in tqdm(outcomes, total=len(missing), unit="reading"):
         table = pd.DataFrame(rows, columns=list(results.recorded(name).table))  # which it has without rows, too
         results.write_record(name, results.lay_out(name, table), {key: entry})

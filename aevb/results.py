@@ -1,7 +1,7 @@
 """Results with their provenance: the published curves, the recorded ones, and those of this machine.
 
 How a table is laid out says `aevb.curves.KINDS`. In figure 2 ours has a third split, `running` (see
-`aevb.training.Point`); full VB has the splits `data` and `evidence` too, and its q(theta) is kept in `posteriors/`.
+`aevb.run.Point`); full VB has the splits `data` and `evidence` too, and its q(theta) is kept in `posteriors/`.
 `results/published/` holds the paper's curves, `results/recorded/` ours with a manifest, `results/live/` what this
 machine has computed and nobody keeps. `results/recorded/models/` holds the trained weights that figures 4 and 5 draw,
 one file per run, in half precision; their manifest is `results/recorded/models.json`.
@@ -29,7 +29,7 @@ from aevb.curves import COMPARABLE_FROM, KINDS, Curves, Kind, against_points
 from aevb.data import TITLES
 from aevb.files import write_bytes, write_text, write_whole
 from aevb.model import VAE, bernoulli_vae, gaussian_vae
-from aevb.training import Run
+from aevb.run import Run
 
 ROOT = Path(__file__).resolve().parents[1] / "results"
 IN_CHECKOUT = (ROOT.parent / "pyproject.toml").exists()  # and not installed without it
@@ -46,8 +46,12 @@ NUMERICAL = (
     "full_vb",
     "marginal_likelihood",
     "optimizer",
+    "measures",
+    "algorithms",
+    "run",
+    "trainer",
     "ensemble",
-    "training",
+    "fit",
 )
 
 

@@ -21,7 +21,8 @@ from torch import Tensor
 from aevb import plots
 from aevb.data import TITLES, Dataset
 from aevb.model import VAE, LinearGaussian
-from aevb.training import Run, Trainer
+from aevb.run import Run
+from aevb.trainer import Trainer
 
 SCRIPTS = Path(__file__).parent / "javascript"
 PALETTE = {"deep": plots.BLUE, "pale": plots.SKY, "orange": plots.ORANGE, "green": plots.GREEN}

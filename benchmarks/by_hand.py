@@ -10,7 +10,8 @@ from torch.nn import functional as F
 
 from aevb.model import VAE
 from aevb.optimizer import MapAdagrad
-from aevb.training import Run, Trainer
+from aevb.run import Run
+from aevb.trainer import Trainer
 
 
 def products(model: VAE, batch_size: int) -> list[tuple[Tensor, Tensor, Tensor]]:

@@ -11,7 +11,8 @@ from torch import nn
 from torch.nn import functional as F
 from torch.utils.data import DataLoader
 
-from aevb.training import Run, Trainer
+from aevb.run import Run
+from aevb.trainer import Trainer
 
 Step = Callable[[], object]
 

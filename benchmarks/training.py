@@ -27,7 +27,8 @@ from tqdm import tqdm
 
 from aevb import results
 from aevb.data import TITLES
-from aevb.training import Run, Trainer
+from aevb.run import Run
+from aevb.trainer import Trainer
 from benchmarks import by_hand, peers, variants
 
 ROUNDS = 9
@@ -255,7 +256,7 @@ def memory() -> list[dict]:
         return []
     programs = {
         "importing torch": "import torch",
-        "a run to 10,000 samples": f"from aevb.training import Run, fit; fit({PAPER!r}, 10_000)",
+        "a run to 10,000 samples": f"from aevb.fit import fit; from aevb.run import Run; fit({PAPER!r}, 10_000)",
     }
     # not getrusage, which counts the process that started this one
     report = f"print(*(line for line in open('{status}') if line.startswith('VmHWM')))"

@@ -12,7 +12,8 @@ from torch.nn import functional as F
 from aevb.bounds import kl_to_prior
 from aevb.model import VAE
 from aevb.optimizer import MapAdagrad
-from aevb.training import Run, Trainer
+from aevb.run import Run
+from aevb.trainer import Trainer
 
 
 def log_bernoulli(logits: Tensor, x: Tensor) -> Tensor:

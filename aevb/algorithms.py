@@ -1,0 +1,154 @@
+"""The algorithms that train: each is a value that knows all that is special about it.
+
+To add one, write its objective and an entry of ALGORITHMS.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+
+from aevb import mcem, objectives
+from aevb.colours import BLUE, GREEN, ORANGE, PINK, SKY
+from aevb.full_vb import FullVB, evidence_bound, full_vb
+from aevb.measures import mean_bound, mean_held_out_bound, mean_likelihood
+from aevb.model import VAE, Decoder, LatentVariableModel
+from aevb.objectives import Objective, Update
+
+Draw = Callable[[], tuple[Tensor, Tensor]]  # the rows of the next minibatch, `(M,)`, and its data, `(M, D)`
+Generators = torch.Generator | list[torch.Generator]  # one, or one per member of an ensemble
+Evaluate = Callable[..., float]  # of a model, a dataset and pixels `(N, D)`, with a generator: nats per datapoint
+
+
+class Updates(Protocol):
+    """What an algorithm makes of minibatches, one update after the other, and what it remembers between them."""
+
+    def next(self, model: LatentVariableModel, draw: Draw, *, generator: Generators) -> Update:
+        """The next update of `model`; `draw` gives a fresh minibatch."""
+
+    def state(self) -> dict[str, Any]:
+        """All that is remembered."""
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Take over a `state`."""
+
+
+class OfMinibatches:
+    """Updates by an objective, each of a fresh minibatch; nothing is remembered."""
+
+    def __init__(self, objective: Objective):
+        self.objective = objective
+
+    def next(self, model: LatentVariableModel, draw: Draw, *, generator: Generators) -> Update:
+        _, x = draw()
+        return self.objective(model, x, generator=generator)
+
+    def state(self) -> dict[str, Any]:
+        return {}
+
+    def restore(self, state: dict[str, Any]) -> None:
+        pass
+
+
+class OfChains:
+    """Monte Carlo EM's updates: a minibatch is kept for several, and its chains are moved before the first."""
+
+    def __init__(self, n: int, latent_dim: int, *, generator: torch.Generator):
+        self.chains = mcem.Chains(n, latent_dim, generator=generator)
+        self.rows = torch.empty(0, dtype=torch.int64, device=generator.device)
+        self.x = torch.empty(0, dtype=torch.float32, device=generator.device)
+        self.left = 0  # updates that the minibatch is still kept for
+
+    def next(self, model: LatentVariableModel, draw: Draw, *, generator: torch.Generator) -> Update:
+        if not self.left:
+            self.rows, self.x = draw()
+            self.chains.move(model, self.x, self.rows, generator=generator)
+            self.left = mcem.UPDATES_PER_SAMPLE
+        self.left -= 1
+        return mcem.m_step(model, self.x, self.chains.z[self.rows][None])
+
+    def state(self) -> dict[str, Any]:
+        return {
+            "z": self.chains.z.cpu(),
+            "step_size": self.chains.step_size,
+            "rows": self.rows.cpu(),
+            "x": self.x.cpu(),
+            "left": self.left,
+        }
+
+    def restore(self, state: dict[str, Any]) -> None:
+        device = self.chains.z.device
+        self.chains.z, self.chains.step_size = state["z"].to(device), state["step_size"]
+        self.rows, self.x, self.left = state["rows"].to(device), state["x"].to(device), state["left"]
+
+
+@dataclass(frozen=True)
+class Algorithm:
+    """All that is special about one algorithm.
+
+    `title` and `colour` are those of its curves. `model(vae, n_train, initial_sigma)` is what it trains, made of the
+    VAE with which every algorithm starts. `updates(n, latent_dim, generator=...)` begins a run over n training points.
+    `measures` are the measures that its models have, by name, and how each is taken; `lacks` says in half a
+    sentence why it has no other. Runs of an algorithm that `stacks` train as an ensemble. Where the `prior_in_loss` is,
+    no weight decay is added. `evidence(model, x, generator=...)` gives the `data` and `evidence` of a point.
+    """
+
+    name: str
+    title: str
+    colour: str
+    updates: Callable[..., Updates]
+    model: Callable[[VAE, int, float], LatentVariableModel | FullVB]
+    measures: dict[str, Evaluate]
+    lacks: str = ""
+    stacks: bool = True
+    prior_in_loss: bool = False
+    evidence: Callable[..., tuple[float, float]] | None = None
+
+
+def _of_minibatches(objective: Objective) -> Callable[..., Updates]:
+    return lambda n, latent_dim, *, generator: OfMinibatches(objective)
+
+
+def _evidence(model: FullVB, x: Tensor, *, generator: torch.Generator) -> tuple[float, float]:
+    bound = evidence_bound(model, x, 1, generator=generator)
+    return bound.data / bound.n, bound.per_datapoint
+
+
+def _of_a_vae(name: str, title: str, colour: str, objective: Objective) -> Algorithm:
+    """An algorithm that trains the VAE as it is, by an objective of a minibatch."""
+    measures = {"bound": mean_bound, "marginal-likelihood": mean_likelihood}
+    return Algorithm(name, title, colour, _of_minibatches(objective), lambda vae, *_: vae, measures)
+
+
+ALGORITHMS = {
+    algorithm.name: algorithm
+    for algorithm in (
+        _of_a_vae("aevb", "AEVB", BLUE, objectives.aevb),
+        _of_a_vae("wake-sleep", "wake-sleep", ORANGE, objectives.wake_sleep),
+        _of_a_vae("score-function", "score function", SKY, objectives.score_function),
+        Algorithm(
+            "mcem",
+            "MCEM",
+            GREEN,
+            OfChains,
+            lambda vae, *_: Decoder(vae.decoder),
+            {"marginal-likelihood": mean_likelihood},
+            lacks="has no recognition model and so no bound",
+            stacks=False,  # its chains are no function of a minibatch
+        ),
+        Algorithm(
+            "full-vb",
+            "full VB",
+            PINK,
+            _of_minibatches(full_vb),
+            FullVB,
+            {"bound": mean_held_out_bound},
+            lacks="has no one theta and so no log p(x) at it",
+            stacks=False,  # it takes the weights for one vector, with no axis of runs
+            prior_in_loss=True,
+            evidence=_evidence,
+        ),
+    )
+}

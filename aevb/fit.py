@@ -1,0 +1,151 @@
+"""Training to the end of a grid: the step size chosen, points on the way, checkpoints, runs together where they can."""
+
+import math
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import torch
+
+from aevb.checks import at_least
+from aevb.ensemble import Ensemble
+from aevb.files import write_whole
+from aevb.run import Run, evaluation_grid
+from aevb.trainer import DivergedError, Trainer
+
+SELECTION_STEPS = 200  # "the first few iterations": each candidate step size trains this far after the warm-up
+CHECKPOINT_SECONDS = 30  # what an interruption loses at most
+REPORT_STEPS = 500
+
+
+def together(trainers: list[Trainer]) -> list[Trainer | Ensemble]:
+    """What advances `trainers`: one ensemble, or each by itself where runs do not stack or one is alone on a CPU."""
+    single = len(trainers) == 1 and trainers[0].device.type == "cpu"
+    return list(trainers) if single or not trainers[0].algorithm.stacks else [Ensemble(trainers)]
+
+
+def choose_step_size(run: Run, device: str = "cpu") -> float:
+    """The candidate step size with the best training bound over the first `SELECTION_STEPS` steps after the warm-up.
+
+    Section 5: "based on performance on the training set in the first few iterations". A candidate that
+    diverges loses. Raises DivergedError where every candidate diverges and ValueError where there is none.
+    """
+    at_least(1, step_sizes=len(run.step_sizes))
+    if len(run.step_sizes) == 1:
+        return run.step_sizes[0]
+    candidates = [Trainer(run, step_size, device) for step_size in run.step_sizes]
+    on_cpu = torch.device(device).type == "cpu"  # where each trains alone, the same to the last bit
+    engines = candidates if on_cpu else together(candidates)
+    for engine in engines:
+        engine.advance(run.warm_up * run.batch_size)
+    for candidate in candidates:
+        candidate.reset_average()
+    for engine in engines:
+        engine.advance((run.warm_up + SELECTION_STEPS) * run.batch_size)
+    best = max(candidates, key=lambda c: c.running_average() if math.isfinite(c.running_average()) else -math.inf)
+    if not math.isfinite(best.running_average()):
+        raise DivergedError(f"{run}: every step size of {run.step_sizes} diverged; add smaller ones to step_sizes")
+    return best.step_size
+
+
+def fit(
+    run: Run,
+    samples: int,
+    checkpoint: Path | None = None,
+    *,
+    device: str = "cpu",
+    report: Callable[[int], None] | None = None,
+) -> Trainer:
+    """Train `run` to the last point of the evaluation grid within `samples`, with a point at each place of it.
+
+    With `checkpoint`, the run is kept in that file as it goes and taken up from it, bit for bit: at most
+    CHECKPOINT_SECONDS are lost. A checkpoint that is already further is returned as it stands. `report` is
+    called now and then with the samples seen. Returns the trainer with its `model` and `curve`. Raises ValueError
+    where `samples` is too few for a point.
+    """
+    return fit_ensemble([run], samples, [checkpoint], device=device, report=report)[0]
+
+
+def fit_ensemble(
+    runs: list[Run],
+    samples: int,
+    checkpoints: list[Path | None] | None = None,
+    *,
+    device: str = "cpu",
+    report: Callable[[int], None] | None = None,
+) -> list[Trainer]:
+    """`fit` for runs that differ in seed or step sizes alone, trained together wherever they stand at one sample.
+
+    Each has a checkpoint of its own, so that it may go on alone or in other company; the one furthest behind
+    goes first. `report` gets the samples seen by all of them. Raises ValueError where there are no runs, or
+    `samples` is too few for a point.
+    """
+    at_least(1, runs=len(runs))
+    evaluation_grid(samples, runs[0].batch_size, runs[0].measure)  # before anything is trained
+    checkpoints = checkpoints or [None] * len(runs)
+    trainers = [begin(run, checkpoint, device) for run, checkpoint in zip(runs, checkpoints, strict=True)]
+    follow(trainers, samples, checkpoints, report)
+    return trainers
+
+
+def follow(
+    trainers: list[Trainer],
+    samples: int,
+    checkpoints: Sequence[Path | None],
+    report: Callable[[int], None] | None = None,
+) -> None:
+    """Train `trainers` of one configuration to the end of the grid, with points on the way: the loop of every run.
+
+    Arguments and errors are those of `fit_ensemble`.
+    """
+    run = trainers[0].run
+    grid = evaluation_grid(samples, run.batch_size, run.measure)
+    files = dict(zip(trainers, checkpoints, strict=True))
+    saved, group, engines = time.monotonic(), [], []
+    while behind := [trainer for trainer in trainers if trainer.last_point < grid[-1]]:
+        least = min(trainer.samples for trainer in behind)
+        if [trainer for trainer in behind if trainer.samples == least] != group:
+            group = [trainer for trainer in behind if trainer.samples == least]
+            engines = together(group)
+        target = next(place for place in grid if place > group[0].last_point)
+        start = time.perf_counter()
+        for engine in engines:
+            engine.advance(min(target, least + REPORT_STEPS * run.batch_size))
+        seconds = time.perf_counter() - start
+        for trainer in group:
+            trainer.seconds += seconds / len(group)
+            if trainer.samples == target:
+                trainer.add_point()
+        if group[0].samples == target or time.monotonic() > saved + CHECKPOINT_SECONDS:
+            saved = time.monotonic()
+            for trainer in group:
+                save_checkpoint(trainer, files[trainer])
+        if report:
+            report(sum(trainer.samples for trainer in trainers))
+
+
+def begin(run: Run, checkpoint: Path | None, device: str) -> Trainer:
+    """A trainer for `run`: where its `checkpoint` stands, or at the start with the step size chosen."""
+    if checkpoint is not None and checkpoint.exists():
+        return load_checkpoint(run, checkpoint, device)
+    return Trainer(run, choose_step_size(run, device), device)
+
+
+def save_checkpoint(trainer: Trainer, path: Path | None) -> None:
+    """Write the trainer's state to `path`, if there is one, whole or not at all."""
+    if path is not None:
+        write_whole(path, lambda temporary: torch.save(trainer.state(), temporary))
+
+
+def load_checkpoint(run: Run, path: Path, device: str = "cpu") -> Trainer:
+    """The trainer saved at `path`. Raises ValueError where the file is damaged or belongs to another run."""
+    try:
+        state = torch.load(path, weights_only=True, map_location="cpu")
+        saved = Run(**{**state["run"], "step_sizes": tuple(state["run"]["step_sizes"])})
+    except Exception as error:  # torch raises many kinds for a damaged file, all of them meaning this
+        raise ValueError(f"{path} is not a readable checkpoint: delete it to start that run again") from error
+    if saved != run:
+        raise ValueError(f"{path} belongs to another run: delete it to start {run} again")
+    trainer = Trainer(run, state["step_size"], device)
+    trainer.restore(state)
+    return trainer

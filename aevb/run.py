@@ -1,0 +1,110 @@
+"""A run is a value: a frozen `Run` says all that decides its numbers, except how far to go.
+
+Going further continues the same run, so a short curve is the beginning of the long one.
+"""
+
+import dataclasses
+import hashlib
+import json
+import math
+from dataclasses import dataclass
+
+from aevb.algorithms import ALGORITHMS
+from aevb.checks import at_least
+from aevb.measures import MEASURES
+from aevb.networks import INITIAL_STD
+
+# fields that came later, at the value that older runs had without saying so: left out of a run's key
+IMPLIED = {"measure": "bound", "initial_sigma": INITIAL_STD, "slow_log_var": False, "prior_on_encoder": True}
+
+
+@dataclass(frozen=True)
+class Run:
+    """All that decides the numbers of a run, except its length.
+
+    `step_sizes` are the candidates for Adagrad's global step size; `n_train` takes the first training
+    points only. `hidden` is the width of the one hidden layer of encoder and decoder. For the first
+    `warm_up` steps Adagrad accumulates squared gradients and nothing moves: the author's library does
+    so, the paper does not say it. `measure` is what the curve shows: the "bound" of figure 2, or the
+    "marginal-likelihood" of figure 3, the only one that MCEM has and one that full VB, with no one theta, has not.
+    `initial_sigma` are the standard deviations that full VB's q(theta) starts with; others have none. With
+    `slow_log_var` the encoder's log-variances start at zero and move a tenth as far (`networks.SlowAffine`). Without
+    `prior_on_encoder` the weight prior covers the decoder alone, theta, and not phi. Raises ValueError for an
+    algorithm or a measure that does not exist or does not fit, and for sizes of nothing.
+    """
+
+    dataset: str
+    algorithm: str
+    latent_dim: int
+    hidden: int
+    seed: int = 0
+    n_train: int | None = None
+    batch_size: int = 100
+    warm_up: int = 100
+    step_sizes: tuple[float, ...] = (0.01, 0.02, 0.1)
+    measure: str = "bound"
+    initial_sigma: float = INITIAL_STD
+    slow_log_var: bool = False
+    prior_on_encoder: bool = True
+
+    def __post_init__(self):
+        n_train = 1 if self.n_train is None else self.n_train
+        at_least(1, latent_dim=self.latent_dim, hidden=self.hidden, batch_size=self.batch_size, n_train=n_train)
+        at_least(0, warm_up=self.warm_up)
+        if self.algorithm not in ALGORITHMS:
+            raise ValueError(f"unknown algorithm {self.algorithm!r}: choose one of {', '.join(ALGORITHMS)}")
+        if self.measure not in MEASURES:
+            raise ValueError(f"unknown measure {self.measure!r}: choose one of {', '.join(MEASURES)}")
+        algorithm = ALGORITHMS[self.algorithm]
+        if self.measure not in algorithm.measures:
+            raise ValueError(f"{self.algorithm} {algorithm.lacks}: measure='{', '.join(algorithm.measures)}'")
+
+    @property
+    def key(self) -> str:
+        """A stable hash of the configuration, the name its results are kept under."""
+        fields = [item for item in dataclasses.asdict(self).items() if item not in IMPLIED.items()]
+        text = json.dumps(dict(fields), sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+    @property
+    def configuration(self) -> "Run":
+        """The run without its seed and step sizes: runs of one configuration can train as an ensemble."""
+        return dataclasses.replace(self, seed=0, step_sizes=())
+
+
+@dataclass(frozen=True)
+class Point:
+    """The run's measure at one place of its curve, in nats per datapoint.
+
+    `train` and `test` are evaluated at the parameters, `train` on as many of the first training points as test
+    points: the bound with one sample a datapoint, or log p(x) by Appendix D. `running` is the average of the
+    bounds seen in training since the last point (for MCEM of log p(x, z)): it lags behind, and is what the
+    train curves of the paper's figure 2 seem to show.
+
+    For full VB every bound is at one draw of theta ~ q(theta), and two more values say what the training set says of
+    the evidence: `evidence`, the bound on log p(X) / N of eq. 24, and `data`, its data term over all N training
+    points. KL(q(theta)||p(theta)) / N is `data - evidence`.
+    """
+
+    samples: int
+    train: float
+    test: float
+    running: float
+    data: float | None = None
+    evidence: float | None = None
+
+
+def evaluation_grid(samples: int, batch_size: int = 100, measure: str = "bound") -> list[int]:
+    """Where a curve has points (`MEASURES`): evenly in log samples, at whole minibatches, none past `samples`.
+
+    It does not depend on where the run ends. Raises ValueError where no point lies within `samples`.
+    """
+    at_least(1, batch_size=batch_size)
+    start, per_decade, *_ = MEASURES[measure]
+    first = round(math.log10(start) * per_decade)
+    last = math.floor(math.log10(max(samples, 1)) * per_decade) + 1
+    points = (round(10 ** (k / per_decade) / batch_size) * batch_size for k in range(first, last + 1))
+    grid = sorted({point for point in points if 0 < point <= samples})
+    if not grid:
+        raise ValueError(f"a run of {samples} samples ends before the first point of its curve: ask for more")
+    return grid
