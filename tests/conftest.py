@@ -1,5 +1,6 @@
-"""What the tests share: a seed, a model whose answers are known, and what "unbiased" means, the built book."""
+"""What the tests share: a seed, a model whose answers are known, small data, what "unbiased" means, the built book."""
 
+import dataclasses
 import os
 from pathlib import Path
 
@@ -9,11 +10,13 @@ from filelock import FileLock
 from torch import Tensor
 
 from aevb import book, pages, results
+from aevb.data import Dataset
 from aevb.model import LinearGaussian
 
 if os.environ.get("AEVB_DATA"):
     os.environ["AEVB_DATA"] = str(Path(os.environ["AEVB_DATA"]).resolve())  # tests change folder
 torch.set_num_threads(1)
+pytest.register_assert_rewrite("tests.runs")
 
 
 @pytest.fixture
@@ -47,6 +50,16 @@ def linear_gaussian() -> LinearGaussian:
 def x() -> Tensor:
     """Four datapoints, `(4, 3)`, for `linear_gaussian`."""
     return torch.randn(4, 3, generator=torch.Generator().manual_seed(2)).double()
+
+
+@pytest.fixture
+def tiny(monkeypatch) -> Dataset:
+    """64 training and 32 test images of 20 random pixels, from dark to bright, in place of every dataset."""
+    random = torch.randint(0, 256, (96, 20), generator=torch.Generator().manual_seed(0))
+    pixels = (random * torch.linspace(0, 1, 20)).to(torch.uint8)
+    dataset = Dataset("tiny", pixels[:64], pixels[:0], pixels[64:], {}, 255.0, (4, 5))
+    monkeypatch.setattr("aevb.trainer.load", lambda name: dataclasses.replace(dataset, name=name))
+    return dataset
 
 
 def assert_unbiased(estimates: Tensor, exact: Tensor, precision: float) -> None:

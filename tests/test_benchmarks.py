@@ -6,9 +6,10 @@ import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from aevb import data, objectives, training
+from aevb import data, objectives
 from aevb.model import bernoulli_vae
-from aevb.training import Run, Trainer
+from aevb.run import Run
+from aevb.trainer import Trainer, build_model
 from benchmarks import by_hand, peers, variants
 from benchmarks import training as benchmark
 
@@ -22,15 +23,14 @@ def digits(monkeypatch) -> data.Dataset:
     pixels = torch.randint(0, 256, (300, 784), generator=torch.Generator().manual_seed(0))
     pixels = pixels * (torch.rand(300, 784, generator=torch.Generator().manual_seed(1)) > 1 / 3)
     dataset = data.Dataset("mnist", *[pixels.to(torch.uint8)] * 3, {}, 255.0, (28, 28))
-    monkeypatch.setattr(training, "load", lambda name: dataset)
+    monkeypatch.setattr("aevb.trainer.load", lambda name: dataset)
     return dataset
 
 
 @pytest.fixture
 def double(monkeypatch) -> None:
     """Double precision throughout, so that equal means equal: Adagrad amplifies the rounding of single precision."""
-    build = training.build_model
-    monkeypatch.setattr(training, "build_model", lambda *args, **kwargs: build(*args, **kwargs).double())
+    monkeypatch.setattr("aevb.trainer.build_model", lambda *args, **kwargs: build_model(*args, **kwargs).double())
     monkeypatch.setattr(data.Dataset, "unit", lambda self, pixels: pixels.double() / self.scale)
 
 

@@ -188,6 +188,12 @@ def test_one_short_curve_of_a_dataset_leaves_overfitting_undecided():
         assert "Frey Face" not in row(table, claim).ours
 
 
+def test_a_third_algorithm_changes_no_verdict():
+    table = PUBLISHED.select(algorithm="aevb").table
+    third = Curves(table.assign(algorithm="score-function", lower_bound=table["lower_bound"] + 1e4), PUBLISHED.kind)
+    pd.testing.assert_frame_equal(judged(concat([PUBLISHED, third])), judged())
+
+
 def test_panels_with_one_algorithm_are_left_out():
     lone = concat([PUBLISHED.select(latent_dim=[2, 3, 5, 10, 200]), PUBLISHED.select(latent_dim=20, algorithm="aevb")])
     assert "7 of 7 panels" in row(judged(lone), claims.FASTER).ours

@@ -5,26 +5,16 @@ import dataclasses
 import pytest
 import torch
 
-from aevb import data, training
+from aevb.algorithms import ALGORITHMS
 from aevb.ensemble import Ensemble
+from aevb.fit import fit, fit_ensemble, together
 from aevb.model import bernoulli_vae, stack
-from aevb.objectives import OBJECTIVES
-from aevb.training import Run, Trainer, fit, fit_ensemble
+from aevb.trainer import Trainer
+from tests.runs import FULL_VB, MCEM, RUN, seeds
 
-RUN = Run("tiny", "aevb", latent_dim=2, hidden=6, batch_size=50, step_sizes=(0.05,))
+pytestmark = pytest.mark.usefixtures("tiny")
 
-
-@pytest.fixture(autouse=True)
-def tiny(monkeypatch):
-    """64 training and 32 test images of 20 random pixels."""
-    random = torch.randint(0, 256, (96, 20), generator=torch.Generator().manual_seed(0))
-    pixels = (random * torch.linspace(0, 1, 20)).to(torch.uint8)
-    dataset = data.Dataset("tiny", pixels[:64], pixels[:0], pixels[64:], {}, 255.0, (4, 5))
-    monkeypatch.setattr(training, "load", lambda name: dataset)
-
-
-def seeds(run, n=3):
-    return [dataclasses.replace(run, seed=seed) for seed in range(n)]
+STACKED = [name for name, algorithm in ALGORITHMS.items() if algorithm.stacks]
 
 
 def assert_close(ours, other):
@@ -37,7 +27,7 @@ def assert_close(ours, other):
 
 
 @pytest.mark.parametrize("dataset", ["tiny", "frey"])
-@pytest.mark.parametrize("algorithm", OBJECTIVES)
+@pytest.mark.parametrize("algorithm", STACKED)
 def test_an_ensemble_is_its_single_runs(algorithm, dataset):
     run = dataclasses.replace(RUN, algorithm=algorithm, dataset=dataset, warm_up=20)
     candidates = [(one, step_size) for one in seeds(run) for step_size in (0.01, 0.05)]
@@ -49,7 +39,7 @@ def test_an_ensemble_is_its_single_runs(algorithm, dataset):
 
 
 @pytest.mark.parametrize("dataset", ["tiny", "frey"])
-@pytest.mark.parametrize("algorithm", OBJECTIVES)
+@pytest.mark.parametrize("algorithm", STACKED)
 def test_a_step_does_not_look_at_its_data(algorithm, dataset, monkeypatch):
     """As a captured step must not: a look waits for the device."""
     together = [Trainer(run, 0.05) for run in seeds(dataclasses.replace(RUN, algorithm=algorithm, dataset=dataset))]
@@ -109,13 +99,13 @@ def test_fit_ensemble_gives_the_curves_of_fit(tmp_path):
     assert seen == sorted(seen) and seen[-1] == 3 * single.samples
 
 
-@pytest.mark.parametrize(("algorithm", "measure"), [("mcem", "marginal-likelihood"), ("full-vb", "bound")])
-def test_mcem_and_full_vb_are_fitted_one_by_one(algorithm, measure):
-    run = dataclasses.replace(RUN, algorithm=algorithm, measure=measure)
-    with pytest.raises(ValueError, match=f"{algorithm} cannot be trained as an ensemble: train its runs one by one"):
-        Ensemble([Trainer(one, 0.05) for one in seeds(run)])
-    together = training.together([Trainer(one, 0.05) for one in seeds(run)])
-    assert all(isinstance(engine, Trainer) for engine in together)
+@pytest.mark.parametrize("run", [MCEM, FULL_VB], ids=lambda run: run.algorithm)
+def test_mcem_and_full_vb_are_fitted_one_by_one(run):
+    assert run.algorithm not in STACKED
+    trainers, refusal = [Trainer(one, 0.05) for one in seeds(run)], f"^{run.algorithm} cannot be trained as an ensemble"
+    with pytest.raises(ValueError, match=f"{refusal}: train its runs one by one"):
+        Ensemble(trainers)
+    assert together(trainers) == trainers
 
 
 def test_what_does_not_belong_together_is_refused():

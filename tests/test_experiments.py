@@ -16,7 +16,9 @@ from aevb import experiments, results
 from aevb.__main__ import main
 from aevb.data import load
 from aevb.experiments import checkpoint_path, figure2, figure3, figure4, figure5, run_grid
-from aevb.training import Run, evaluation_grid, fit, mean_bound
+from aevb.fit import fit
+from aevb.measures import mean_bound
+from aevb.run import Run, evaluation_grid
 
 AEVB = Run("mnist", "aevb", latent_dim=2, hidden=5, n_train=500, step_sizes=(0.01, 0.02))
 RUNS = [AEVB, dataclasses.replace(AEVB, algorithm="wake-sleep", step_sizes=(0.02,))]
@@ -56,7 +58,7 @@ def test_figure_2_is_eighteen_settings_for_each_seed():
 
 
 def test_figure_2_has_the_papers_settings():
-    published = results.published("figure2")
+    published = results.published("figure2").table
     names = ["dataset", "latent_dim", "algorithm"]
     assert {(run.dataset, run.latent_dim, run.algorithm) for run in figure2("quick")} == set(
         published[names].itertuples(index=False, name=None)
@@ -243,7 +245,7 @@ def test_two_processes_give_the_numbers_of_one(root, tmp_path):
     copy, environment = copied(tmp_path)
     code = (
         "from aevb import experiments\n"
-        "from aevb.training import Run\n"
+        "from aevb.run import Run\n"
         f"table, _ = experiments.run_grid({RUNS!r}, {SAMPLES}, jobs=2)\n"
         "table.to_json('table.json', double_precision=15)\n"
     )
@@ -261,7 +263,7 @@ import subprocess, sys, threading, time
 from pathlib import Path
 from distributed import Client
 from aevb import experiments, results
-from aevb.training import Run
+from aevb.run import Run
 
 def serve(command, *arguments):
     command = [sys.executable, "-m", f"distributed.cli.dask_{command}", *arguments, "--no-dashboard"]
@@ -310,7 +312,7 @@ def test_a_grid_on_a_dask_cluster_survives_a_dead_worker(root, tmp_path):
 
 KILLED = """
 from aevb import experiments
-from aevb.training import Run
+from aevb.run import Run
 experiments.run_grid(%(runs)r, %(samples)d, jobs=2, progress=True)
 """
 

@@ -3,7 +3,7 @@ import torch
 from conftest import assert_unbiased
 
 from aevb.model import bernoulli_vae, gaussian_vae
-from aevb.objectives import OBJECTIVES, aevb, score_function, wake_sleep
+from aevb.objectives import aevb, score_function, wake_sleep
 
 
 def seeded():
@@ -107,7 +107,7 @@ def test_wake_gradient_is_unbiased_for_that_of_the_bound_in_theta(linear_gaussia
     assert_unbiased(torch.stack(batches), gradients(linear_gaussian.exact_bound(x).mean(), [W])[0], precision=0.05)
 
 
-@pytest.mark.parametrize("objective", OBJECTIVES.values(), ids=OBJECTIVES.keys())
+@pytest.mark.parametrize("objective", [aevb, wake_sleep, score_function])
 def test_the_bound_that_comes_along(linear_gaussian, x, generator, objective):
     n = 10_000
     update = objective(linear_gaussian, x.repeat(n, 1), generator=generator)
@@ -117,7 +117,7 @@ def test_the_bound_that_comes_along(linear_gaussian, x, generator, objective):
     assert_unbiased(update.bound.view(n, 4), linear_gaussian.exact_bound(x).detach(), precision=0.05)
 
 
-@pytest.mark.parametrize("objective", OBJECTIVES.values(), ids=OBJECTIVES.keys())
+@pytest.mark.parametrize("objective", [aevb, wake_sleep, score_function])
 def test_randomness_is_the_generators_alone(linear_gaussian, x, objective):
     before = torch.get_rng_state()
     first, second = (objective(linear_gaussian, x, generator=seeded()) for _ in range(2))

@@ -7,9 +7,11 @@ import torch
 
 from aevb import experiments, readings, results
 from aevb.__main__ import main
+from aevb.fit import fit
 from aevb.objectives import wake_sleep
-from aevb.readings import READINGS, Reading, follow
-from aevb.training import Run, Trainer, fit
+from aevb.readings import READINGS, Reading
+from aevb.run import Run
+from aevb.trainer import Trainer
 
 SMALL = Run("mnist", "aevb", latent_dim=2, hidden=5, n_train=500, step_sizes=(0.02,))
 DREAMING = dataclasses.replace(SMALL, algorithm="wake-sleep")
@@ -54,8 +56,8 @@ def test_a_reading_differs_from_the_baseline_in_one_thing():
 
 
 def test_the_unchanged_reading_is_the_librarys_own_run():
-    followed, diverged = follow(Reading("none", "none", SMALL), 12_600)
-    assert followed.curve == fit(SMALL, 12_600).curve
+    trained, diverged = readings.train(Reading("none", "none", SMALL), 12_600)
+    assert trained.curve == fit(SMALL, 12_600).curve
     assert not diverged
 
 
@@ -136,7 +138,7 @@ def test_dreams_of_means_change_the_sleep_phase_alone():
     x = plain.dataset.unit(plain.train_pixels[:100])
     model, noise = plain.model, [torch.Generator().manual_seed(3) for _ in range(2)]
     theirs = wake_sleep(model, x, generator=noise[0])
-    ours = made.objective(model, x, generator=noise[1])
+    ours = made.updates.objective(model, x, generator=noise[1])
     torch.testing.assert_close(ours.bound, theirs.bound)
     for part, same in ((model.decoder, True), (model.encoder, False)):
         pairs = [torch.autograd.grad(u.loss, list(part.parameters()), retain_graph=True) for u in (ours, theirs)]
@@ -158,7 +160,7 @@ def test_ten_samples_are_ten():
         plain.model.decoder.logit.weight *= 100  # so that z matters
         variances = [
             torch.stack([objective(plain.model, x, generator=noise).bound for _ in range(200)]).var(0).mean()
-            for objective in (made.objective, plain.objective)
+            for objective in (made.updates.objective, plain.updates.objective)
         ]
     # the mean of 100 sample variances of 200 draws each has a relative error of about 1 %
     assert (variances[1] / variances[0]).item() == pytest.approx(10, rel=0.1)
@@ -178,8 +180,10 @@ def root(tmp_path, monkeypatch):
 
 def test_readings_are_kept_one_by_one_and_not_repeated(root, monkeypatch):
     trained = []
-    train = readings.train
-    monkeypatch.setattr(readings, "train", lambda reading, samples: trained.append(reading) or train(reading, samples))
+    train = readings.on_one_thread
+    monkeypatch.setattr(
+        readings, "on_one_thread", lambda reading, samples: trained.append(reading) or train(reading, samples)
+    )
     everything, horizon = readings.RECORDS["readings"]
     monkeypatch.setitem(readings.RECORDS, "readings", (everything[:1], horizon))
     readings.record("readings", 12_600, jobs=1)
@@ -227,7 +231,7 @@ def test_a_second_step_size_is_no_device():
     for step_sizes in ((0.01, 0.02), (0.01, "cpu"), ()):
         run = dataclasses.replace(SMALL, step_sizes=step_sizes)
         with pytest.raises(ValueError, match=r"^a reading has one step size, not "):
-            follow(Reading("none", "none", run), 12_600)
+            readings.train(Reading("none", "none", run), 12_600)
 
 
 @pytest.mark.parametrize("name", readings.RECORDS)

@@ -14,7 +14,8 @@ from playwright.sync_api import sync_playwright
 
 from aevb import book, bounds, data, experiments, hmc, results, widgets
 from aevb.model import LinearGaussian, bernoulli_vae
-from aevb.training import Run, Trainer
+from aevb.run import Run
+from aevb.trainer import Trainer
 from tests.browser import CHROMIUM, KNOWN, served
 
 # what they carry

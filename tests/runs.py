@@ -1,0 +1,61 @@
+"""Small runs over the data of the fixture `tiny`, and what is compared of two trainers."""
+
+import dataclasses
+
+import pytest
+import torch
+from torch import Tensor
+
+from aevb.algorithms import ALGORITHMS
+from aevb.run import Run
+from aevb.trainer import Trainer
+
+RUN = Run("tiny", "aevb", latent_dim=2, hidden=6, batch_size=50, step_sizes=(0.05,))  # 10^4 samples are 200 steps
+OF_EACH_ALGORITHM = {
+    name: dataclasses.replace(RUN, algorithm=name, measure=next(iter(algorithm.measures)))
+    for name, algorithm in ALGORITHMS.items()
+}
+MCEM, FULL_VB = OF_EACH_ALGORITHM["mcem"], OF_EACH_ALGORITHM["full-vb"]
+each_algorithm = pytest.mark.parametrize("run", OF_EACH_ALGORITHM.values(), ids=OF_EACH_ALGORITHM)
+
+
+def seeds(run: Run, n: int = 3) -> list[Run]:
+    return [dataclasses.replace(run, seed=seed) for seed in range(n)]
+
+
+def parameters(trainer: Trainer) -> list[Tensor]:
+    return [parameter.detach().clone() for parameter in trainer.model.parameters()]
+
+
+def squares(trainer: Trainer) -> list[Tensor]:
+    """Adagrad's sums of squared gradients."""
+    of = dict(zip(trainer.optimizer.names, trainer.optimizer.sum_squares, strict=True))
+    return [of[name].clone() for name, _ in trainer.model.named_parameters()]
+
+
+def assert_identical(ours: Trainer, other: Trainer) -> None:
+    """Bit for bit: what was learnt, what was seen on the way, and what would come next."""
+    assert ours.curve == other.curve
+    assert (ours.steps, ours.step_size, ours.average_from) == (other.steps, other.step_size, other.average_from)
+    for a, b in zip(parameters(ours) + squares(ours), parameters(other) + squares(other), strict=True):
+        assert torch.equal(a, b)
+    assert torch.equal(ours.generator.get_state(), other.generator.get_state())
+    assert torch.equal(ours.bound_sum, other.bound_sum)
+    remembered, likewise = ours.updates.state(), other.updates.state()
+    assert remembered.keys() == likewise.keys()
+    for name, value in remembered.items():
+        assert torch.equal(value, likewise[name]) if isinstance(value, Tensor) else value == likewise[name]
+
+
+def map_gradient(trainer: Trainer) -> tuple[Tensor, ...]:
+    """The gradient that the next step descends, by autograd: of loss - M/N log N(weights; 0, I)."""
+    again = torch.Generator()
+    again.set_state(trainer.generator.get_state())
+    rows = torch.randint(len(trainer.train_pixels), (trainer.run.batch_size,), generator=again)
+    x = trainer.dataset.unit(trainer.train_pixels[rows])
+    loss = trainer.updates.objective(trainer.model, x, generator=again).loss
+    share = trainer.run.batch_size / len(trainer.train_pixels)
+    for name, parameter in trainer.model.named_parameters():
+        if name.endswith("weight"):
+            loss = loss - share * torch.distributions.Normal(0.0, 1.0).log_prob(parameter).sum()
+    return torch.autograd.grad(loss, list(trainer.model.parameters()))

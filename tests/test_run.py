@@ -1,0 +1,106 @@
+"""The value that a run is."""
+
+import dataclasses
+import itertools
+import os
+import subprocess
+import sys
+
+import pytest
+
+from aevb.run import Run, evaluation_grid
+from tests.runs import RUN
+
+# what is refused
+
+
+@pytest.mark.parametrize(
+    ("size", "message"),
+    [
+        ({"latent_dim": 0}, "latent_dim must be 1 or more, not 0"),
+        ({"hidden": -3}, "hidden must be 1 or more, not -3"),
+        ({"batch_size": 0}, "batch_size must be 1 or more, not 0"),
+        ({"n_train": 0}, "n_train must be 1 or more, not 0"),
+        ({"warm_up": -1}, "warm_up must be 0 or more, not -1"),
+    ],
+)
+def test_a_run_of_nothing_is_refused(size, message):
+    with pytest.raises(ValueError, match=f"^{message}$"):
+        dataclasses.replace(RUN, **size)
+
+
+def test_unknown_algorithms_are_refused():
+    with pytest.raises(ValueError, match="unknown algorithm 'adam': choose one of aevb, wake-sleep"):
+        dataclasses.replace(RUN, algorithm="adam")
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"measure": "likelihood"}, "unknown measure 'likelihood': choose one of bound, marginal-likelihood"),
+        ({"algorithm": "mcem"}, "mcem has no recognition model and so no bound"),
+        ({"algorithm": "em"}, "unknown algorithm 'em': choose one of aevb, wake-sleep, score-function, mcem, full-vb"),
+        ({"algorithm": "full-vb", "measure": "marginal-likelihood"}, "full-vb has no one theta"),
+    ],
+)
+def test_an_impossible_run_is_refused(changes, message):
+    with pytest.raises(ValueError, match=message):
+        dataclasses.replace(RUN, **changes)
+
+
+# its name
+
+
+def test_the_key_is_this_one_here_and_in_every_process():
+    """Recorded results are found by it: a change of this number orphans them."""
+    run = Run("mnist", "aevb", 3, 500)
+    assert run.key == "6949dc0a2c13"
+    code = "from aevb.run import Run; print(Run('mnist', 'aevb', 3, 500).key)"
+    environment = os.environ | {"PYTHONHASHSEED": "7"}
+    other = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
+    assert other.stdout.strip() == run.key
+
+
+def test_whatever_changes_the_numbers_changes_the_key():
+    changes = {
+        "dataset": "frey", "algorithm": "wake-sleep", "latent_dim": 3, "hidden": 7, "seed": 1,
+        "n_train": 10, "batch_size": 51, "warm_up": 10, "step_sizes": (0.05, 0.1),
+        "measure": "marginal-likelihood", "initial_sigma": 0.1, "slow_log_var": True,
+        "prior_on_encoder": False,
+    }  # fmt: skip
+    assert set(changes) == {field.name for field in dataclasses.fields(Run)}
+    keys = {dataclasses.replace(RUN, **{name: value}).key for name, value in changes.items()} | {RUN.key}
+    assert len(keys) == len(changes) + 1
+
+
+# where its curve has points
+
+
+@pytest.mark.parametrize("batch_size", [1, 32, 50, 100, 1000, 5000, 20_000])
+def test_the_grid_rises_in_whole_minibatches_and_ends_within_the_run(batch_size):
+    grid = evaluation_grid(1_000_000, batch_size)
+    assert all(a < b for a, b in itertools.pairwise(grid))
+    assert all(point > 0 and point % batch_size == 0 for point in grid)
+    assert 1_000_000 - batch_size <= grid[-1] <= 1_000_000
+
+
+def test_the_grid_has_ten_points_a_decade_from_ten_thousand():
+    grid = evaluation_grid(1_000_000)
+    assert (len(grid), grid[0], grid[10], grid[20]) == (21, 10_000, 100_000, 1_000_000)
+    for k, point in enumerate(grid):
+        assert abs(point - 10 ** (4 + k / 10)) <= 50
+
+
+def test_a_likelihood_curve_has_fewer_points():
+    grid = evaluation_grid(1_000_000, measure="marginal-likelihood")
+    assert grid == [100_000, 158_500, 251_200, 398_100, 631_000, 1_000_000]
+
+
+def test_a_longer_grid_begins_with_the_shorter_one():
+    longest = evaluation_grid(10_000_000)
+    for samples in (10_000, 12_599, 12_600, 99_999, 100_000, 316_200, 3_162_300):
+        grid = evaluation_grid(samples)
+        assert grid == longest[: len(grid)]
+        assert longest[len(grid)] > samples
+    with pytest.raises(ValueError, match="9999 samples ends before the first point"):
+        evaluation_grid(9_999)
