@@ -19,7 +19,7 @@ from aevb import (
     experiments,
     pages,
     plots,
-    readings,
+    recording,
     results,
     suite,
     terminal,
@@ -78,14 +78,15 @@ def _parser() -> argparse.ArgumentParser:
     seeds_parser = add("seeds", try_seeds, "execute the chapters with other seeds: no assert may depend on one")
     seeds_parser.add_argument("seeds", nargs="+", type=int, metavar="SEED")
     add("compare", compare, "our recorded curves minus the published ones, and the verdict on each claim")
-    record_parser = add("record", record, "run a figure and add it to results/recorded")
-    record_parser.add_argument("figure", help=", ".join((*experiments.FIGURES, *readings.RECORDS)))
-    record_parser.add_argument("--profile", help=", ".join(experiments.PROFILES) + " (default: standard)")
+    record_parser = add("record", record, "run an experiment and add it to results/recorded")
+    record_parser.add_argument("experiment", help=", ".join(experiments.EXPERIMENTS))
+    profiles = ", ".join(experiments.PROFILES)
+    record_parser.add_argument("--profile", default="standard", help=f"{profiles} (default: standard)")
     record_parser.add_argument("--dataset", help="only mnist, or only frey (default: both)")
     record_parser.add_argument("--samples", type=int, help="how far each curve goes, if not as far as the profile")
-    record_parser.add_argument("--device", help="cpu (default), cuda or cuda:1")
+    record_parser.add_argument("--device", default="cpu", help="cpu (default), cuda or cuda:1")
     record_parser.add_argument("--jobs", type=int, help="how many runs at once (default: one a core)")
-    record_parser.add_argument("--threads", type=int, help="threads of each run (default: 1)")
+    record_parser.add_argument("--threads", type=int, default=1, help="threads of each run (default: 1)")
     return parser
 
 
@@ -104,7 +105,7 @@ def fetch_data(_: argparse.Namespace) -> int:
 def reproduce(options: argparse.Namespace) -> int:
     """Everything: data, chapters, page, claims. Status 1 where a chapter or the page failed."""
     profile = options.profile
-    experiments.get_profile(profile)
+    experiments.n_seeds(profile)  # which refuses an unknown one before anything is fetched
     fetch_data(options)
     results.forget(profile)
     outcomes = pages.stage(profile)
@@ -195,20 +196,12 @@ def compare(_: argparse.Namespace) -> int:
 
 
 def record(options: argparse.Namespace) -> int:
-    """Run a figure's grid and add it to the record."""
-    datasets = tuple(experiments.LATENT_DIMS) if options.dataset is None else (options.dataset,)
-    given = {name: getattr(options, name) for name in ("profile", "device", "threads")}
-    given = {name: value for name, value in given.items() if value is not None}
-    if options.figure in readings.RECORDS:
-        if given:
-            words = ", ".join(f"--{name}" for name in given)
-            raise ValueError(f"{options.figure} runs on one CPU thread each, as far as it says: leave out {words}")
-        readings.record(options.figure, options.samples, datasets, options.jobs)
-        return 0
-    if not _is_here(given.get("device", "cpu")):
+    """Run an experiment and add it to the record."""
+    datasets = experiments.BOTH if options.dataset is None else (options.dataset,)
+    if not _is_here(options.device):
         raise ValueError(f"--device {options.device}: torch finds no such device here; leave it out to run on the CPU")
-    profile = given.pop("profile", "standard")
-    experiments.record(options.figure, profile, datasets, options.samples, jobs=options.jobs, **given)
+    machine = {"jobs": options.jobs, "threads": options.threads, "device": options.device}
+    recording.record(options.experiment, options.profile, datasets, options.samples, **machine)
     return 0
 
 

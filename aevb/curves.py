@@ -26,34 +26,6 @@ class Kind(NamedTuple):
 
 FIGURE_2 = Kind(("dataset", "latent_dim", "algorithm", "split"), "lower_bound", (1e6, 1e7, 3e7, 1e8))
 FIGURE_3 = Kind(("n_train", "algorithm", "split"), "log_likelihood", (1e6, 5e6, 1e7, 2e7, 6e7))
-READING = Kind(("question", "answer", "dataset", "latent_dim", "algorithm", "split"), "lower_bound", (1e6,))
-# by the name of the table
-KINDS = {
-    "figure2": FIGURE_2,
-    "figure3": FIGURE_3,
-    "figure4": FIGURE_2,
-    "figure5": FIGURE_2,
-    # figure 2's runs where both algorithms are trained alike
-    "figure2-alike": FIGURE_2,
-    # their runs at other step sizes of section 5
-    "figure2-step-sizes": Kind(("dataset", "latent_dim", "algorithm", "step_size", "split"), "lower_bound", (1e6,)),
-    # figure 2's runs where they end, on each ten thousand digits
-    "figure2-digits": FIGURE_2,
-    # Frey Face with other minibatches
-    "figure2-minibatches": Kind(
-        ("dataset", "latent_dim", "algorithm", "batch_size", "split"), "lower_bound", (1e6, 1e7)
-    ),
-    # the beginnings of figures 2 and 3 with more seeds
-    "figure2-seeds": FIGURE_2,
-    "figure3-seeds": FIGURE_3,
-    "figure3-step-sizes": Kind(("n_train", "algorithm", "step_size", "split"), "log_likelihood", (1e6,)),
-    # runs of figure 2 with one thing changed
-    "readings": READING,
-    "readings-by-latents": READING,
-    "readings-plateau": READING,
-    "full-vb": Kind(("n_train", "algorithm", "split"), "lower_bound", (1e6, 1e7)),
-    "full-vb-settings": Kind(("n_train", "step_size", "initial_sigma", "split"), "lower_bound", (1e6,)),
-}
 
 
 @dataclass(frozen=True, eq=False)

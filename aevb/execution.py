@@ -23,7 +23,7 @@ from jupyter_core.utils import ensure_event_loop
 from nbformat import NotebookNode
 from tqdm import tqdm
 
-from aevb import book, kernels, results, site
+from aevb import book, kernels, provenance, results, site
 from aevb.book import DEFAULT_PROFILE, normalise, to_notebook
 from aevb.files import write_text
 
@@ -130,7 +130,7 @@ def _note(text: Path, notebook: Path, profile: str, outcome: Outcome) -> None:
         "error": outcome.error,
         "text": site.fingerprint(text),
         "papermill": papermill.__version__,
-        **results.provenance(),
+        **provenance.here(),
     }
     del about["date"]  # the start has it
     write_text(site.execution(notebook), json.dumps(about, indent=1) + "\n")

@@ -10,27 +10,21 @@ import json
 from collections.abc import Callable
 from typing import NamedTuple
 
-import joblib
-import pandas as pd
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
-from aevb import results
 from aevb.algorithms import OfMinibatches
 from aevb.bounds import estimator_b
-from aevb.checks import at_least
-from aevb.experiments import WARM_UP, baseline
-from aevb.fit import follow
 from aevb.model import LatentVariableModel
 from aevb.objectives import Update
-from aevb.run import Run, evaluation_grid
-from aevb.trainer import DivergedError, Trainer
+from aevb.run import Run
+from aevb.settings import LATENT_DIMS, WARM_UP, baseline
+from aevb.trainer import Trainer
 
 BASELINE = "baseline"  # the question that the unchanged runs answer
 SETTINGS = {
     (run.dataset, run.algorithm): run
-    for run in baseline("quick")
+    for run in baseline(1, tuple(LATENT_DIMS))
     if (run.dataset, run.latent_dim) in (("mnist", 20), ("frey", 10))
 }
 DIGITS, DIGITS_WAKE_SLEEP, FACES, FACES_WAKE_SLEEP = SETTINGS.values()
@@ -189,7 +183,7 @@ READINGS = (
 # those that move the beginning of a curve most, in every panel of MNIST, but for what figure 2 has as its own
 BY_LATENTS = tuple(
     reading
-    for run in baseline("standard", ("mnist",))
+    for run in baseline(1, ("mnist",))
     for reading in (Reading("initial weights", "s.d. 0.1", run, wide), *{
         "aevb": (Reading("log-variance of q", "from zero, at a tenth", _with(run, slow_log_var=True)),),
         "wake-sleep": (Reading("log-variance of q", "from zero", run, log_var_from_zero),
@@ -199,7 +193,7 @@ BY_LATENTS = tuple(
 # what keeps wake-sleep on its plateau on the faces; M = 300 is what suits AEVB there
 PLATEAU = tuple(
     reading
-    for run in baseline("standard", ("frey",))
+    for run in baseline(1, ("frey",))
     if run.algorithm == "wake-sleep" and run.latent_dim in (10, 20)
     for on_theta in (_with(run, prior_on_encoder=False, warm_up=100),)
     for reading in (
@@ -209,78 +203,3 @@ PLATEAU = tuple(
         Reading("weight prior", "on the decoder alone, warm-up 100, M = 300", _with(on_theta, batch_size=300)),
     )
 )
-# by the name of the record: the readings in it, and how many training samples each gets; the published curves begin
-# about where the first ends
-RECORDS = {
-    "readings": (READINGS, 316_230),
-    "readings-by-latents": (BY_LATENTS, 1_000_000),
-    "readings-plateau": (PLATEAU, 10_000_000),
-}
-
-
-def train(reading: Reading, samples: int) -> tuple[Trainer, bool]:
-    """Train a reading to the last point of the evaluation grid within `samples`.
-
-    The trainer with its curve, and whether it diverged, which ends a curve early. Raises ValueError where the reading
-    does not have one step size: there is no choice among several here.
-    """
-    if len(reading.run.step_sizes) != 1:
-        raise ValueError(f"a reading has one step size, not {reading.run.step_sizes}: make one reading for each")
-    trainer = Trainer(reading.run, *reading.run.step_sizes)
-    reading.change(trainer)
-    try:
-        follow([trainer], samples, [None])
-    except DivergedError:
-        return trainer, True
-    return trainer, False
-
-
-def on_one_thread(reading: Reading, samples: int) -> tuple[str, list[dict], dict]:
-    """`train` a reading on one thread: its key, the rows of its curve and its manifest entry."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        trainer, diverged = train(reading, samples)
-    finally:
-        torch.set_num_threads(before)
-    run, answer = reading.run, {"question": reading.question, "answer": reading.answer}
-    about = {field: getattr(run, field) for field in ("dataset", "latent_dim", "algorithm", "seed")}
-    rows = [
-        {"run": reading.key, **answer, **about, "split": split, "samples": point.samples, "lower_bound": value}
-        for point in trainer.curve
-        for split, value in (("train", point.train), ("test", point.test), ("running", point.running))
-    ]
-    entry = {"config": dataclasses.asdict(run), "samples": trainer.last_point, "diverged": diverged}
-    return reading.key, rows, answer | entry | {"seconds": round(trainer.seconds, 1), **results.provenance()}
-
-
-def record(
-    name: str, samples: int | None = None, datasets: tuple[str, ...] = ("mnist", "frey"), jobs: int | None = None
-) -> None:
-    """Add every reading of `RECORDS[name]` to that record, each as soon as it is done; what is there is not repeated.
-
-    A reading that diverged is done. `samples` goes less far, or further, than `RECORDS` says. Raises ValueError for
-    sizes of nothing, and where there is no reading of the `datasets`.
-    """
-    at_least(1, jobs=1 if jobs is None else jobs)
-    chosen, horizon = RECORDS[name]
-    of = dict.fromkeys(reading.run.dataset for reading in chosen)
-    if not of.keys() & set(datasets):
-        raise ValueError(f"{name} has nothing of {', '.join(datasets)}: choose among {', '.join(of)}")
-    samples, known = horizon if samples is None else samples, results.manifest(name)
-    missing = [
-        reading
-        for reading in chosen
-        if reading.run.dataset in datasets
-        and not _is_done(known.get(reading.key), evaluation_grid(samples, reading.run.batch_size)[-1])
-    ]
-    results.announce_commit()
-    parallel = joblib.Parallel(n_jobs=jobs or joblib.cpu_count(), return_as="generator_unordered")
-    outcomes = parallel(joblib.delayed(on_one_thread)(reading, samples) for reading in missing)
-    for key, rows, entry in tqdm(outcomes, total=len(missing), unit="reading"):
-        table = pd.DataFrame(rows, columns=list(results.recorded(name).table))  # which it has without rows, too
-        results.write_record(name, results.lay_out(name, table), {key: entry})
-
-
-def _is_done(entry: dict | None, goal: int) -> bool:
-    return entry is not None and (entry["diverged"] or entry["samples"] >= goal)

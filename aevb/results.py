@@ -1,22 +1,15 @@
 """Results with their provenance: the published curves, the recorded ones, and those of this machine.
 
-How a table is laid out says `aevb.curves.KINDS`. In figure 2 ours has a third split, `running` (see
+How a table is laid out says its experiment (`aevb.experiments`). In figure 2 ours has a third split, `running` (see
 `aevb.run.Point`); full VB has the splits `data` and `evidence` too, and its q(theta) is kept in `posteriors/`.
 `results/published/` holds the paper's curves, `results/recorded/` ours with a manifest, `results/live/` what this
 machine has computed and nobody keeps. `results/recorded/models/` holds the trained weights that figures 4 and 5 draw,
 one file per run, in half precision; their manifest is `results/recorded/models.json`.
 """
 
-import ast
-import hashlib
 import io
 import json
-import os
-import platform
 import shutil
-import subprocess
-import sys
-from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
@@ -24,8 +17,8 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from aevb import arithmetic
-from aevb.curves import COMPARABLE_FROM, KINDS, Curves, Kind, against_points
+from aevb import arithmetic, experiments
+from aevb.curves import COMPARABLE_FROM, Curves, Kind, against_points
 from aevb.data import TITLES
 from aevb.files import write_bytes, write_text, write_whole
 from aevb.model import VAE, bernoulli_vae, gaussian_vae
@@ -33,28 +26,6 @@ from aevb.run import Run
 
 ROOT = Path(__file__).resolve().parents[1] / "results"
 IN_CHECKOUT = (ROOT.parent / "pyproject.toml").exists()  # and not installed without it
-# the modules whose code decides the numbers of a run
-NUMERICAL = (
-    "checks",
-    "data",
-    "networks",
-    "model",
-    "bounds",
-    "objectives",
-    "hmc",
-    "mcem",
-    "full_vb",
-    "marginal_likelihood",
-    "optimizer",
-    "measures",
-    "algorithms",
-    "run",
-    "trainer",
-    "ensemble",
-    "fit",
-)
-
-
 SPEED_COLUMNS = ["what", "quantity", "setting", "median", "low", "high", "unit"]
 
 
@@ -63,7 +34,7 @@ def published(figure: str) -> Curves:
     path = _kept("published") / f"{figure}.csv"
     if not path.exists():
         raise ValueError(f"no published curves for {figure!r}: there are 'figure2' and 'figure3'")
-    return Curves(pd.read_csv(path), KINDS[figure])
+    return Curves(pd.read_csv(path), experiments.get(figure).kind)
 
 
 def recorded(figure: str) -> Curves:
@@ -101,13 +72,12 @@ def _kept(part: str) -> Path:
 
 
 def _curves(folder: Path, figure: str) -> Curves:
-    if figure not in KINDS:
-        raise ValueError(f"unknown figure {figure!r}: choose one of {', '.join(KINDS)}")
-    path, kind = folder / f"{figure}.csv", KINDS[figure]
-    return Curves(pd.read_csv(path) if path.exists() else pd.DataFrame(columns=_columns(kind)), kind)
+    path, kind = folder / f"{figure}.csv", experiments.get(figure).kind
+    return Curves(pd.read_csv(path) if path.exists() else pd.DataFrame(columns=columns(kind)), kind)
 
 
-def _columns(kind: Kind) -> list[str]:
+def columns(kind: Kind) -> list[str]:
+    """The columns of a table of ours."""
     return ["run", *kind.names, "seed", "samples", kind.value]
 
 
@@ -135,9 +105,9 @@ def write_speed(table: pd.DataFrame, about: dict) -> None:
 
 
 def lay_out(figure: str, table: pd.DataFrame) -> Curves:
-    """The curves of `figure`, out of a grid's table."""
-    kind = KINDS[figure]
-    return Curves(table[_columns(kind)], kind)
+    """The curves of `figure`, out of a grid's table; of none, where the table is empty."""
+    kind = experiments.get(figure).kind
+    return Curves(table[columns(kind)] if len(table) else pd.DataFrame(columns=columns(kind)), kind)
 
 
 def write_live(figure: str, profile: str, curves: Curves, entries: dict[str, dict]) -> None:
@@ -154,7 +124,7 @@ def write_record(figure: str, curves: Curves, entries: dict[str, dict]) -> None:
         known[key] = entry
         others = kept[kept["run"] != key]
         kept = pd.concat([part for part in (others, table[table["run"] == key]) if len(part)])
-    kept = kept.sort_values([*KINDS[figure].names, "seed", "samples"])
+    kept = kept.sort_values([*curves.kind.names, "seed", "samples"])
     _write(_kept("recorded"), figure, kept, known)
 
 
@@ -254,86 +224,6 @@ def _count(figure: str, rows: dict[str, str]) -> str:
     counts = ", ".join(f"{reached.get(outcome, 0)} {outcome}" for outcome in ("met", "beaten", "missed"))
     comparable = int((theirs.table["samples"] >= COMPARABLE_FROM).sum())
     return f"{counts}, {comparable - int(reached.sum())} not reached, of {comparable} published points"
-
-
-def provenance() -> dict:
-    """Where and with what numbers are being computed: commit, versions, machine. No names, no paths."""
-    return {
-        "commit": _commit(),
-        "python": platform.python_version(),
-        "torch": torch.__version__,
-        "numpy": np.__version__,
-        "machine": f"{_processor()}, {os.cpu_count()} cores",
-        "system": platform.system(),
-        "date": datetime.now(UTC).date().isoformat(),
-    }
-
-
-def commit() -> str:
-    """The commit of this tree, with a plus sign where the code differs from it.
-
-    Raises ValueError, with the reason in one line, where git knows none: no git, no checkout, one whose owner git does
-    not trust, or a folder inside another repository.
-    """
-    # a hook, say, sets these for the repository that it is of
-    environment = {name: value for name, value in os.environ.items() if name not in ("GIT_DIR", "GIT_WORK_TREE")}
-
-    def git(*words: str) -> str:
-        how = {"cwd": ROOT.parent, "env": environment, "capture_output": True, "text": True, "check": True}
-        return subprocess.run(["git", *words], **how).stdout.strip()
-
-    try:
-        if git("rev-parse", "--show-prefix"):
-            raise ValueError(f"{ROOT.parent} is no checkout, but a folder inside one")
-        changed = git("status", "--porcelain", "--", "aevb", "benchmarks", "requirements.txt")
-        return git("rev-parse", "--short=12", "HEAD") + "+" * bool(changed)
-    except subprocess.CalledProcessError as error:
-        raise ValueError(" ".join(error.stderr.split())) from error
-    except OSError as error:
-        raise ValueError(f"git does not run here ({error.strerror})") from error
-
-
-def _commit() -> str:
-    try:
-        return commit()
-    except ValueError:
-        return "unknown"
-
-
-def announce_commit() -> None:
-    """Say on standard error, before a long record starts, that its manifest will not name a commit, and why."""
-    try:
-        commit()
-    except ValueError as error:
-        print(f"The record will say of its commit: unknown. {error}", file=sys.stderr)
-
-
-def _processor() -> str:
-    cpuinfo = Path("/proc/cpuinfo")
-    if cpuinfo.exists():
-        names = [
-            line.split(":", 1)[1].strip()
-            for line in cpuinfo.read_text(encoding="utf-8").splitlines()
-            if "model name" in line
-        ]
-        if names:
-            return names[0]
-    return platform.processor() or platform.machine()
-
-
-def fingerprint() -> str:
-    """A hash of the code that decides a run's numbers, blind to comments, docstrings and layout.
-
-    Live results are kept under it, so that a reader who changes an objective sees new curves, not old ones.
-    """
-    digest = hashlib.sha256()
-    for name in NUMERICAL:
-        tree = ast.parse((Path(__file__).parent / f"{name}.py").read_text(encoding="utf-8"))
-        for node in ast.walk(tree):
-            if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef) and ast.get_docstring(node) is not None:
-                node.body = node.body[1:]
-        digest.update(ast.dump(tree).encode())
-    return digest.hexdigest()[:8]
 
 
 def save_measurement(profile: str, name: str, value: float) -> None:

@@ -25,7 +25,7 @@ import torch
 from tabulate import tabulate
 from tqdm import tqdm
 
-from aevb import results
+from aevb import provenance, results
 from aevb.data import TITLES
 from aevb.run import Run
 from aevb.trainer import Trainer
@@ -278,7 +278,7 @@ def main() -> None:
     parser.add_argument("--record", action="store_true", help="compile too, and write results/recorded/speed.csv")
     record = parser.parse_args().record
     if record:
-        results.announce_commit()
+        provenance.announce_commit()
     torch.set_num_threads(1)
     start = time.perf_counter()
     parts = (
@@ -294,7 +294,7 @@ def main() -> None:
     print(tabulate(table, headers="keys", floatfmt=".2f", showindex=False))
     if record:
         about = {
-            **results.provenance(),
+            **provenance.here(),
             "pyro": importlib.metadata.version("pyro-ppl"),
             "device": "cpu, one thread",
             "rounds": ROUNDS,
