@@ -71,7 +71,7 @@ class OfChains:
 
     def state(self) -> dict[str, Any]:
         return {
-            "z": self.chains.z.cpu(),
+            "z": self.chains.z.cpu().clone(),  # which `move` changes in place
             "step_size": self.chains.step_size,
             "rows": self.rows.cpu(),
             "x": self.x.cpu(),
@@ -91,8 +91,9 @@ class Algorithm:
     `title` and `colour` are those of its curves. `model(vae, n_train, initial_sigma)` is what it trains, made of the
     VAE with which every algorithm starts. `updates(n, latent_dim, generator=...)` begins a run over n training points.
     `measures` are the measures that its models have, by name, and how each is taken; `lacks` says in half a
-    sentence why it has no other. Runs of an algorithm that `stacks` train as an ensemble. Where the `prior_in_loss` is,
-    no weight decay is added. `evidence(model, x, generator=...)` gives the `data` and `evidence` of a point.
+    sentence why it has no other. Runs of an algorithm that `stacks` train as an ensemble; its updates must remember
+    nothing, for there are those of one run alone. Where the `prior_in_loss` is, no weight decay is added.
+    `evidence(model, x, generator=...)` gives the `data` and `evidence` of a point.
     """
 
     name: str

@@ -147,5 +147,8 @@ def load_checkpoint(run: Run, path: Path, device: str = "cpu") -> Trainer:
     if saved != run:
         raise ValueError(f"{path} belongs to another run: delete it to start {run} again")
     trainer = Trainer(run, state["step_size"], device)
-    trainer.restore(state)
+    try:
+        trainer.restore(state)
+    except (KeyError, TypeError, ValueError, RuntimeError) as error:  # of other code
+        raise ValueError(f"{path} was written by other code: delete it to start that run again") from error
     return trainer
