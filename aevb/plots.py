@@ -84,15 +84,21 @@ def figure2(sources: dict[str, Curves], axes: dict[str, tuple[float, float]] = P
     return figure
 
 
-def figure3(sources: dict[str, Curves], samples: tuple[float, float] = (0, 6e7), scale: str = "linear") -> Figure:
+def figure3(
+    sources: dict[str, Curves],
+    samples: tuple[float, float] = (0, 6e7),
+    scale: str = "linear",
+    log_px: tuple[float, float] = (-160, -100),
+) -> Figure:
     """Figure 3: log p(x) against training samples, one panel a training-set size, test solid and train dashed.
 
-    `sources` as for `figure2`. `samples` and `scale` are those of the horizontal axis, by default the paper's.
+    `sources` as for `figure2`. `samples` and `scale` are those of the horizontal axis and `log_px` the limits of the
+    other, by default the paper's.
     """
     figure, axes = plt.subplots(1, 2, figsize=(9.6, 3.9), sharey=True)
     for axis, n_train in zip(axes, (1000, 50_000), strict=True):
         _draw(axis, sources, n_train=n_train)
-        axis.set(xscale=scale, xlim=samples, ylim=(-160, -100), title=f"$N_{{train}}$ = {n_train:,}")
+        axis.set(xscale=scale, xlim=samples, ylim=log_px, title=f"$N_{{train}}$ = {n_train:,}")
         axis.set_xlabel("training samples seen")
     axes[0].set_ylabel("log p(x) (nats per datapoint)")
     figure.legend(handles=_legend(sources), loc="outside right center")
