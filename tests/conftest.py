@@ -1,7 +1,13 @@
-"""What the tests share: a seed, a model whose answers are known, small data, what "unbiased" means, the built book."""
+"""What the tests share: a seed, a model whose answers are known, small data, an empty record, the built book.
+
+And what "unbiased" and "anonymous" mean.
+"""
 
 import dataclasses
+import getpass
 import os
+import platform
+import re
 from pathlib import Path
 
 import pytest
@@ -9,7 +15,7 @@ import torch
 from filelock import FileLock
 from torch import Tensor
 
-from aevb import book, pages, results
+from aevb import book, pages, provenance, results
 from aevb.data import Dataset
 from aevb.model import LinearGaussian
 
@@ -23,10 +29,17 @@ pytest.register_assert_rewrite("tests.runs")
 def checkout() -> Path:
     """This tree; what asks git about it is skipped where git does not know it."""
     try:
-        results.commit()
+        provenance.commit()
     except ValueError as reason:
         pytest.skip(str(reason))
     return book.ROOT
+
+
+@pytest.fixture
+def root(tmp_path, monkeypatch) -> Path:
+    """An empty results folder. It reaches this process alone: with jobs=1, joblib starts no other."""
+    monkeypatch.setattr(results, "ROOT", tmp_path / "results")
+    return tmp_path / "results"
 
 
 @pytest.fixture
@@ -68,6 +81,13 @@ def assert_unbiased(estimates: Tensor, exact: Tensor, precision: float) -> None:
     assert error.max() < precision, f"a standard error of {error.max():.2g} proves too little"
     rounding = 1e-12 * exact.abs().max()
     assert ((estimates.mean(0) - exact).abs() <= 4 * error + rounding).all()
+
+
+def assert_anonymous(text: str) -> None:
+    """It names neither this machine nor who uses it nor a folder."""
+    for name in {platform.node(), getpass.getuser()} - {""}:
+        assert not re.search(rf"\b{re.escape(name)}\b", text)
+    assert not re.search(r"(?<![\w<])(/|[A-Z]:\\\\)\w+", text), "an absolute path"
 
 
 @pytest.fixture(scope="session")

@@ -1,12 +1,16 @@
-"""Small runs over the data of the fixture `tiny`, and what is compared of two trainers."""
+"""Small runs, over the data of the fixture `tiny` and over digits, and what is compared of two of them."""
 
 import dataclasses
 
+import pandas as pd
 import pytest
 import torch
 from torch import Tensor
 
 from aevb.algorithms import ALGORITHMS
+from aevb.experiments import Member
+from aevb.fit import fit
+from aevb.readings import Reading
 from aevb.run import Run
 from aevb.trainer import Trainer
 
@@ -17,6 +21,31 @@ OF_EACH_ALGORITHM = {
 }
 MCEM, FULL_VB = OF_EACH_ALGORITHM["mcem"], OF_EACH_ALGORITHM["full-vb"]
 each_algorithm = pytest.mark.parametrize("run", OF_EACH_ALGORITHM.values(), ids=OF_EACH_ALGORITHM)
+
+
+# over 500 digits, for what goes to other processes, which have no fixture
+ON_DIGITS = Run("mnist", "aevb", latent_dim=2, hidden=5, n_train=500, step_sizes=(0.01, 0.02))
+PAIR = [ON_DIGITS, dataclasses.replace(ON_DIGITS, algorithm="wake-sleep", step_sizes=(0.02,))]
+SAMPLES = 12_600  # two points
+
+
+def bounds(table: pd.DataFrame) -> dict[tuple[str, str, int], float]:
+    """A table of curves by run, split and samples."""
+    return table.set_index(["run", "split", "samples"])["lower_bound"].to_dict()
+
+
+def by_hand(run: Run, samples: int) -> dict[tuple[str, str, int], float]:
+    """What `fit` alone gives, in the terms of `bounds`."""
+    return {
+        (run.key, split, point.samples): getattr(point, split)
+        for point in fit(run, samples).curve
+        for split in ("train", "test", "running")
+    }
+
+
+def member(reading: Reading) -> Member:
+    """A reading as an experiment has it."""
+    return Member(reading.key, reading.run, reading.change, reading.question, reading.answer)
 
 
 def seeds(run: Run, n: int = 3) -> list[Run]:

@@ -19,8 +19,8 @@ from aevb.claims import Evidence
 from aevb.colours import BLUE, ORANGE, YELLOW
 from aevb.curves import FIGURE_2, Curves
 from aevb.ensemble import Ensemble
-from aevb.experiments import run_grid
 from aevb.fit import fit, fit_ensemble, follow, together
+from aevb.grid import run_grid
 from aevb.objectives import Update
 from aevb.trainer import DivergedError, Trainer
 from tests.runs import FULL_VB, MCEM, RUN, assert_identical, parameters, seeds, squares

@@ -194,6 +194,13 @@ def test_a_third_algorithm_changes_no_verdict():
     pd.testing.assert_frame_equal(judged(concat([PUBLISHED, third])), judged())
 
 
+@pytest.mark.parametrize("latent_dim", [1, 500])  # fewer than AEVB has, and more
+def test_nor_does_a_third_algorithm_where_aevb_has_no_curve(latent_dim):
+    table = PUBLISHED.select(algorithm="aevb", latent_dim=20).table
+    third = table.assign(algorithm="score-function", latent_dim=latent_dim)
+    pd.testing.assert_frame_equal(judged(concat([PUBLISHED, Curves(third, PUBLISHED.kind)])), judged())
+
+
 def test_panels_with_one_algorithm_are_left_out():
     lone = concat([PUBLISHED.select(latent_dim=[2, 3, 5, 10, 200]), PUBLISHED.select(latent_dim=20, algorithm="aevb")])
     assert "7 of 7 panels" in row(judged(lone), claims.FASTER).ours

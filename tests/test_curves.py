@@ -33,13 +33,6 @@ def shifted(curves, by):
     return Curves(curves.table.assign(**{value: curves.table[value] + by}), curves.kind)
 
 
-@pytest.fixture
-def root(tmp_path, monkeypatch) -> Path:
-    """An empty results folder."""
-    monkeypatch.setattr(results, "ROOT", tmp_path)
-    return tmp_path
-
-
 # reading curves
 
 

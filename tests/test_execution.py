@@ -5,7 +5,7 @@ import re
 import nbformat
 import pytest
 
-from aevb import book, execution, results, site
+from aevb import book, execution, provenance, results, site
 from aevb.book import differences
 from aevb.execution import Outcome, execute, execute_all
 from tests.written import PARAMETERS, printed, write
@@ -68,9 +68,7 @@ def test_what_an_execution_took_is_kept_beside_it(tmp_path):
     assert (about["start"], about["seconds"]) == (raw.start_time, round(raw.duration, 1))
     assert 1.5 <= about["seconds"] <= outcome.seconds + 0.1
     assert (about["profile"], about["error"]) == ("smoke", "")
-    assert {
-        name: about[name] for name in ("python", "torch", "numpy", "machine")
-    }.items() <= results.provenance().items()
+    assert {name: about[name] for name in ("python", "torch", "numpy", "machine")}.items() <= provenance.here().items()
     first, second, _, _, _, place = site.executions(tmp_path).splitlines()[2:]
     for part in (raw.start_time[:10], "smoke", "current", "| 1 "):
         assert part in first

@@ -16,6 +16,9 @@ from tests.runs import OF_EACH_ALGORITHM, RUN, assert_identical, each_algorithm
 
 pytestmark = pytest.mark.usefixtures("tiny")
 
+# the parts of a checkpoint
+STATE = ("run", "step_size", "model", "sum_squares", "generator", "progress", "updates", "curve")
+
 # the curve
 
 
@@ -161,6 +164,36 @@ def test_a_damaged_checkpoint_is_refused_in_one_line(tmp_path, damage):
     assert str(checkpoint) in str(caught.value)
     assert "\n" not in str(caught.value)
     assert not (tmp_path / "opened").exists()
+
+
+def assert_of_other_code(run, checkpoint, state):
+    torch.save(state, checkpoint)
+    with pytest.raises(ValueError, match="was written by other code: delete it to start that run again") as caught:
+        load_checkpoint(run, checkpoint)
+    assert str(checkpoint) in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("part", STATE[1:])  # without the first it could be anything
+def test_a_checkpoint_that_lacks_a_part_is_refused_in_one_line(tmp_path, part):
+    state = Trainer(RUN, 0.05).state()
+    assert tuple(state) == STATE
+    assert_of_other_code(RUN, tmp_path / "run.pt", {name: value for name, value in state.items() if name != part})
+
+
+@each_algorithm
+def test_a_checkpoint_that_lacks_some_of_a_part_is_refused_in_one_line(tmp_path, run):
+    """Of what the model and the algorithm remember, and the optimiser, and the curve."""
+    state, checkpoint = Trainer(run, 0.05).state(), tmp_path / "run.pt"
+    for part in ("model", "updates"):
+        for one in state[part]:
+            less = {name: value for name, value in state[part].items() if name != one}
+            assert_of_other_code(run, checkpoint, state | {part: less})
+    for part in ("sum_squares", "progress"):
+        assert_of_other_code(run, checkpoint, state | {part: state[part][1:]})
+    assert_of_other_code(run, checkpoint, state | {"curve": [(10_000, -1.0)]})
+    torch.save(state, checkpoint)
+    assert_identical(load_checkpoint(run, checkpoint), Trainer(run, 0.05))
 
 
 @pytest.mark.parametrize(

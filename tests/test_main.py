@@ -37,7 +37,7 @@ def environment(monkeypatch):
     [
         (["reproduce", "--profile", "fast"], "unknown profile 'fast': choose one of smoke, quick, standard, paper"),
         (["notebooks", "99_nothing"], "no chapter called 99_nothing: choose among 00_what_this_is, "),
-        (["record", "figure9"], "cannot record 'figure9': choose one of figure2"),
+        (["record", "figure9"], "unknown experiment 'figure9': choose one of figure2"),
         (["record", "figure2", "--profile", "fast"], "unknown profile 'fast': choose one of smoke, quick"),
         (["record", "figure2", "--dataset", "cifar"], "unknown dataset 'cifar': choose among"),
     ],

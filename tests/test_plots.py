@@ -5,7 +5,7 @@ import pytest
 import torch
 from matplotlib.colors import to_hex
 
-from aevb import experiments, plots, results
+from aevb import plots, results, settings
 from aevb.curves import FIGURE_2, FIGURE_3, Curves, agreement
 from aevb.data import available, load
 from aevb.model import bernoulli_vae, gaussian_vae
@@ -44,7 +44,7 @@ def panels(figure):
 def test_figure_2_has_the_papers_nine_panels_on_the_papers_axes():
     found = panels(plots.figure2({"published": PUBLISHED}))
     assert set(found) == {
-        f"{plots.NAMES[name]}, $N_z = {dim}$" for name, dims in experiments.LATENT_DIMS.items() for dim in dims
+        f"{plots.NAMES[name]}, $N_z = {dim}$" for name, dims in settings.LATENT_DIMS.items() for dim in dims
     }
     assert len(found) == 9
     for title, axis in found.items():

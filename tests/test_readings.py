@@ -1,19 +1,18 @@
-import dataclasses
-import json
+"""Other readings of what the paper leaves open: what each of them changes, and that it changes nothing else."""
 
-import pandas as pd
+import dataclasses
+
 import pytest
 import torch
 
-from aevb import experiments, readings, results
-from aevb.__main__ import main
-from aevb.fit import fit
+from aevb import readings, settings
+from aevb.experiments import BOTH
 from aevb.objectives import wake_sleep
-from aevb.readings import READINGS, Reading
-from aevb.run import Run
+from aevb.readings import READINGS
 from aevb.trainer import Trainer
+from tests.runs import ON_DIGITS
 
-SMALL = Run("mnist", "aevb", latent_dim=2, hidden=5, n_train=500, step_sizes=(0.02,))
+SMALL = dataclasses.replace(ON_DIGITS, step_sizes=(0.02,))
 DREAMING = dataclasses.replace(SMALL, algorithm="wake-sleep")
 
 
@@ -42,23 +41,17 @@ def test_a_reading_differs_from_the_baseline_in_one_thing():
         two_things = reading.answer == "L = 10, M = 10" or reading.answer.endswith(", step size 0.01")
         assert changes == (2 if two_things else int(reading.question != readings.BASELINE or bool(reading.run.seed)))
     for reading in readings.BY_LATENTS:
-        warm_up = experiments.WARM_UP[reading.run.dataset]
+        warm_up = settings.WARM_UP[reading.run.dataset]
         plain = dataclasses.replace(reading.run, warm_up=warm_up, slow_log_var=False)
-        assert plain in experiments.baseline("standard")
+        assert plain in settings.baseline(1, BOTH)
         assert (reading.run == plain) == (reading.change is not readings.unchanged)
-        assert reading.run not in experiments.figure2("standard")  # whose record it would be
+        assert reading.run not in settings.figure2(1, BOTH)  # whose record it would be
     for reading in readings.PLATEAU:
-        of_faces = {"batch_size": 100, "warm_up": experiments.WARM_UP["frey"], "prior_on_encoder": True}
-        assert dataclasses.replace(reading.run, **of_faces) in experiments.baseline("standard", ("frey",))
-    for chosen, _ in readings.RECORDS.values():
+        of_faces = {"batch_size": 100, "warm_up": settings.WARM_UP["frey"], "prior_on_encoder": True}
+        assert dataclasses.replace(reading.run, **of_faces) in settings.baseline(1, ("frey",))
+    for chosen in (READINGS, readings.BY_LATENTS, readings.PLATEAU):
         assert len({reading.key for reading in chosen}) == len(chosen)
-    assert set(readings.SETTINGS.values()) < set(experiments.baseline("quick"))
-
-
-def test_the_unchanged_reading_is_the_librarys_own_run():
-    trained, diverged = readings.train(Reading("none", "none", SMALL), 12_600)
-    assert trained.curve == fit(SMALL, 12_600).curve
-    assert not diverged
+    assert set(readings.SETTINGS.values()) < set(settings.baseline(1, BOTH))
 
 
 # the changes
@@ -164,83 +157,3 @@ def test_ten_samples_are_ten():
         ]
     # the mean of 100 sample variances of 200 draws each has a relative error of about 1 %
     assert (variances[1] / variances[0]).item() == pytest.approx(10, rel=0.1)
-
-
-# the record
-
-
-@pytest.fixture
-def root(tmp_path, monkeypatch):
-    monkeypatch.setattr(results, "ROOT", tmp_path / "results")
-    explosive = dataclasses.replace(SMALL, warm_up=0, step_sizes=(1e30,))
-    few = (Reading("a", "b", SMALL), Reading("a", "wide", SMALL, readings.wide), Reading("c", "d", explosive))
-    monkeypatch.setattr(readings, "RECORDS", {"readings": (few, 10_000), "other": (few[:1], 10_000)})
-    return tmp_path / "results"
-
-
-def test_readings_are_kept_one_by_one_and_not_repeated(root, monkeypatch):
-    trained = []
-    train = readings.on_one_thread
-    monkeypatch.setattr(
-        readings, "on_one_thread", lambda reading, samples: trained.append(reading) or train(reading, samples)
-    )
-    everything, horizon = readings.RECORDS["readings"]
-    monkeypatch.setitem(readings.RECORDS, "readings", (everything[:1], horizon))
-    readings.record("readings", 12_600, jobs=1)
-    monkeypatch.setitem(readings.RECORDS, "readings", (everything, horizon))
-    readings.record("readings", 12_600, jobs=1)
-    assert trained == list(everything)
-    readings.record("readings", jobs=1)  # further already
-    assert trained == list(everything)
-    table, entries = results.recorded("readings"), results.manifest("readings")
-    assert {key: entry["diverged"] for key, entry in entries.items()} == {
-        reading.key: reading.question == "c" for reading in everything
-    }
-    first = table.select(run=everything[0].key, split="test")
-    assert first.mean().tolist() == pytest.approx([p.test for p in fit(SMALL, 12_600).curve], abs=6e-4)
-    assert set(first.table["question"]) == {"a"}
-    assert entries[everything[0].key]["config"] == json.loads(json.dumps(dataclasses.asdict(SMALL)))
-
-
-def test_the_command_records_readings(root, capsys):
-    assert main(["record", "readings", "--samples", "10000", "--jobs", "1", "--dataset", "mnist"]) == 0
-    assert set(results.manifest("readings")) == {reading.key for reading in readings.RECORDS["readings"][0]}
-
-
-@pytest.mark.parametrize(
-    ("words", "message"),
-    [
-        (["--profile", "nonsense", "--device", "cuda", "--threads", "4"], "leave out --profile, --device, --threads"),
-        (["--profile", "standard"], "leave out --profile"),
-        (["--threads", "0"], "leave out --threads"),
-        (["--samples", "0"], "a run of 0 samples ends before the first point"),
-        (["--jobs", "0"], "jobs must be 1 or more, not 0"),
-        (["--jobs", "-2"], "jobs must be 1 or more, not -2"),
-        (["--dataset", "frey"], "readings has nothing of frey: choose among mnist"),
-        (["--dataset", "nonsense"], "readings has nothing of nonsense: choose among mnist"),
-    ],
-)
-def test_options_that_readings_do_not_take_and_sizes_of_nothing_are_refused(root, capsys, words, message):
-    assert main(["record", "readings", *words]) == 2
-    error = capsys.readouterr().err
-    assert message in error and error.count("\n") == 1
-    assert not root.exists()
-
-
-def test_a_second_step_size_is_no_device():
-    for step_sizes in ((0.01, 0.02), (0.01, "cpu"), ()):
-        run = dataclasses.replace(SMALL, step_sizes=step_sizes)
-        with pytest.raises(ValueError, match=r"^a reading has one step size, not "):
-            readings.train(Reading("none", "none", run), 12_600)
-
-
-@pytest.mark.parametrize("name", readings.RECORDS)
-def test_the_committed_record_is_whole(name):
-    entries, table = results.manifest(name), results.recorded(name).table
-    assert set(entries) == {reading.key for reading in readings.RECORDS[name][0]}
-    with_points = {key for key, entry in entries.items() if entry["samples"]}
-    assert set(table["run"]) == with_points
-    ends = table.groupby("run")["samples"].max()
-    pd.testing.assert_series_equal(
-        ends, pd.Series({key: entries[key]["samples"] for key in sorted(with_points)}), check_names=False
-    )

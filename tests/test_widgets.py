@@ -31,7 +31,7 @@ def test_packed_numbers_are_half_precision_and_nothing_less():
         widgets.pack(torch.tensor([1.0, 70000.0]))
 
 
-@pytest.mark.parametrize("run", experiments.figure4("standard"), ids=lambda run: run.dataset)
+@pytest.mark.parametrize("run", experiments.runs("figure4", "standard"), ids=lambda run: run.dataset)
 def test_a_recorded_model_is_carried_without_loss(run):
     """Its record is in half precision already."""
     model = results.recorded_model(run)
@@ -145,7 +145,8 @@ def pixels(canvas) -> torch.Tensor:
 
 @pytest.fixture(scope="module")
 def models():
-    return {run.dataset: results.recorded_model(run).requires_grad_(False) for run in experiments.figure4("standard")}
+    runs = experiments.runs("figure4", "standard")
+    return {run.dataset: results.recorded_model(run).requires_grad_(False) for run in runs}
 
 
 EXPLORER = "22_explore_the_manifold"
