@@ -1,0 +1,47 @@
+"""The verdicts on a claim, and what seeds allow to say: intervals for a mean, and for one more run."""
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+from scipy import stats
+
+HOLDS, IN_PART, DOES_NOT_HOLD, UNDECIDED = "holds", "holds in part", "does not hold", "undecided"
+NOT_TESTABLE, NOT_MEASURED = "not testable", "not measured"
+CHAPTER_FAILED = f"{NOT_MEASURED} (chapter failed)"
+VERDICTS = (HOLDS, IN_PART, DOES_NOT_HOLD, UNDECIDED, NOT_TESTABLE, NOT_MEASURED, CHAPTER_FAILED)
+CONFIDENCE = 0.95  # of the intervals for a mean
+
+Interval = tuple[float, float]
+
+
+def share(states: Sequence[bool | None]) -> str:
+    """The verdict: True stands for a value that bears the claim out, False for one against it, None for neither."""
+    if any(states):
+        return HOLDS if all(states) else IN_PART
+    return UNDECIDED if None in states else DOES_NOT_HOLD
+
+
+def state(bears_out: Callable[[float], bool], *values: float) -> bool | None:
+    """Whether all `values` bear a claim out, or all speak against it; None where they do not agree."""
+    borne_out = {bears_out(value) for value in values}
+    return borne_out.pop() if len(borne_out) == 1 else None
+
+
+def interval(values: Sequence[float]) -> Interval:
+    """Student's interval for the mean of what independent seeds gave, two or more, at CONFIDENCE."""
+    middle, half = np.mean(values), stats.t.ppf((1 + CONFIDENCE) / 2, len(values) - 1) * stats.sem(values)
+    return float(middle - half), float(middle + half)
+
+
+def prediction_interval(values: Sequence[float], confidence: float = 0.999) -> Interval:
+    """Student's interval for what one more independent seed gives, from what two seeds or more gave.
+
+    Right for values that are normal among seeds. A run on another machine counts as one more seed.
+    """
+    half = stats.t.ppf((1 + confidence) / 2, len(values) - 1) * np.std(values, ddof=1) * np.sqrt(1 + 1 / len(values))
+    return float(np.mean(values) - half), float(np.mean(values) + half)
+
+
+def ratio_interval(ratios: Sequence[float]) -> Interval:
+    """`interval` of ratios, taken of their logarithms; where a ratio is 0, from there to the largest."""
+    return tuple(map(float, np.exp(interval(np.log(ratios))))) if min(ratios) > 0 else (0.0, max(ratios))
