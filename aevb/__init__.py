@@ -2,6 +2,6 @@
 
 One idea per module; each imports only those before it: files, arithmetic, checks, data, networks, model, bounds,
 objectives, hmc, mcem, full_vb, marginal_likelihood, optimizer, measures, colours, algorithms, run, trainer, ensemble,
-fit, curves, settings, readings, experiments, provenance, results, grid, recording, verdicts, leads, rules, claims, plots,
-widgets, site, guard, kernels, book, execution, pages, suite, terminal.
+fit, curves, settings, readings, experiments, provenance, results, grid, recording, verdicts, leads, rules, claims,
+plots, widgets, site, guard, kernels, book, execution, pages, suite, terminal.
 """
