@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Collection
 from typing import NamedTuple
 
+import numpy as np
 import pandas as pd
 
 from aevb import leads, results, rules, verdicts
@@ -101,7 +102,7 @@ def of_profile(profile: str, failed: Collection[str] = ()) -> pd.DataFrame:
     curves, entries = results.live("figure2", profile)
     figure3, _ = results.live("figure3", profile)
     found = _from_results(curves, figure3, leads.cost_per_sample(entries), results.measurements(profile))
-    fault = [(claim.computed_in or claim.chapter) in failed for claim in CLAIMS]
+    fault = np.array([(claim.computed_in or claim.chapter) in failed for claim in CLAIMS])
     found.loc[(found["verdict"] == verdicts.NOT_MEASURED) & fault, "verdict"] = verdicts.CHAPTER_FAILED
     return found
 

@@ -146,9 +146,11 @@ def load_checkpoint(run: Run, path: Path, device: str = "cpu") -> Trainer:
         raise ValueError(f"{path} is not a readable checkpoint: delete it to start that run again") from error
     if saved != run:
         raise ValueError(f"{path} belongs to another run: delete it to start {run} again")
+    if "step_size" not in state:
+        raise ValueError(f"{path} was written by other code: delete it to start that run again")
     trainer = Trainer(run, state["step_size"], device)
     try:
         trainer.restore(state)
-    except (KeyError, TypeError, ValueError, RuntimeError) as error:  # of other code
+    except (KeyError, TypeError, ValueError, RuntimeError) as error:
         raise ValueError(f"{path} was written by other code: delete it to start that run again") from error
     return trainer

@@ -95,9 +95,14 @@ def train(members: list[Member], samples: int, threads: int = 1, device: str = "
     return [_outcome(*pair, samples, machine) for pair in zip(members, trainers, strict=True)]
 
 
+def _one_step_size(reading: Member) -> float:
+    if len(reading.run.step_sizes) != 1:
+        raise ValueError(f"a reading has one step size, not {reading.run.step_sizes}: make one reading for each")
+    return reading.run.step_sizes[0]
+
+
 def _changed(member: Member, samples: int, device: str, report: Callable[[int], None]) -> Trainer:
-    (step_size,) = member.run.step_sizes
-    trainer = Trainer(member.run, step_size, device)
+    trainer = Trainer(member.run, _one_step_size(member), device)
     member.change(trainer)
     with contextlib.suppress(DivergedError):
         follow([trainer], samples, [None], report)
@@ -158,9 +163,9 @@ def outcomes(
     """
     at_least(1, runs=len(members), threads=threads, jobs=1 if jobs is None else jobs)
     goals = [evaluation_grid(samples, run.batch_size, run.measure)[-1] for _, run, *_ in members]
-    for member in members:
-        if member.change and len(member.run.step_sizes) != 1:
-            raise ValueError(f"a reading has one step size, not {member.run.step_sizes}: make one reading for each")
+    for reading in (member for member in members if member.change):
+        _one_step_size(reading)
+        progress_path(reading.key, device).unlink(missing_ok=True)  # it begins anew
     if progress:
         provenance.announce_commit()
     together = [[member] for member in members] if device == "cpu" else _by_configuration(members)

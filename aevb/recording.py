@@ -3,9 +3,9 @@
 import pandas as pd
 
 from aevb import experiments, grid, results
+from aevb.algorithms import ALGORITHMS
 from aevb.curves import Curves
 from aevb.experiments import BOTH, Experiment, Member
-from aevb.full_vb import FullVB
 from aevb.model import VAE
 from aevb.run import Run, evaluation_grid
 
@@ -13,14 +13,16 @@ from aevb.run import Run, evaluation_grid
 def compute(name: str, profile: str, datasets: tuple[str, ...] = BOTH, *, seed: int = 0) -> Curves:
     """The curves of an experiment at `profile`, computed here and now or taken from what this machine computed before.
 
-    The seeds of its runs are those from `seed` on. Raises ValueError for an unknown experiment, profile or dataset.
+    The seeds of its runs are those from `seed` on. Raises ValueError for an unknown experiment, profile or dataset,
+    and, before anything is trained, where the runs lack a column of the table.
     """
     experiment = experiments.get(name)
     members = experiment.members(profile, datasets, seed=seed)
     _must_fit(experiment, members)
-    table, entries = grid.run_grid([member.run for member in members], experiment.horizon(profile))
-    curves = results.lay_out(name, table)
-    results.write_live(name, profile, curves, entries)
+    found = {outcome.key: outcome for outcome in grid.outcomes(members, experiment.horizon(profile))}
+    shown = [_shown(experiment, member.run, found[member.key], "cpu") for member in members]
+    curves = results.lay_out(name, pd.DataFrame([row for outcome in shown for row in outcome.rows]))
+    results.write_live(name, profile, curves, {outcome.key: outcome.entry for outcome in shown})
     return curves
 
 
@@ -33,48 +35,62 @@ def record(
 ) -> None:
     """Run an experiment at `profile` and add it to `results/recorded/`, each run as soon as it is done.
 
-    `samples` goes less far, or further, than the profile. What the record has as far already, or has as diverged, is
-    not run. `options` are those of `grid.outcomes`. Raises ValueError for an experiment, a profile or a dataset that
-    does not exist, for sizes of nothing, and, before anything is trained, where the runs lack a column of the table.
+    `samples` goes less far, or further, than the profile. What the record has as far already, with all that is kept of
+    it, or has as diverged, is not run. `options` are those of `grid.outcomes`. Raises ValueError for an experiment, a
+    profile or a dataset that does not exist, for sizes of nothing, and, before anything is trained, where the runs lack
+    a column of the table.
     """
     experiment = experiments.get(name)
     members = experiment.members(profile, datasets)
     _must_fit(experiment, members)
-    samples, known = experiment.horizon(profile) if samples is None else samples, results.manifest(name)
-    missing = [member for member in members if not _is_done(known.get(member.key), member.run, samples)]
+    samples = experiment.horizon(profile) if samples is None else samples
+    missing = {member.key: member for member in members if not _is_done(experiment, member, samples)}
     if not missing:
         return
-    by_key = {member.key: member for member in missing}
-    for outcome in grid.outcomes(missing, samples, progress=True, **options):
-        _keep(experiment, by_key[outcome.key].run, outcome, str(options.get("device", "cpu")))
+    for outcome in grid.outcomes(list(missing.values()), samples, progress=True, **options):
+        _keep(experiment, missing[outcome.key].run, outcome, str(options.get("device", "cpu")))
 
 
 def _must_fit(experiment: Experiment, members: list[Member]) -> None:
+    if experiment.measured:  # whose rows have the columns that it gives them
+        return
     wanted = set(results.columns(experiment.kind))
     for member in members:
         if lacking := wanted - grid.columns(member):
             raise ValueError(f"{experiment.name} cannot be stored: {member.run} has no {', '.join(sorted(lacking))}")
 
 
-def _is_done(entry: dict | None, run: Run, samples: int) -> bool:
+def _is_done(experiment: Experiment, member: Member, samples: int) -> bool:
+    run, entry = member.run, results.manifest(experiment.name).get(member.key)
     goal = evaluation_grid(samples, run.batch_size, run.measure)[-1]
-    return entry is not None and (entry.get("diverged", False) or entry["samples"] >= goal)
+    if entry is None or not (entry.get("diverged", False) or entry["samples"] >= goal):
+        return False
+    has_weights = not experiment.keeps_weights or results.model_path(run).exists()
+    return has_weights and (not _has_posterior(experiment, run) or results.posterior_path(run.key).exists())
+
+
+def _has_posterior(experiment: Experiment, run: Run) -> bool:
+    return experiment.keeps_posterior and ALGORITHMS[run.algorithm].evidence is not None
+
+
+def _shown(experiment: Experiment, run: Run, outcome: grid.Outcome, device: str) -> grid.Outcome:
+    """The outcome as the table shows it: its curve, or what is measured where that ends."""
+    if not experiment.measured:
+        return outcome
+    trainer = grid.trained(run, device)
+    return outcome._replace(rows=experiment.measured(trainer), entry=outcome.entry | {"samples": trainer.samples})
 
 
 def _keep(experiment: Experiment, run: Run, outcome: grid.Outcome, device: str) -> None:
     """Write what is kept of one run: its part of the table, its weights, its posterior."""
-    key, rows, entry = outcome
-    if experiment.measured:
-        trainer = grid.trained(run, device)
-        rows, entry = experiment.measured(trainer), entry | {"samples": trainer.samples}
+    key, rows, entry = _shown(experiment, run, outcome, device)
     results.write_record(experiment.name, results.lay_out(experiment.name, pd.DataFrame(rows)), {key: entry})
     if experiment.keeps_weights:
         trainer = grid.trained(run, device)
         results.write_model(run, trainer.model, entry | {"samples": trainer.samples})
-    if experiment.keeps_posterior:
+    if _has_posterior(experiment, run):
         trainer = grid.trained(run, device)
-        ends_there = trainer.samples == results.manifest(experiment.name)[key]["samples"]
-        if isinstance(trainer.model, FullVB) and ends_there:
+        if trainer.samples == results.manifest(experiment.name)[key]["samples"]:
             results.write_posterior(key, trainer.model.mu, trainer.model.log_var)
 
 

@@ -123,12 +123,14 @@ def write_record(figure: str, curves: Curves, entries: dict[str, dict]) -> None:
             continue
         known[key] = entry
         others = kept[kept["run"] != key]
-        kept = pd.concat([part for part in (others, table[table["run"] == key]) if len(part)])
+        parts = [part for part in (others, table[table["run"] == key]) if len(part)]
+        kept = pd.concat(parts) if parts else others
     kept = kept.sort_values([*curves.kind.names, "seed", "samples"])
     _write(_kept("recorded"), figure, kept, known)
 
 
-def _model_path(run: Run) -> Path:
+def model_path(run: Run) -> Path:
+    """Where the recorded weights of `run` are, if they are."""
     return _kept("recorded") / "models" / f"{run.key}.npz"
 
 
@@ -137,7 +139,7 @@ def write_model(run: Run, model: VAE, entry: dict) -> None:
 
     Where a model of this run that saw more samples is recorded already, that one stays.
     """
-    known, path = manifest("models"), _model_path(run)
+    known, path = manifest("models"), model_path(run)
     if path.exists() and known.get(run.key, {}).get("samples", 0) > entry["samples"]:
         return
     weights = {name: weight.detach().cpu().numpy().astype(np.float16) for name, weight in model.named_parameters()}
@@ -156,7 +158,7 @@ def recorded_model(run: Run) -> VAE:
 
     Raises ValueError where none is recorded, or where its file is damaged.
     """
-    path = _model_path(run)
+    path = model_path(run)
     if not path.exists():
         raise ValueError(
             f"no model is recorded for {run}: `python -m aevb record figure4` (or figure5) records its own"
@@ -179,7 +181,12 @@ def write_posterior(key: str, mu: Tensor, log_var: Tensor) -> None:
     halves = {name: value.detach().half().cpu().numpy() for name, value in (("mu", mu), ("log_var", log_var))}
     buffer = io.BytesIO()
     np.savez_compressed(buffer, **halves)
-    write_bytes(_kept("recorded") / "posteriors" / f"{key}.npz", buffer.getvalue())
+    write_bytes(posterior_path(key), buffer.getvalue())
+
+
+def posterior_path(key: str) -> Path:
+    """Where the recorded q(theta) of the run `key` is, if it is."""
+    return _kept("recorded") / "posteriors" / f"{key}.npz"
 
 
 def recorded_posterior(key: str) -> tuple[Tensor, Tensor]:
@@ -187,7 +194,7 @@ def recorded_posterior(key: str) -> tuple[Tensor, Tensor]:
 
     Raises ValueError where there is none.
     """
-    path = _kept("recorded") / "posteriors" / f"{key}.npz"
+    path = posterior_path(key)
     if not path.exists():
         raise ValueError(f"no posterior is recorded for run {key}: record full-vb")
     with np.load(path) as halves:
