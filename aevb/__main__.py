@@ -201,7 +201,8 @@ def record(options: argparse.Namespace) -> int:
     if not _is_here(options.device):
         raise ValueError(f"--device {options.device}: torch finds no such device here; leave it out to run on the CPU")
     machine = {"jobs": options.jobs, "threads": options.threads, "device": options.device}
-    recording.record(options.experiment, options.profile, datasets, options.samples, **machine)
+    count = recording.record(options.experiment, options.profile, datasets, options.samples, **machine)
+    print(f"{options.experiment}: {count} runs added to the record; what it had as far already was not repeated")
     return 0
 
 

@@ -32,8 +32,8 @@ def record(
     datasets: tuple[str, ...] = BOTH,
     samples: int | None = None,
     **options: object,
-) -> None:
-    """Run an experiment at `profile` and add it to `results/recorded/`, each run as soon as it is done.
+) -> int:
+    """Run an experiment at `profile` and add it to `results/recorded/`, each run as soon as it is done; how many ran.
 
     `samples` goes less far, or further, than the profile. What the record has as far already, with all that is kept of
     it, or has as diverged, is not run. `options` are those of `grid.outcomes`. Raises ValueError for an experiment, a
@@ -46,9 +46,10 @@ def record(
     samples = experiment.horizon(profile) if samples is None else samples
     missing = {member.key: member for member in members if not _is_done(experiment, member, samples)}
     if not missing:
-        return
+        return 0
     for outcome in grid.outcomes(list(missing.values()), samples, progress=True, **options):
         _keep(experiment, missing[outcome.key].run, outcome, str(options.get("device", "cpu")))
+    return len(missing)
 
 
 def _must_fit(experiment: Experiment, members: list[Member]) -> None:
