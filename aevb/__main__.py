@@ -28,12 +28,12 @@ from aevb.curves import agreement
 from aevb.files import write_whole
 from aevb.trainer import DivergedError
 
-# kernels and workers inherit it: one thread a run is faster and steadier than several on a busy machine
+# kernels and workers inherit it: one thread per run is faster and steadier than several on a busy machine
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run one command; the exit status. Mistakes in what was asked for are one line on standard error."""
+    """Run one command and return its exit status. Mistakes in what was asked for are one line on standard error."""
     return terminal.run(lambda: _main(arguments))
 
 
@@ -85,7 +85,7 @@ def _parser() -> argparse.ArgumentParser:
     record_parser.add_argument("--dataset", help="only mnist, or only frey (default: both)")
     record_parser.add_argument("--samples", type=int, help="how far each curve goes, if not as far as the profile")
     record_parser.add_argument("--device", default="cpu", help="cpu (default), cuda or cuda:1")
-    record_parser.add_argument("--jobs", type=int, help="how many runs at once (default: one a core)")
+    record_parser.add_argument("--jobs", type=int, help="how many runs at once (default: one per core)")
     record_parser.add_argument("--threads", type=int, default=1, help="threads of each run (default: 1)")
     return parser
 
@@ -202,7 +202,8 @@ def record(options: argparse.Namespace) -> int:
         raise ValueError(f"--device {options.device}: torch finds no such device here; leave it out to run on the CPU")
     machine = {"jobs": options.jobs, "threads": options.threads, "device": options.device}
     count = recording.record(options.experiment, options.profile, datasets, options.samples, **machine)
-    print(f"{options.experiment}: {count} runs added to the record; what it had as far already was not repeated")
+    runs = f"{count} run{'s' * (count != 1)}"
+    print(f"{options.experiment}: {runs} added to the record; what it had as far already was not repeated")
     return 0
 
 

@@ -23,16 +23,16 @@ Evaluate = Callable[..., float]  # of a model, a dataset and pixels `(N, D)`, wi
 
 
 class Updates(Protocol):
-    """What an algorithm makes of minibatches, one update after the other, and what it remembers between them."""
+    """The updates that an algorithm makes of minibatches, one after the other, and its memory between them."""
 
     def next(self, model: LatentVariableModel, draw: Draw, *, generator: Generators) -> Update:
         """The next update of `model`; `draw` gives a fresh minibatch."""
 
     def state(self) -> dict[str, Any]:
-        """All that is remembered."""
+        """A copy of all that is remembered, on the CPU."""
 
     def restore(self, state: dict[str, Any]) -> None:
-        """Take over a `state`."""
+        """Take over a `state`, without keeping hold of it."""
 
 
 class OfMinibatches:
@@ -80,7 +80,8 @@ class OfChains:
 
     def restore(self, state: dict[str, Any]) -> None:
         device = self.chains.z.device
-        self.chains.z, self.chains.step_size = state["z"].to(device), state["step_size"]
+        self.chains.z.copy_(state["z"])
+        self.chains.step_size = state["step_size"]
         self.rows, self.x, self.left = state["rows"].to(device), state["x"].to(device), state["left"]
 
 

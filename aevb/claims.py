@@ -1,4 +1,4 @@
-"""What the paper claims, measured: one list, each claim with its words, its place, its measure and its rule.
+"""The paper's claims, measured: one list, each claim with its words, its place, its measure and its rule.
 
 Verdicts are computed from `results/` alone (curves, manifests and the numbers that chapters measured), never typed in.
 A rule is the same for the paper's curves and for ours.
@@ -97,7 +97,7 @@ CLAIMS = (
 def of_profile(profile: str, failed: Collection[str] = ()) -> pd.DataFrame:
     """The table of claims from what this machine last computed at `profile`.
 
-    What is missing and would have come from one of the chapters in `failed` is told from the rest: CHAPTER_FAILED.
+    A missing measurement of a chapter in `failed` gets CHAPTER_FAILED.
     """
     curves, entries = results.live("figure2", profile)
     figure3, _ = results.live("figure3", profile)
@@ -132,6 +132,6 @@ def table(evidence: Evidence) -> pd.DataFrame:
 
 
 def headline(table: pd.DataFrame) -> str:
-    """How many claims got each verdict, in one line."""
+    """The number of claims with each verdict, in one line."""
     counts = Counter(table["verdict"])
     return f"{len(table)} claims: " + ", ".join(f"{v} {counts[v]}" for v in verdicts.VERDICTS if counts[v])

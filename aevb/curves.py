@@ -17,7 +17,7 @@ COMPARABLE_FROM = 3e5  # samples; below, the published curves of figure 2 have t
 
 
 class Kind(NamedTuple):
-    """What curves of one kind are named by, the column of their values, and the samples at which to compare them."""
+    """A kind of curves: the columns that name one, the column of values, the samples at which to compare."""
 
     names: tuple[str, ...]
     value: str
@@ -53,7 +53,7 @@ class Curves:
 
     @property
     def n_runs(self) -> int:
-        """How many runs the curves are of."""
+        """The number of runs."""
         return self.table["run"].nunique()
 
     @property
@@ -181,7 +181,10 @@ def against_points(ours: Curves, theirs: Curves) -> pd.DataFrame:
 
 
 def tolerance(points: pd.DataFrame) -> pd.Series:
-    """What we take for meeting a published point, nats: 2 on figure 2's MNIST, 3 % on Frey Face, 3 in figure 3."""
+    """The largest difference at which a published point is met, nats per datapoint.
+
+    2 on figure 2's MNIST, 3 % on Frey Face, 3 in figure 3.
+    """
     if "dataset" not in points:
         return pd.Series(3.0, points.index)
     return (0.03 * points["lower_bound"].abs()).where(points["dataset"] == "frey", 2.0)

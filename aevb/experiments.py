@@ -13,6 +13,7 @@ from torch import Tensor
 
 from aevb import settings
 from aevb.curves import FIGURE_2, FIGURE_3, Kind
+from aevb.data import TITLES
 from aevb.measures import mean_bound
 from aevb.readings import BY_LATENTS, PLATEAU, READINGS, Reading
 from aevb.run import Run
@@ -21,7 +22,7 @@ from aevb.trainer import Trainer
 # how many seeds each profile has; how far it goes says each experiment, and it never changes what is computed
 PROFILES = {"smoke": 1, "quick": 1, "standard": 1, "paper": 3}
 OTHERWISE_SAMPLES = 1_000_000  # how far an experiment goes at a profile of which it does not say it
-BOTH, DIGITS, FACES = ("mnist", "frey"), ("mnist",), ("frey",)
+BOTH, ON_MNIST, ON_FREY = tuple(TITLES), ("mnist",), ("frey",)
 
 
 class Member(NamedTuple):
@@ -57,7 +58,9 @@ class Experiment:
     keeps_posterior: bool = False
 
     def members(self, profile: str, datasets: tuple[str, ...] = BOTH, *, seed: int = 0) -> list[Member]:
-        """What runs at `profile`, of those `datasets` that the experiment is about; seeds are counted from `seed`.
+        """The members at `profile` of those `datasets` that the experiment is about.
+
+        `seed` is added to the seed of each run; a reading keeps its own.
 
         Raises ValueError for an unknown profile or dataset, and where the experiment is about none of `datasets`.
         """
@@ -69,7 +72,7 @@ class Experiment:
         return [_member(item, seed) for item in self.runs(n_seeds(profile), chosen)]
 
     def horizon(self, profile: str) -> int:
-        """How many samples a curve gets at `profile`. Raises ValueError for an unknown one."""
+        """The samples that a curve gets at `profile`. Raises ValueError for an unknown one."""
         n_seeds(profile)
         return self.samples.get(profile, OTHERWISE_SAMPLES)
 
@@ -82,7 +85,7 @@ def _member(item: Run | Reading, seed: int) -> Member:
 
 
 def n_seeds(profile: str) -> int:
-    """How many seeds `profile` has. Raises ValueError for an unknown one."""
+    """The number of seeds at `profile`. Raises ValueError for an unknown one."""
     if profile not in PROFILES:
         raise ValueError(f"unknown profile {profile!r}: choose one of {', '.join(PROFILES)}")
     return PROFILES[profile]
@@ -92,7 +95,7 @@ def on_each_ten_thousand(trainer: Trainer) -> list[dict]:
     """The bound of a run on MNIST where it stands, on each ten thousand digits: rows like those of its curve.
 
     Splits: "training 1" to "training 5", in the order of the file, "validation", which no run sees, and "test". All
-    with the noise of the curve's test points, so that "test" is the curve's.
+    have the noise of the curve's test points, so that "test" is the curve's.
     """
     digits, run = trainer.dataset, trainer.run
     parts = {f"training {k}": part for k, part in enumerate(digits.train.split(10_000), 1)}
@@ -114,7 +117,7 @@ def _with(kind: Kind, *names: str, compared_at: tuple[float, ...] = (1e6,)) -> K
 
 
 def _of(readings: Sequence[Reading]) -> Callable[[int, tuple[str, ...]], Sequence[Reading]]:
-    """Readings of so many seeds as they say themselves."""
+    """The readings of `datasets`, at any number of seeds: each has its own."""
     return lambda n_seeds, datasets: [reading for reading in readings if reading.run.dataset in datasets]
 
 
@@ -140,17 +143,17 @@ EXPERIMENTS = {
             "figure3",
             FIGURE_3,
             settings.figure3,
-            DIGITS,
+            ON_MNIST,
             {"smoke": 100_000, "quick": 100_000, "standard": 10_000_000, "paper": 63_095_700},
         ),
         Experiment("figure4", FIGURE_2, settings.figure4, samples=DRAWN, keeps_weights=True),
-        Experiment("figure5", FIGURE_2, settings.figure5, DIGITS, DRAWN, keeps_weights=True),
+        Experiment("figure5", FIGURE_2, settings.figure5, ON_MNIST, DRAWN, keeps_weights=True),
         Experiment("figure2-step-sizes", _with(FIGURE_2, "step_size"), settings.figure2_step_sizes),
         Experiment(  # figure 2's runs where they end
             "figure2-digits",
             FIGURE_2,
             settings.figure2,
-            DIGITS,
+            ON_MNIST,
             {"standard": 10_000_000, "paper": 100_000_000},
             measured=on_each_ten_thousand,
         ),
@@ -158,23 +161,23 @@ EXPERIMENTS = {
             "figure2-minibatches",
             _with(FIGURE_2, "batch_size", compared_at=(1e6, 1e7)),
             settings.figure2_minibatches,
-            FACES,
+            ON_FREY,
         ),
         # the beginnings of figures 2 and 3 with more seeds, by which a live run is judged: at least as far as it goes
         Experiment("figure2-seeds", FIGURE_2, settings.figure2_seeds, samples=dict.fromkeys(PROFILES, 100_000)),
-        Experiment("figure3-seeds", FIGURE_3, settings.figure3_seeds, DIGITS, dict.fromkeys(PROFILES, 158_500)),
-        Experiment("figure3-step-sizes", _with(FIGURE_3, "step_size"), settings.figure3_step_sizes, DIGITS),
-        Experiment("full-vb", FULL_VB, settings.full_vb, DIGITS, DRAWN, keeps_posterior=True),
+        Experiment("figure3-seeds", FIGURE_3, settings.figure3_seeds, ON_MNIST, dict.fromkeys(PROFILES, 158_500)),
+        Experiment("figure3-step-sizes", _with(FIGURE_3, "step_size"), settings.figure3_step_sizes, ON_MNIST),
+        Experiment("full-vb", FULL_VB, settings.full_vb, ON_MNIST, DRAWN, keeps_posterior=True),
         Experiment(
             "full-vb-settings",
             Kind(("n_train", "step_size", "initial_sigma", "split"), FIGURE_2.value, (1e6,)),
             settings.full_vb_settings,
-            DIGITS,
+            ON_MNIST,
         ),
         # runs of the baseline with one thing changed; the published curves begin about where the first ends
         Experiment("readings", READING, _of(READINGS), samples=dict.fromkeys(PROFILES, 316_230)),
-        Experiment("readings-by-latents", READING, _of(BY_LATENTS), DIGITS, dict.fromkeys(PROFILES, 1_000_000)),
-        Experiment("readings-plateau", READING, _of(PLATEAU), FACES, dict.fromkeys(PROFILES, 10_000_000)),
+        Experiment("readings-by-latents", READING, _of(BY_LATENTS), ON_MNIST, dict.fromkeys(PROFILES, 1_000_000)),
+        Experiment("readings-plateau", READING, _of(PLATEAU), ON_FREY, dict.fromkeys(PROFILES, 10_000_000)),
     )
 }
 
@@ -192,5 +195,5 @@ def runs(name: str, profile: str, datasets: tuple[str, ...] = BOTH, *, seed: int
 
 
 def horizon(name: str, profile: str) -> int:
-    """How many samples a curve of the experiment called `name` gets at `profile`. Raises ValueError as `get` does."""
+    """The samples that a curve of the experiment called `name` gets at `profile`. Raises ValueError as `get` does."""
     return get(name).horizon(profile)

@@ -19,7 +19,10 @@ REPORT_STEPS = 500
 
 
 def together(trainers: list[Trainer]) -> list[Trainer | Ensemble]:
-    """What advances `trainers`: one ensemble, or each by itself where runs do not stack or one is alone on a CPU."""
+    """The engines that advance `trainers`: one ensemble, or each by itself where runs do not stack or one is alone.
+
+    A single run is an ensemble all the same on a GPU, where an ensemble's step is captured.
+    """
     single = len(trainers) == 1 and trainers[0].device.type == "cpu"
     return list(trainers) if single or not trainers[0].algorithm.stacks else [Ensemble(trainers)]
 
@@ -61,7 +64,7 @@ def fit(
     With `checkpoint`, the run is kept in that file as it goes and taken up from it, bit for bit: at most
     CHECKPOINT_SECONDS are lost. A checkpoint that is already further is returned as it stands. `report` is
     called now and then with the samples seen. Returns the trainer with its `model` and `curve`. Raises ValueError
-    where `samples` is too few for a point.
+    where `samples` is too few for a point, and DivergedError where the run diverges.
     """
     return fit_ensemble([run], samples, [checkpoint], device=device, report=report)[0]
 
@@ -78,7 +81,7 @@ def fit_ensemble(
 
     Each has a checkpoint of its own, so that it may go on alone or in other company; the one furthest behind
     goes first. `report` gets the samples seen by all of them. Raises ValueError where there are no runs, or
-    `samples` is too few for a point.
+    `samples` is too few for a point, and DivergedError where a run diverges.
     """
     at_least(1, runs=len(runs))
     evaluation_grid(samples, runs[0].batch_size, runs[0].measure)  # before anything is trained
@@ -91,16 +94,16 @@ def fit_ensemble(
 def follow(
     trainers: list[Trainer],
     samples: int,
-    checkpoints: Sequence[Path | None],
+    checkpoints: Sequence[Path | None] | None = None,
     report: Callable[[int], None] | None = None,
 ) -> None:
     """Train `trainers` of one configuration to the end of the grid, with points on the way: the loop of every run.
 
-    Arguments and errors are those of `fit_ensemble`.
+    Arguments and errors are those of `fit_ensemble`; without `checkpoints` nothing is kept.
     """
     run = trainers[0].run
     grid = evaluation_grid(samples, run.batch_size, run.measure)
-    files = dict(zip(trainers, checkpoints, strict=True))
+    files = dict(zip(trainers, checkpoints or [None] * len(trainers), strict=True))
     saved, group, engines = time.monotonic(), [], []
     while behind := [trainer for trainer in trainers if trainer.last_point < grid[-1]]:
         least = min(trainer.samples for trainer in behind)
@@ -125,7 +128,10 @@ def follow(
 
 
 def begin(run: Run, checkpoint: Path | None, device: str) -> Trainer:
-    """A trainer for `run`: where its `checkpoint` stands, or at the start with the step size chosen."""
+    """A trainer for `run`, restored from its `checkpoint` or at the start with its step size chosen.
+
+    Raises ValueError as `load_checkpoint` does, and DivergedError where every step size diverges.
+    """
     if checkpoint is not None and checkpoint.exists():
         return load_checkpoint(run, checkpoint, device)
     return Trainer(run, choose_step_size(run, device), device)
@@ -138,7 +144,7 @@ def save_checkpoint(trainer: Trainer, path: Path | None) -> None:
 
 
 def load_checkpoint(run: Run, path: Path, device: str = "cpu") -> Trainer:
-    """The trainer saved at `path`. Raises ValueError where the file is damaged or belongs to another run."""
+    """The trainer saved at `path`. Raises ValueError where the file is damaged, of another run or of other code."""
     try:
         state = torch.load(path, weights_only=True, map_location="cpu")
         saved = Run(**{**state["run"], "step_sizes": tuple(state["run"]["step_sizes"])})
@@ -146,11 +152,14 @@ def load_checkpoint(run: Run, path: Path, device: str = "cpu") -> Trainer:
         raise ValueError(f"{path} is not a readable checkpoint: delete it to start that run again") from error
     if saved != run:
         raise ValueError(f"{path} belongs to another run: delete it to start {run} again")
+    other_code = f"{path} was written by other code: delete it to start that run again"
     if "step_size" not in state:
-        raise ValueError(f"{path} was written by other code: delete it to start that run again")
+        raise ValueError(other_code)
     trainer = Trainer(run, state["step_size"], device)
     try:
         trainer.restore(state)
+    except (torch.OutOfMemoryError, torch.AcceleratorError):
+        raise  # the file is none the worse
     except (KeyError, TypeError, ValueError, RuntimeError) as error:
-        raise ValueError(f"{path} was written by other code: delete it to start that run again") from error
+        raise ValueError(other_code) from error
     return trainer

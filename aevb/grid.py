@@ -28,7 +28,7 @@ COLUMNS = ("dataset", "latent_dim", "n_train", "algorithm", "batch_size", "initi
 
 
 class Outcome(NamedTuple):
-    """What became of one member: its key, the rows of its curve, and its entry in the manifest."""
+    """The outcome of one member: its key, the rows of its curve, and its entry in the manifest."""
 
     key: str
     rows: list[dict]
@@ -36,12 +36,12 @@ class Outcome(NamedTuple):
 
 
 def checkpoint_path(run: Run, device: str = "cpu") -> Path:
-    """Where a run is kept on this machine: under its configuration and the code that computes it."""
+    """The path of a run's checkpoint on this machine: under its configuration and the code that computes it."""
     return results.live_folder() / "runs" / f"{_name(run.key, device)}.pt"
 
 
 def progress_path(key: str, device: str = "cpu") -> Path:
-    """Where a worker says how many samples the run of this key has seen."""
+    """The path at which a worker notes the samples that the run of this key has seen."""
     return results.live_folder() / "progress" / _name(key, device)
 
 
@@ -71,20 +71,22 @@ def _about(member: Member) -> dict[str, str]:
 def train(members: list[Member], samples: int, threads: int = 1, device: str = "cpu") -> list[Outcome]:
     """Train one member, or several of one configuration together, or take them up where they were.
 
-    A reading is alone, is not taken up, and may diverge, which ends its curve early. Raises ValueError where there are
-    no threads.
+    A reading is alone, is not taken up, and may diverge, which ends its curve early. Returns one outcome per member, in
+    their order. Raises ValueError where there are no threads, and DivergedError where a plain run diverges.
     """
     at_least(1, threads=threads)
     before = torch.get_num_threads()
     torch.set_num_threads(threads)
 
+    paths = [progress_path(member.key, device) for member in members]  # once: each asks for the fingerprint
+
     def report(seen: int) -> None:
-        for member in members:
-            write_text(progress_path(member.key, device), str(seen // len(members)))
+        for path in paths:
+            write_text(path, str(seen // len(members)))
 
     try:
         if members[0].change:
-            trainers = [_changed(member, samples, device, report) for member in members]
+            trainers = [_changed(member, samples, report) for member in members]
         else:
             runs = [member.run for member in members]
             checkpoints = [checkpoint_path(run, device) for run in runs]
@@ -101,12 +103,26 @@ def _one_step_size(reading: Member) -> float:
     return reading.run.step_sizes[0]
 
 
-def _changed(member: Member, samples: int, device: str, report: Callable[[int], None]) -> Trainer:
-    trainer = Trainer(member.run, _one_step_size(member), device)
-    member.change(trainer)
+def _changed(reading: Member, samples: int, report: Callable[[int], None]) -> Trainer:
+    trainer = Trainer(reading.run, _one_step_size(reading))
+    reading.change(trainer)
     with contextlib.suppress(DivergedError):
-        follow([trainer], samples, [None], report)
+        follow([trainer], samples, report=report)
     return trainer
+
+
+def check(members: list[Member], samples: int, jobs: int | None, threads: int, device: str) -> list[int]:
+    """Refuse what cannot run; otherwise the samples at which each member ends.
+
+    Raises ValueError where there are no members, jobs or threads, for `samples` too few for a point, where a reading
+    does not have one step size, for there is no choice among several, and for a reading on another device than the CPU.
+    """
+    at_least(1, runs=len(members), threads=threads, jobs=1 if jobs is None else jobs)
+    for reading in (member for member in members if member.change):
+        _one_step_size(reading)
+        if device != "cpu":
+            raise ValueError("a reading changes its trainer on the CPU: leave out --device")
+    return [evaluation_grid(samples, run.batch_size, run.measure)[-1] for _, run, *_ in members]
 
 
 def _outcome(member: Member, trainer: Trainer, samples: int, machine: str) -> Outcome:
@@ -157,23 +173,21 @@ def outcomes(
     worker dies is started on another. On `device="cuda"` seeds of one configuration train as an ensemble, and `jobs`
     ensembles (default: GPU_JOBS) share the GPU, a thread and a stream each.
 
-    With `progress`, a bar in the terminal, and first a line where the manifest can name no commit. Raises ValueError
-    where there are no members, jobs or threads, for `samples` too few for a point, and where a reading does not have
-    one step size: there is no choice among several for it.
+    With `progress`, a bar in the terminal, and first a line where the manifest can name no commit. Raises ValueError as
+    `check` does, and DivergedError where a plain run diverges.
     """
-    at_least(1, runs=len(members), threads=threads, jobs=1 if jobs is None else jobs)
-    goals = [evaluation_grid(samples, run.batch_size, run.measure)[-1] for _, run, *_ in members]
+    goals = check(members, samples, jobs, threads, device)
     for reading in (member for member in members if member.change):
-        _one_step_size(reading)
-        progress_path(reading.key, device).unlink(missing_ok=True)  # it begins anew
+        progress_path(reading.key).unlink(missing_ok=True)  # it begins anew
     if progress:
         provenance.announce_commit()
     together = [[member] for member in members] if device == "cpu" else _by_configuration(members)
     if device != "cpu":
         backend, jobs = "threading", jobs or GPU_JOBS
-    with joblib.parallel_config(backend=backend), _bar(members, goals, device, show=progress):
+    with joblib.parallel_config(backend=backend):
         n_jobs = jobs or (os.cpu_count() if backend == "loky" else -1)
         parallel = joblib.Parallel(n_jobs=n_jobs, return_as="generator_unordered")
+    with _bar(members, goals, device, show=progress):
         for group in parallel(joblib.delayed(train)(group, samples, threads, device) for group in together):
             yield from group
 
@@ -189,16 +203,15 @@ def run_grid(runs: list[Run], samples: int, **options: object) -> tuple[pd.DataF
 
 
 def _by_configuration(members: list[Member]) -> list[list[Member]]:
-    groups: dict[tuple, list[Member]] = {}
+    groups: dict[Run, list[Member]] = {}
     for member in members:
-        alone = (member.key,) if member.change else ()
-        groups.setdefault((member.run.configuration, *alone), []).append(member)
+        groups.setdefault(member.run.configuration, []).append(member)
     return list(groups.values())
 
 
 @contextlib.contextmanager
 def _bar(members: list[Member], goals: list[int], device: str, *, show: bool) -> Iterator[None]:
-    """A bar for the whole grid: runs done, samples a second, time left, from what the workers write down."""
+    """A bar for the whole grid: runs done, samples per second, time left, from what the workers write down."""
     paths = [progress_path(member.key, device) for member in members]
 
     def seen() -> list[int]:

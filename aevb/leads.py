@@ -1,4 +1,4 @@
-"""What claims measure: leads between the curves of figures 2 and 3, the same on the paper's and on ours; costs."""
+"""The measures behind the claims: leads between curves, the same on the paper's and on ours, and costs."""
 
 import numpy as np
 import pandas as pd
@@ -34,7 +34,7 @@ def dims(curves: Curves, dataset: str) -> list[int]:
 
 
 def speed_up(curves: Curves, dataset: str, latent_dim: int) -> float:
-    """How many times fewer samples AEVB needs for the test bound wake-sleep ends with; 0 if it never gets there."""
+    """The factor by which AEVB needs fewer samples for the test bound that wake-sleep ends with; 0 if it never does."""
     wake_sleep, aevb = (_test_bound(curves, dataset, latent_dim, name) for name in ("wake-sleep", "aevb"))
     reached = aevb.index[aevb >= wake_sleep.iloc[-1]]
     return float(wake_sleep.index[-1] / reached[0]) if len(reached) else 0.0
@@ -49,7 +49,7 @@ def advantage(curves: Curves, dataset: str, latent_dim: int) -> float:
 
 
 def gap_growth(curves: Curves, dataset: str) -> float:
-    """How much wider AEVB's train-test gap is at the most latent dimensions than at the fewest, nats.
+    """The growth of AEVB's train-test gap from the fewest to the most latents, nats per datapoint.
 
     At the last number of samples that all four curves reach, because a gap grows as training goes on.
     """
@@ -66,7 +66,7 @@ def gap_growth(curves: Curves, dataset: str) -> float:
 
 
 def superfluous_gain(curves: Curves, dataset: str) -> float:
-    """AEVB's test bound with the most latents minus that with the next fewer, nats.
+    """AEVB's test bound with the most latents minus that with the next fewer, nats per datapoint.
 
     At PAPER_END, or where the shorter curve ends.
     """
@@ -77,7 +77,8 @@ def superfluous_gain(curves: Curves, dataset: str) -> float:
 
 
 def lead(curves: Curves, n_train: int, algorithm: str, rival: str, split: str = "test") -> float:
-    """log p(x) of `algorithm` minus `rival`'s in figure 3 at the last number of samples both reach, nats.
+    """log p(x) of `algorithm` minus `rival`'s in figure 3 at the last number of samples both reach, nats per
+    datapoint.
 
     NaN where either is missing.
     """

@@ -1,4 +1,4 @@
-"""What a curve can show: the lower bound of figure 2, or the marginal likelihood of figure 3."""
+"""The measures that a curve can show: the lower bound of figure 2 and the marginal likelihood of figure 3."""
 
 from typing import NamedTuple
 
@@ -16,7 +16,7 @@ LIKELIHOOD_POINTS = 1000  # the first so many of train and of test, as in figure
 
 
 class Measure(NamedTuple):
-    """How a curve of one measure is laid out: where its points lie, and what its table calls their values.
+    """The layout of one measure's curves: the places of their points, and the columns of their table.
 
     Points begin at `start` samples, `per_decade` of them in each decade. `column` is the name of the values in a
     table, and `splits` are the fields of a `run.Point` that it has.

@@ -15,6 +15,7 @@ from aevb.colours import BLUE, GREEN, GREY, ORANGE, PINK, SKY, YELLOW
 from aevb.curves import Curves
 from aevb.data import TITLES
 from aevb.model import VAE
+from aevb.settings import LATENT_DIMS
 
 COLOURS = {name: algorithm.colour for name, algorithm in ALGORITHMS.items()}
 NAMES = {name: algorithm.title for name, algorithm in ALGORITHMS.items()} | TITLES
@@ -32,8 +33,8 @@ DIGITS = (
 )
 PAPER_AXES = {"samples": (1e5, 1e8), "mnist": (-150.0, -100.0), "frey": (0.0, 1600.0)}
 IMAGE_SHAPES = {"mnist": (28, 28), "frey": (28, 20)}
-MANIFOLDS = {"mnist": 20, "frey": 10}  # images a side in figure 4
-PANELS = (*(("mnist", dim) for dim in (3, 5, 10, 20, 200)), *(("frey", dim) for dim in (2, 5, 10, 20)))
+MANIFOLDS = {"mnist": 20, "frey": 10}  # images per side in figure 4
+PANELS = tuple((name, dim) for name, dims in LATENT_DIMS.items() for dim in dims)
 
 
 def use_style() -> None:
@@ -90,7 +91,7 @@ def figure3(
     scale: str = "linear",
     log_px: tuple[float, float] = (-160, -100),
 ) -> Figure:
-    """Figure 3: log p(x) against training samples, one panel a training-set size, test solid and train dashed.
+    """Figure 3: log p(x) against training samples, one panel per training-set size, test solid and train dashed.
 
     `sources` as for `figure2`. `samples` and `scale` are those of the horizontal axis and `log_px` the limits of the
     other, by default the paper's.
@@ -184,7 +185,7 @@ def markdown_table(header: list[str], rows: list[tuple]) -> Markdown:
 
 
 def agreement_table(table: pd.DataFrame) -> Markdown:
-    """The outcome of `curves.agreement`, a row a curve, a column a number of samples: ours (ours minus published).
+    """The outcome of `curves.agreement`, one row per curve, one column per place: ours (ours minus published).
 
     Nats per datapoint. Where several seeds were run, half of what they lie apart follows, after a plus-minus sign.
     """
@@ -205,5 +206,5 @@ def _compared(point: pd.Series) -> str:
 
 
 def closing_box(rows: list[tuple[str, str, str]]) -> Markdown:
-    """The box a chapter ends with, from numbers it computed, a row each."""
+    """The box a chapter ends with, from numbers it computed, one row each."""
     return markdown_table(["the paper says", "we got", "tolerance"], rows)

@@ -1,4 +1,4 @@
-"""Where a number comes from: the commit, the versions and the machine, and a hash of the code that decides it."""
+"""The provenance of a number: the commit, the versions and the machine, and a hash of the code that decides it."""
 
 import ast
 import hashlib
@@ -36,7 +36,7 @@ NUMERICAL = (
 
 
 def here() -> dict:
-    """Where and with what numbers are being computed: commit, versions, machine. No names, no paths."""
+    """The commit, versions and machine of the present computation; no names, no paths."""
     return {
         "commit": _commit(),
         "python": platform.python_version(),
@@ -102,6 +102,8 @@ def _processor() -> str:
 
 def fingerprint() -> str:
     """A hash of the code that decides a run's numbers, blind to comments, docstrings and layout.
+
+    An algorithm's title counts too, because it stands beside its objective.
 
     Live results are kept under it, so that a reader who changes an objective sees new curves, not old ones.
     """

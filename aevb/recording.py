@@ -1,5 +1,7 @@
 """Computing an experiment for a page, recording it for good, and the models that come of it."""
 
+import contextlib
+
 import pandas as pd
 
 from aevb import experiments, grid, results
@@ -13,8 +15,8 @@ from aevb.run import Run, evaluation_grid
 def compute(name: str, profile: str, datasets: tuple[str, ...] = BOTH, *, seed: int = 0) -> Curves:
     """The curves of an experiment at `profile`, computed here and now or taken from what this machine computed before.
 
-    The seeds of its runs are those from `seed` on. Raises ValueError for an unknown experiment, profile or dataset,
-    and, before anything is trained, where the runs lack a column of the table.
+    `seed` is added to the seed of each run; a reading keeps its own. Raises ValueError for an unknown experiment,
+    profile or dataset, and, before anything is trained, where the runs lack a column of the table.
     """
     experiment = experiments.get(name)
     members = experiment.members(profile, datasets, seed=seed)
@@ -33,22 +35,24 @@ def record(
     samples: int | None = None,
     **options: object,
 ) -> int:
-    """Run an experiment at `profile` and add it to `results/recorded/`, each run as soon as it is done; how many ran.
+    """Run an experiment at `profile` and add it to `results/recorded/`, each run as soon as it is done.
 
-    `samples` goes less far, or further, than the profile. What the record has as far already, with all that is kept of
-    it, or has as diverged, is not run. `options` are those of `grid.outcomes`. Raises ValueError for an experiment, a
-    profile or a dataset that does not exist, for sizes of nothing, and, before anything is trained, where the runs lack
-    a column of the table.
+    Returns the number of runs that ran. `samples` replaces the profile's length. What the record has as far already,
+    with all that is kept of it, or has as diverged, is not run. `options` are those of `grid.outcomes`. Raises
+    ValueError for an experiment, a profile or a dataset that does not exist, for what `grid.check` refuses, and, before
+    anything is trained, where the runs lack a column of the table.
     """
     experiment = experiments.get(name)
     members = experiment.members(profile, datasets)
     _must_fit(experiment, members)
     samples = experiment.horizon(profile) if samples is None else samples
+    grid.check(members, samples, options.get("jobs"), options.get("threads", 1), options.get("device", "cpu"))
     missing = {member.key: member for member in members if not _is_done(experiment, member, samples)}
     if not missing:
         return 0
-    for outcome in grid.outcomes(list(missing.values()), samples, progress=True, **options):
-        _keep(experiment, missing[outcome.key].run, outcome, str(options.get("device", "cpu")))
+    with contextlib.closing(grid.outcomes(list(missing.values()), samples, progress=True, **options)) as done:
+        for outcome in done:
+            _keep(experiment, missing[outcome.key].run, outcome, str(options.get("device", "cpu")))
     return len(missing)
 
 

@@ -1,6 +1,6 @@
 """Results with their provenance: the published curves, the recorded ones, and those of this machine.
 
-How a table is laid out says its experiment (`aevb.experiments`). In figure 2 ours has a third split, `running` (see
+An experiment says how its table is laid out (`aevb.experiments`). In figure 2 ours has a third split, `running` (see
 `aevb.run.Point`); full VB has the splits `data` and `evidence` too, and its q(theta) is kept in `posteriors/`.
 `results/published/` holds the paper's curves, `results/recorded/` ours with a manifest, `results/live/` what this
 machine has computed and nobody keeps. `results/recorded/models/` holds the trained weights that figures 4 and 5 draw,
@@ -51,7 +51,7 @@ def manifest(figure: str) -> dict[str, dict]:
 
 
 def live_folder() -> Path:
-    """Where this machine keeps what it computes; a folder of its own for each arithmetic but the native one."""
+    """The folder of what this machine computes; a folder of its own for each arithmetic but the native one."""
     name = arithmetic.current()
     return ROOT / ("live" if name == arithmetic.NATIVE else f"live-{name}")
 
@@ -92,7 +92,7 @@ def _write(folder: Path, figure: str, table: pd.DataFrame, entries: dict[str, di
 
 
 def speed() -> tuple[pd.DataFrame, dict]:
-    """What `benchmarks.training` recorded: SPEED_COLUMNS, empty where nothing is recorded yet, and its provenance."""
+    """The speeds that `benchmarks.training` recorded, SPEED_COLUMNS, and their provenance; empty without a record."""
     folder = _kept("recorded")
     path = folder / "speed.csv"
     table = pd.read_csv(path, keep_default_na=False) if path.exists() else pd.DataFrame(columns=SPEED_COLUMNS)
@@ -130,7 +130,7 @@ def write_record(figure: str, curves: Curves, entries: dict[str, dict]) -> None:
 
 
 def model_path(run: Run) -> Path:
-    """Where the recorded weights of `run` are, if they are."""
+    """The path of the recorded weights of `run`, which need not exist."""
     return _kept("recorded") / "models" / f"{run.key}.npz"
 
 
@@ -185,7 +185,7 @@ def write_posterior(key: str, mu: Tensor, log_var: Tensor) -> None:
 
 
 def posterior_path(key: str) -> Path:
-    """Where the recorded q(theta) of the run `key` is, if it is."""
+    """The path of the recorded q(theta) of the run `key`, which need not exist."""
     return _kept("recorded") / "posteriors" / f"{key}.npz"
 
 

@@ -19,9 +19,9 @@ Values = dict[str, float] | dict[Panel, float]
 
 
 class Evidence(NamedTuple):
-    """What the claims are judged by.
+    """The evidence by which claims are judged.
 
-    `figure2` and `figure3` are our and the paper's curves of each; `cost` is the time per training sample of each
+    `figure2` and `figure3` are our and the paper's curves of each; `cost` is the seconds per training sample of each
     algorithm on MNIST (`leads.cost_per_sample`, `leads.recorded_cost`); `measured` holds the numbers that chapters
     measured, by name.
     """
@@ -33,7 +33,7 @@ class Evidence(NamedTuple):
 
 
 class Judged(NamedTuple):
-    """What a rule says: the measure on the paper's side and on ours, its intervals over our seeds, the verdict."""
+    """The finding of a rule: the measure on the paper's side and on ours, its intervals over our seeds, the verdict."""
 
     published: str
     ours: str
@@ -59,7 +59,9 @@ def by_curves(
     shown: Callable[[dict], dict[str, Interval]] = dict,
     interval: Callable[[list[float]], Interval] = verdicts.interval,
 ) -> Rule:
-    """`tell` puts the values in words, and `shown` picks and names the few whose `interval` over seeds is shown.
+    """A rule for the curves of `figure`: `measure` gives values, `bears_out` says whether one supports the claim.
+
+    `tell` puts the values in words, and `shown` picks and names the few whose `interval` over seeds is shown.
 
     Where there are several seeds, a value bears a claim out, or speaks against it, only if its whole interval does too.
     """
@@ -93,7 +95,7 @@ def speed_ups(curves: Curves) -> Values:
 
 
 def median_speed_up(ratios: Values) -> str:
-    """The median, and in how many panels AEVB is faster."""
+    """The median of `ratios` in words, and the number of panels in which AEVB is faster."""
     wins = sum(ratio > 1 for ratio in ratios.values())
     return f"{np.median(list(ratios.values())):.1f}x in the median, {wins} of {len(ratios)} panels"
 
@@ -104,7 +106,7 @@ def advantages(curves: Curves) -> Values:
 
 
 def range_of_leads(advantages: Values) -> str:
-    """Of each dataset the least and the largest."""
+    """The least and the largest advantage of each dataset, in words."""
     return "; ".join(
         f"{title} {min(values):+.1f} to {max(values):+.1f}"
         for name, title in TITLES.items()
@@ -113,7 +115,7 @@ def range_of_leads(advantages: Values) -> str:
 
 
 def lowest(intervals: dict[Panel, Interval]) -> dict[str, Interval]:
-    """Of each dataset the panel whose interval begins lowest."""
+    """The panel of each dataset whose interval begins lowest."""
     lowest = {}
     for dataset, title in TITLES.items():
         panels = {latent_dim: limits for (name, latent_dim), limits in intervals.items() if name == dataset}
@@ -137,12 +139,12 @@ def over(measure: Callable[[Curves, str], float]) -> Callable[[Curves], Values]:
 
 
 def mcem_lead(curves: Curves) -> Values:
-    """MCEM over AEVB on 50,000 digits; empty where either is missing."""
+    """log p(x) of MCEM minus AEVB's on 50,000 digits, nats per datapoint; empty where either is missing."""
     return _all_or_nothing({"MCEM": leads.lead(curves, 50_000, "mcem", "aevb")})
 
 
 def aevb_leads(curves: Curves) -> Values:
-    """AEVB over each rival on each training set; empty where a curve is missing."""
+    """log p(x) of AEVB minus each rival's on each training set, nats per datapoint; empty where a curve is missing."""
     rivals = {"wake-sleep": "wake-sleep", "mcem": "MCEM"}
     return _all_or_nothing(
         {
@@ -211,7 +213,7 @@ def good_below(below: float, above: float) -> str:
 
 
 def cost(evidence: Evidence) -> Judged:
-    """Not testable whatever our number: the paper's belongs to a machine that is not here."""
+    """The verdict on minutes per million samples: not testable, for the paper's machine is not here."""
     if "aevb" not in evidence.cost:
         return Judged("20-40", "-", "-", NOT_MEASURED)
     return Judged("20-40", f"{evidence.cost['aevb'] * 1e6 / 60:.1f}", "one machine", NOT_TESTABLE)

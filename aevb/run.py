@@ -77,7 +77,7 @@ class Point:
     """The run's measure at one place of its curve, in nats per datapoint.
 
     `train` and `test` are evaluated at the parameters, `train` on as many of the first training points as test
-    points: the bound with one sample a datapoint, or log p(x) by Appendix D. `running` is the average of the
+    points: the bound with one sample per datapoint, or log p(x) by Appendix D. `running` is the average of the
     bounds seen in training since the last point (for MCEM of log p(x, z)): it lags behind, and is what the
     train curves of the paper's figure 2 seem to show.
 
@@ -95,9 +95,10 @@ class Point:
 
 
 def evaluation_grid(samples: int, batch_size: int = 100, measure: str = "bound") -> list[int]:
-    """Where a curve has points (`MEASURES`): evenly in log samples, at whole minibatches, none past `samples`.
+    """The samples at which a curve has points: evenly in log samples, at whole minibatches, none past `samples`.
 
-    It does not depend on where the run ends. Raises ValueError where no point lies within `samples`.
+    It does not depend on where the run ends. Raises ValueError where no point lies within `samples`, and for
+    a `batch_size` of less than one.
     """
     at_least(1, batch_size=batch_size)
     start, per_decade, *_ = MEASURES[measure]

@@ -22,7 +22,7 @@ class DivergedError(RuntimeError):
 def build_model(run: Run, dataset: Dataset, *, generator: torch.Generator) -> LatentVariableModel | FullVB:
     """The model of section 5 for this dataset: Bernoulli decoder for MNIST, Gaussian for Frey Face.
 
-    What the algorithm trains is made of it, and the same at the start as the others' with the same seed.
+    The algorithm trains a model made of it. With the same seed all algorithms start from the same weights.
     """
     build = gaussian_vae if dataset.name == "frey" else bernoulli_vae
     shape = dataset.train.shape[1], run.hidden, run.latent_dim
@@ -65,7 +65,7 @@ class Trainer:
 
     @property
     def last_point(self) -> int:
-        """Where the curve stands: the samples of its last point, or 0."""
+        """The samples of the curve's last point, or 0."""
         return self.curve[-1].samples if self.curve else 0
 
     def draw_rows(self) -> Tensor:
@@ -79,11 +79,11 @@ class Trainer:
         return rows, self.dataset.unit(self.train_pixels[rows])
 
     def update(self) -> Update:
-        """What the algorithm makes of the next minibatch."""
+        """The algorithm's update from the next minibatch."""
         return self.updates.next(self.model, self.draw, generator=self.generator)
 
     def learn(self, gradients: list[Tensor], bound: Tensor) -> None:
-        """What a step does with `gradients`, in the optimiser's order, and with the `bound` `(M,)`."""
+        """Apply `gradients`, in the optimiser's order, and add the mean of `bound` `(M,)` to the running average."""
         self.optimizer.step(gradients, self.step_size if self.steps >= self.run.warm_up else 0.0)
         self.bound_sum += bound.mean()
 
@@ -118,11 +118,11 @@ class Trainer:
         self.reset_average()
 
     def diverged(self) -> DivergedError:
-        """What to raise where the run is no longer a number."""
+        """The error to raise where the run is no longer a number."""
         return DivergedError(f"{self.run} diverged at step size {self.step_size} after {self.samples} samples")
 
     def running_average(self) -> float:
-        """Mean of the bounds seen in training since the last point, nats per datapoint."""
+        """The mean of the bounds seen since the last point, nats per datapoint, of at least one step."""
         return self.bound_sum.item() / (self.steps - self.average_from)
 
     def reset_average(self) -> None:
@@ -145,7 +145,7 @@ class Trainer:
         }
 
     def restore(self, state: dict) -> None:
-        """Take over a `state`."""
+        """Take over a `state`. Raises KeyError, TypeError, ValueError or RuntimeError where it does not fit."""
         self.model.load_state_dict(state["model"])
         for mine, saved in zip(self.optimizer.sum_squares, state["sum_squares"], strict=True):
             mine.copy_(saved)

@@ -1,4 +1,4 @@
-"""The verdicts on a claim, and what seeds allow to say: intervals for a mean, and for one more run."""
+"""The verdicts on a claim, and what seeds let us say: intervals for a mean, and for one more run."""
 
 from collections.abc import Callable, Sequence
 
@@ -15,14 +15,17 @@ Interval = tuple[float, float]
 
 
 def share(states: Sequence[bool | None]) -> str:
-    """The verdict: True stands for a value that bears the claim out, False for one against it, None for neither."""
+    """The verdict from the `states` of a claim's values.
+
+    True stands for a value that bears the claim out, False for one against it, None for neither.
+    """
     if any(states):
         return HOLDS if all(states) else IN_PART
     return UNDECIDED if None in states else DOES_NOT_HOLD
 
 
 def state(bears_out: Callable[[float], bool], *values: float) -> bool | None:
-    """Whether all `values` bear a claim out, or all speak against it; None where they do not agree."""
+    """True where all `values` bear a claim out, False where none does, None where they disagree."""
     borne_out = {bears_out(value) for value in values}
     return borne_out.pop() if len(borne_out) == 1 else None
 

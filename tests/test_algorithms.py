@@ -74,7 +74,7 @@ def test_an_algorithm_that_is_added_trains_by_its_objective(added):
     run = dataclasses.replace(RUN, algorithm=added.name)
     trained, by_hand = fit(run, 16_000), Trainer(RUN, 0.05)
     by_hand.updates = OfMinibatches(two_samples)
-    follow([by_hand], 16_000, [None])
+    follow([by_hand], 16_000)
     assert_identical(trained, by_hand)
     assert trained.curve != fit(RUN, 16_000).curve
 
@@ -235,3 +235,14 @@ def test_full_vb_raises_the_bound_on_the_evidence():
     assert trainer.curve[-1].data > -20 * math.log(2) + 2
     assert price < before
     assert trainer.curve[-1].evidence > trainer.curve[0].evidence
+
+
+def test_two_trainers_restored_from_one_state_have_chains_of_their_own(tiny):
+    first, second, third = (Trainer(MCEM, 0.1) for _ in range(3))
+    first.step()
+    state = first.state()
+    for other in (second, third):
+        other.restore(state)
+    second.advance(20 * MCEM.batch_size)
+    assert torch.equal(third.updates.chains.z, first.updates.chains.z)
+    assert not torch.equal(second.updates.chains.z, first.updates.chains.z)

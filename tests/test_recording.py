@@ -272,7 +272,7 @@ def test_a_reading_of_several_step_sizes_is_refused_before_anything_is_trained(r
     several = Reading("none", "none", dataclasses.replace(SMALL, step_sizes=(0.01, 0.02)))
     has("readings", [FEW[0], several])
     with pytest.raises(
-        ValueError, match=r"^a reading has one step size, not \(0\.01, 0\.02\): make one for each$|: make"
+        ValueError, match=r"^a reading has one step size, not \(0\.01, 0\.02\): make one reading for each$"
     ):
         recording.record("readings", samples=10_000, jobs=1)
     assert not root.exists()
@@ -325,6 +325,22 @@ def test_sizes_of_nothing_and_what_does_not_exist_are_one_line(root, capsys, nam
 def test_a_dataset_that_an_experiment_is_not_about_is_one_line(root, capsys, name, dataset, choice):
     assert main(["record", name, "--dataset", dataset]) == 2
     assert capsys.readouterr().err == f"aevb: {name} has nothing of {dataset}: choose {choice}\n"
+    assert not root.exists()
+
+
+def test_sizes_of_nothing_are_refused_also_where_nothing_is_left_to_run(root, has):
+    has("figure2", [SMALL])
+    recording.record("figure2", samples=10_000, jobs=1)
+    for options, message in (({"jobs": 0}, "jobs must be 1"), ({"threads": 0}, "threads must be 1")):
+        with pytest.raises(ValueError, match=f"^{message}"):
+            recording.record("figure2", samples=10_000, **options)
+
+
+def test_a_reading_is_refused_on_another_device_than_the_cpu(root, has):
+    """Its change draws there, and an ensemble's captured step would not see it."""
+    has("readings", [Reading("none", "none", SMALL)])
+    with pytest.raises(ValueError, match=r"^a reading changes its trainer on the CPU: leave out --device$"):
+        recording.record("readings", samples=10_000, device="cuda")
     assert not root.exists()
 
 
