@@ -208,7 +208,7 @@ def record(options: argparse.Namespace) -> int:
 
 
 def _is_here(device: str) -> bool:
-    """Whether runs can train on `device`: the CPU, or one of this machine's GPUs."""
+    """True where runs can train on `device`: the CPU, or one of this machine's GPUs."""
     gpus = ["cuda", *(f"cuda:{k}" for k in range(torch.cuda.device_count()))] if torch.cuda.is_available() else []
     return device in ("cpu", *gpus)
 

@@ -68,7 +68,7 @@ def differing(name: str) -> list[str]:
 
 
 def description(name: str) -> str:
-    """What the arithmetic `name` is on this machine, in a line: whether its switch took."""
+    """One line on the arithmetic `name`: it says whether the switch took on this machine."""
     if name == NATIVE:
         return "arithmetic: native, this machine's own"
     if names := differing(name):

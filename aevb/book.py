@@ -111,7 +111,7 @@ def _widgets(notebook: NotebookNode) -> dict:
 
 
 def _colab_cell() -> NotebookNode:
-    """What makes a chapter run on Colab, which fetches the notebook alone."""
+    """The cell that makes a chapter run on Colab, which fetches the notebook alone."""
     source = f"""\
 import os
 import subprocess
@@ -140,7 +140,7 @@ def _merged(outputs: list[NotebookNode]) -> list[NotebookNode]:
 
 
 def differences(text: Path, notebook: Path) -> list[str]:
-    """Where a committed notebook is out of step with its text, a line each; empty where it is in step."""
+    """The differences between a committed notebook and its text, one line each; empty where it is in step."""
     written = to_notebook(text).cells
     committed = nbformat.read(notebook, as_version=4).cells
     found = []

@@ -1,4 +1,4 @@
-"""What goes in is checked in one place: data outside a likelihood's domain and sizes of nothing are one clear line."""
+"""Input is checked in one place: data outside a likelihood's domain and sizes of nothing are one clear line."""
 
 import math
 from typing import NamedTuple

@@ -109,7 +109,7 @@ def load(name: str) -> Dataset:
 
 
 def available(name: str) -> bool:
-    """Whether `load(name)` works here; where it does not, one line in the log says why."""
+    """True where `load(name)` works here; where it does not, one line in the log says why."""
     try:
         load(name)
     except DataError as error:
@@ -229,7 +229,7 @@ OF_ITS_NAME, ALMOST_OF_ITS_NAME, OF_ITS_SIZE, UNLIKE = range(4)
 
 
 def _likeness(name: str, path: Path) -> int:
-    """How much `path` is like the file called `name`, by its own name and its size."""
+    """The likeness of `path` to the file called `name`, by its own name and its size."""
 
     def letters(text: str) -> str:
         return re.sub("[^a-z0-9]", "", text.lower().removesuffix(".gz"))
@@ -258,7 +258,7 @@ def _size_inside(path: Path) -> int:
 
 
 def _near_misses(name: str) -> str:
-    """What the folder AEVB_DATA has instead of the file called `name`, in words."""
+    """The nearest that the folder AEVB_DATA has to the file called `name`, in words."""
     folder = os.environ.get("AEVB_DATA")
     if not folder:
         return "AEVB_DATA is not set"
@@ -321,7 +321,7 @@ def _fetch(name: str) -> bytes:
 
 
 def _download(url: str) -> bytes:
-    """What is at `url`. Raises ValueError where nothing comes, and OSError where there is no room for it."""
+    """The bytes at `url`. Raises ValueError where nothing comes, and OSError where there is no room for it."""
     with tempfile.TemporaryDirectory() as folder:
         try:
             download = pooch.HTTPDownloader(timeout=TIMEOUT)

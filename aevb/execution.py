@@ -35,7 +35,7 @@ MARKER = "papermill-error-cell-tag"  # of the cells that papermill adds to a not
 
 @dataclass(frozen=True)
 class Outcome:
-    """How the execution of one chapter went; `error` is empty where it went well.
+    """The outcome of executing one chapter; `error` is empty where it went well.
 
     `cell` is the place in the notebook of the cell that failed, None where no cell did.
     """

@@ -11,7 +11,7 @@ NO_RIGHT = (errno.EACCES, errno.EPERM, errno.EROFS)
 
 
 def remedy(error: OSError) -> str:
-    """What to do about `error`: only a disk that is full wants space."""
+    """The remedy for `error`: only a disk that is full wants space."""
     if error.errno in NO_ROOM:
         return "free some space or choose another folder"
     if error.errno in NO_RIGHT:

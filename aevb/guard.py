@@ -1,4 +1,4 @@
-"""What stands between a notebook's client and its kernel, so that nothing of a kernel outlives it.
+"""A process between a notebook's client and its kernel, so that nothing of a kernel outlives it.
 
 It starts the kernel, in a process group of their own, and waits: until the kernel ends, however that comes, or until
 the client is gone, however that came. Then it ends the whole group: a kernel that was killed leaves workers behind,
@@ -39,7 +39,7 @@ def main() -> None:
 
 
 def _go_on(*_: object) -> None:
-    """What an interrupt of a cell is to this process."""
+    """The handler of an interrupt, which is meant for a cell and not for this process."""
 
 
 def _stop(*_: object) -> None:

@@ -35,7 +35,7 @@ class State(NamedTuple):
 
 
 class Info(NamedTuple):
-    """What a step did, each `(C, M)`: acceptance probability, whether it was taken, whether it diverged."""
+    """The outcome of a step, each `(C, M)`: acceptance probability, whether it was taken, whether it diverged."""
 
     acceptance: Tensor
     accepted: Tensor
@@ -67,7 +67,7 @@ def for_autograd(model: LatentVariableModel, x: Tensor) -> tuple[LatentVariableM
 
 
 def type_of_latents(model: LatentVariableModel, x: Tensor) -> dict:
-    """What to make `z` with: the more precise of the types of `x` and of the model's parameters, where `x` is."""
+    """The type and device of `z`: the more precise of the types of `x` and of the model's parameters, where `x` is."""
     return {"dtype": torch.promote_types(x.dtype, next(model.parameters(), x).dtype), "device": x.device}
 
 

@@ -35,7 +35,7 @@ SPECIFICATION = {
 
 
 def environment() -> dict[str, str]:
-    """What every process runs in that executes chapters or builds their page: this one's, without what is the reader's.
+    """The environment of whatever executes chapters or builds their page: this one's, without what is the reader's.
 
     The folders it names are filled on the way. Raises OSError with one line where they cannot be.
     """

@@ -17,7 +17,7 @@ from aevb.model import LatentVariableModel
 
 
 class Update(NamedTuple):
-    """What an objective returns.
+    """The value of an objective.
 
     `loss`: `()`, nats, summed over the minibatch; its gradient is the update.
     `bound`: `(M,)`, in an ensemble `(E, M)`: an unbiased estimate of the lower bound (eq. 2) at each datapoint, in

@@ -74,7 +74,7 @@ def build_anyhow(source: Path = STAGE, output: Path = book.ROOT) -> str:
 
 
 def whole(source: Path, output: Path) -> bool:
-    """Whether `output` has a front and a page for every entry of the table of contents of `source`."""
+    """True where `output` has a front and a page for every entry of the table of contents of `source`."""
     toc = yaml.safe_load((source / "_toc.yml").read_text(encoding="utf-8"))
     groups = (toc, *toc.get("parts", []))
     files = [toc["root"], *(entry["file"] for group in groups for entry in group.get("chapters", []))]

@@ -202,7 +202,7 @@ def recorded_posterior(key: str) -> tuple[Tensor, Tensor]:
 
 
 def extent(figure: str) -> list[str]:
-    """How far the record of `figure` goes: of each dataset the seeds, and the samples that all of their runs reach."""
+    """The reach of the record of `figure`: for each dataset the seeds, and the samples that all of their runs reach."""
     rows = [{**entry["config"], "samples": entry["samples"]} for entry in manifest(figure).values()]
     runs = pd.DataFrame(rows, columns=["dataset", "seed", "samples"])
     lines = []
@@ -216,7 +216,7 @@ def extent(figure: str) -> list[str]:
 
 
 def headline() -> str:
-    """How many published points of figures 2 and 3 the record meets, beats and misses: a Markdown list."""
+    """The numbers of published points of figures 2 and 3 that the record meets, beats and misses: a Markdown list."""
     parts = [
         ("figure 2, MNIST, within 2 nats", "figure2", {"dataset": "mnist"}),
         ("figure 2, Frey Face, within 3 %", "figure2", {"dataset": "frey"}),

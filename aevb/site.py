@@ -1,4 +1,4 @@
-"""What the pages have that Jupyter Book does not give them. A Sphinx extension, named in `_config.yml`.
+"""All that the pages have beyond Jupyter Book. A Sphinx extension, named in `_config.yml`.
 
 Scripts served with the book, and the table of what ran when.
 
@@ -31,7 +31,7 @@ CDN = "the pages will ask public CDNs for their scripts"
 
 
 def address() -> str:
-    """Where the repository is public, which `_config.yml` says and nothing else."""
+    """The public address of the repository, which `_config.yml` says and nothing else."""
     return yaml.safe_load((ROOT / "_config.yml").read_text(encoding="utf-8"))["repository"]["url"]
 
 
@@ -107,12 +107,12 @@ def use_served_scripts(app, config) -> None:
 
 
 def execution(notebook: Path) -> Path:
-    """Where it is kept what an execution of this notebook took."""
+    """The path of the file on what an execution of this notebook took."""
     return notebook.parent / "executions" / f"{notebook.stem}.json"
 
 
 def fingerprint(text: Path) -> str:
-    """What tells one state of a chapter's text from another, whatever ends its lines."""
+    """A hash that tells one state of a chapter's text from another, whatever ends its lines."""
     return sha256(text.read_text(encoding="utf-8").encode()).hexdigest()[:12]
 
 

@@ -1,4 +1,4 @@
-"""What shows that all is well: the steps of `test` and of `check`, and how each of them went."""
+"""The steps of `test` and of `check`, and how each of them went."""
 
 import os
 import subprocess

@@ -1,4 +1,4 @@
-"""How a command behaves in a terminal: it prints whatever the encoding, and leaves nothing running."""
+"""The behaviour of a command in a terminal: it prints whatever the encoding, and leaves nothing running."""
 
 import contextlib
 import os
@@ -51,7 +51,7 @@ def leave(status: int) -> NoReturn:
 
 
 def can_show(text: str) -> bool:
-    """Whether the encoding of the output has all of `text`."""
+    """True where the encoding of the output has all of `text`."""
     encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
     return text.encode(encoding, errors="replace").decode(encoding) == text
 

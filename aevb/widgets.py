@@ -1,4 +1,4 @@
-"""What a reader can drag. Each widget computes in the reader's browser what the book's functions compute in Python.
+"""Widgets that a reader can drag. Each computes in the reader's browser what the book's functions compute in Python.
 
 A widget holds numbers and the script that works on them, `javascript/NAME.js` after what all share, so it needs
 no kernel in the page and works in a live notebook too. Trained weights travel in half precision (`pack`).
@@ -55,7 +55,7 @@ def pack(values: Tensor) -> bytes:
 
 
 def unpack(packed: bytes) -> Tensor:
-    """What `pack` was given, `(n,)` float32, rounded to half precision."""
+    """The values that `pack` was given, `(n,)` float32, rounded to half precision."""
     planes = np.frombuffer(zlib.decompress(packed), np.uint8).reshape(2, -1)
     return torch.from_numpy(np.ascontiguousarray(planes[::-1].T).view("<f2").flatten().astype(np.float32))
 
