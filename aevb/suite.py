@@ -15,8 +15,12 @@ from aevb import arithmetic, book, execution, kernels
 PYTHON = (sys.executable, "-m")
 CELL_TIMEOUT = 1800  # seconds
 # the unit tests of the core, without those that take long, which `test` alone runs
-CORE = ("files", "networks", "model", "bounds", "objectives", "hmc", "run", "curves")
-SLOW = ("test_hmc.py::test_geweke",)
+CORE = ("files", "networks", "model", "bounds", "objectives", "hmc", "full_vb", "run", "curves")
+SLOW = (
+    "test_hmc.py::test_geweke",
+    "test_full_vb.py::test_the_gradients_in_mu_differ",
+    "test_full_vb.py::test_their_gradients_are_unbiased",
+)
 
 
 class Step(NamedTuple):
