@@ -47,7 +47,8 @@ def record(
     _must_fit(experiment, members)
     samples = experiment.horizon(profile) if samples is None else samples
     grid.check(members, samples, options.get("jobs"), options.get("threads", 1), options.get("device", "cpu"))
-    missing = {member.key: member for member in members if not _is_done(experiment, member, samples)}
+    known = results.manifest(name)
+    missing = {m.key: m for m in members if not _is_done(experiment, m.run, known.get(m.key), samples)}
     if not missing:
         return 0
     with contextlib.closing(grid.outcomes(list(missing.values()), samples, progress=True, **options)) as done:
@@ -65,8 +66,7 @@ def _must_fit(experiment: Experiment, members: list[Member]) -> None:
             raise ValueError(f"{experiment.name} cannot be stored: {member.run} has no {', '.join(sorted(lacking))}")
 
 
-def _is_done(experiment: Experiment, member: Member, samples: int) -> bool:
-    run, entry = member.run, results.manifest(experiment.name).get(member.key)
+def _is_done(experiment: Experiment, run: Run, entry: dict | None, samples: int) -> bool:
     goal = evaluation_grid(samples, run.batch_size, run.measure)[-1]
     if entry is None or not (entry.get("diverged", False) or entry["samples"] >= goal):
         return False

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from aevb.algorithms import ALGORITHMS
+from aevb.curves import FIGURE_2, Curves
 from aevb.experiments import Member
 from aevb.fit import fit
 from aevb.readings import Reading
@@ -27,6 +28,16 @@ each_algorithm = pytest.mark.parametrize("run", OF_EACH_ALGORITHM.values(), ids=
 ON_DIGITS = Run("mnist", "aevb", latent_dim=2, hidden=5, n_train=500, step_sizes=(0.01, 0.02))
 PAIR = [ON_DIGITS, dataclasses.replace(ON_DIGITS, algorithm="wake-sleep", step_sizes=(0.02,))]
 SAMPLES = 12_600  # two points
+
+
+NAME = ("mnist", 3, "aevb", "test")  # of a curve of figure 2
+
+
+def curve(samples, bounds, seed=0, name=NAME, run="a"):
+    """A curve of figure 2: its `bounds` at `samples`."""
+    fixed = {"run": run, **dict(zip(FIGURE_2.names, name, strict=True)), "seed": seed}
+    rows = [{**fixed, "samples": n, "lower_bound": b} for n, b in zip(samples, bounds, strict=True)]
+    return Curves(pd.DataFrame(rows), FIGURE_2)
 
 
 def bounds(table: pd.DataFrame) -> dict[tuple[str, str, int], float]:

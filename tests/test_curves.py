@@ -17,15 +17,9 @@ from aevb.curves import (
     value_at,
     values_at,
 )
+from tests.runs import NAME, curve
 
 PUBLISHED = results.published("figure2")
-NAME = ("mnist", 3, "aevb", "test")
-
-
-def curve(samples, bounds, seed=0, name=NAME, run="a"):
-    fixed = {"run": run, **dict(zip(FIGURE_2.names, name, strict=True)), "seed": seed}
-    rows = [{**fixed, "samples": n, "lower_bound": b} for n, b in zip(samples, bounds, strict=True)]
-    return Curves(pd.DataFrame(rows), FIGURE_2)
 
 
 def shifted(curves, by):
