@@ -1,7 +1,6 @@
-"""Auto-Encoding Variational Bayes (Kingma and Welling, arXiv:1312.6114), reproduced.
+"""Auto-Encoding Variational Bayes (Kingma and Welling, arXiv:1312.6114): the library.
 
-One idea per module; each imports only those before it: files, arithmetic, checks, data, networks, model, bounds,
-objectives, hmc, mcem, full_vb, marginal_likelihood, optimizer, measures, colours, algorithms, run, trainer, ensemble,
-fit, curves, settings, readings, experiments, provenance, results, grid, recording, verdicts, leads, rules, claims,
-plots, widgets, site, guard, kernels, book, execution, pages, suite, terminal.
+The core, which knows of no figure. `aevb.reproduction` reproduces the paper with it, and `aevb.book` makes the book.
+One idea per module; each imports only those before it: files, checks, data, networks, model, bounds, objectives, hmc,
+mcem, full_vb, marginal_likelihood, optimizer, measures, colours, algorithms, run, trainer, ensemble, fit.
 """

@@ -10,22 +10,11 @@ import pandas as pd
 import torch
 from tabulate import tabulate
 
-from aevb import (
-    arithmetic,
-    book,
-    claims,
-    data,
-    execution,
-    experiments,
-    pages,
-    plots,
-    recording,
-    results,
-    suite,
-    terminal,
-)
-from aevb.curves import agreement
+from aevb import data
+from aevb.book import execution, notebooks, pages, suite, terminal
 from aevb.files import write_whole
+from aevb.reproduction import arithmetic, claims, experiments, figures, recording, results
+from aevb.reproduction.curves import agreement
 from aevb.trainer import DivergedError
 
 # kernels and workers inherit it: one thread per run is faster and steadier than several on a busy machine
@@ -65,7 +54,7 @@ def _parser() -> argparse.ArgumentParser:
 
     add("data", fetch_data, "get and verify the data")
     reproduce_parser = add("reproduce", reproduce, "data, every chapter, the page, the table of claims")
-    reproduce_parser.add_argument("--profile", default=book.DEFAULT_PROFILE, help=", ".join(experiments.PROFILES))
+    reproduce_parser.add_argument("--profile", default=notebooks.DEFAULT_PROFILE, help=", ".join(experiments.PROFILES))
     notebooks_parser = add("notebooks", update_notebooks, "execute chapters again and update the committed notebooks")
     notebooks_parser.add_argument("names", nargs="*", help="chapters, such as 07_vae (default: all)")
     add("address", write_address, "write the public address that _config.yml names into the committed notebooks")
@@ -118,7 +107,7 @@ def reproduce(options: argparse.Namespace) -> int:
     if faults:
         print(f"FAILED: {faults}")
     if pages.PAGE.exists():
-        print(f"\nThe page: {pages.PAGE.relative_to(book.ROOT)}")
+        print(f"\nThe page: {pages.PAGE.relative_to(notebooks.ROOT)}")
     try:
         data.load("frey")
     except data.DataError:
@@ -142,19 +131,20 @@ def _claims(table: pd.DataFrame) -> str:
 def update_notebooks(options: argparse.Namespace) -> int:
     """Execute chapters at the default profile; update the committed notebooks, the README's figure and headline."""
     outcomes = execution.update_notebooks(options.names)
-    plots.use_style()
+    figures.use_style()
     sources = {"published": results.published("figure2"), "recorded": results.recorded("figure2")}
     write_whole(
-        book.BOOK / "_static" / "figure2.png", lambda path: plots.figure2(sources).savefig(path, format="png", dpi=90)
+        notebooks.BOOK / "_static" / "figure2.png",
+        lambda path: figures.figure2(sources).savefig(path, format="png", dpi=90),
     )
-    book.write_headline()
+    notebooks.write_headline()
     print(_times(outcomes))
     return int(any(outcome.error for outcome in outcomes))
 
 
 def write_address(_: argparse.Namespace) -> int:
     """Write the public address that `_config.yml` names into the committed notebooks."""
-    book.write_address()
+    notebooks.write_address()
     return 0
 
 
@@ -162,7 +152,7 @@ def build_book(_: argparse.Namespace) -> int:
     """Build the page from the committed notebooks."""
     status = pages.build()
     if not status:
-        print(f"The page: {pages.PAGE.relative_to(book.ROOT)}")
+        print(f"The page: {pages.PAGE.relative_to(notebooks.ROOT)}")
     return status
 
 

@@ -10,7 +10,7 @@ import time
 
 from playwright.sync_api import Page, sync_playwright
 
-from aevb import pages
+from aevb.book import pages
 from tests.browser import CHROMIUM, served
 
 REPETITIONS, SECONDS = 5, 2.0

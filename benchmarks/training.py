@@ -25,8 +25,8 @@ import torch
 from tabulate import tabulate
 from tqdm import tqdm
 
-from aevb import provenance, results
 from aevb.data import TITLES
+from aevb.reproduction import provenance, results
 from aevb.run import Run
 from aevb.trainer import Trainer
 from benchmarks import by_hand, peers, variants

@@ -15,9 +15,10 @@ import torch
 from filelock import FileLock
 from torch import Tensor
 
-from aevb import book, pages, provenance, results
+from aevb.book import notebooks, pages
 from aevb.data import Dataset
 from aevb.model import LinearGaussian
+from aevb.reproduction import provenance, results
 
 if os.environ.get("AEVB_DATA"):
     os.environ["AEVB_DATA"] = str(Path(os.environ["AEVB_DATA"]).resolve())  # tests change folder
@@ -32,7 +33,7 @@ def checkout() -> Path:
         provenance.commit()
     except ValueError as reason:
         pytest.skip(str(reason))
-    return book.ROOT
+    return notebooks.ROOT
 
 
 @pytest.fixture

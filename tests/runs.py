@@ -8,10 +8,10 @@ import torch
 from torch import Tensor
 
 from aevb.algorithms import ALGORITHMS
-from aevb.curves import FIGURE_2, Curves
-from aevb.experiments import Member
 from aevb.fit import fit
-from aevb.readings import Reading
+from aevb.reproduction.curves import FIGURE_2, Curves
+from aevb.reproduction.experiments import Member
+from aevb.reproduction.readings import Reading
 from aevb.run import Run
 from aevb.trainer import Trainer
 

@@ -12,16 +12,17 @@ import pytest
 import torch
 from matplotlib.colors import to_hex
 
-from aevb import claims, full_vb, mcem, plots, results, verdicts
+from aevb import full_vb, mcem
 from aevb.algorithms import ALGORITHMS, Algorithm, OfMinibatches
 from aevb.bounds import estimator_b, kl_to_prior
-from aevb.claims import Evidence
 from aevb.colours import BLUE, ORANGE, YELLOW
-from aevb.curves import FIGURE_2, Curves
 from aevb.ensemble import Ensemble
 from aevb.fit import fit, fit_ensemble, follow, together
-from aevb.grid import run_grid
 from aevb.objectives import Update
+from aevb.reproduction import claims, figures, results, verdicts
+from aevb.reproduction.claims import Evidence
+from aevb.reproduction.curves import FIGURE_2, Curves
+from aevb.reproduction.grid import run_grid
 from aevb.trainer import DivergedError, Trainer
 from tests.runs import FULL_VB, MCEM, RUN, assert_identical, parameters, seeds, squares
 
@@ -44,9 +45,9 @@ def added(monkeypatch) -> Iterator[Algorithm]:
     )
     with monkeypatch.context() as patch:
         patch.setitem(ALGORITHMS, entry.name, entry)
-        importlib.reload(plots)  # which looks at them when it is imported
+        importlib.reload(figures)  # which looks at them when it is imported
         yield entry
-    importlib.reload(plots)
+    importlib.reload(figures)
 
 
 def two_samples(model, x, *, generator):
@@ -90,7 +91,7 @@ def test_runs_of_an_algorithm_that_is_added_train_together(added):
 
 def test_an_algorithm_that_is_added_is_drawn_beside_the_others(added, three):
     plt.switch_backend("agg")
-    figure = plots.figure2({"recorded": three})
+    figure = figures.figure2({"recorded": three})
     (panel,) = [axis for axis in figure.axes if axis.get_title() == "MNIST, $N_z = 3$"]
     drawn = {(to_hex(line.get_color()).upper(), line.get_linestyle()): list(line.get_ydata()) for line in panel.lines}
     for name, colour in (("aevb", BLUE), ("wake-sleep", ORANGE), (added.name, YELLOW)):

@@ -11,9 +11,11 @@ import matplotlib
 import pytest
 import yaml
 
-from aevb import book, claims, data, pages, results
+from aevb import data
 from aevb.__main__ import main
-from aevb.curves import Curves
+from aevb.book import notebooks, pages
+from aevb.reproduction import claims, results
+from aevb.reproduction.curves import Curves
 
 HEADER = """---
 jupytext: {text_representation: {extension: .md, format_name: myst}}
@@ -129,7 +131,7 @@ def test_compare_needs_nothing_but_results_and_prints_the_same_bytes_in_every_pr
         folder = tmp_path / seed
         folder.mkdir()
         nothing = {"AEVB_DATA": str(folder), "HOME": str(folder), "XDG_CACHE_HOME": str(folder)}
-        environment = os.environ | nothing | {"PYTHONHASHSEED": seed, "PYTHONPATH": str(book.ROOT)}
+        environment = os.environ | nothing | {"PYTHONHASHSEED": seed, "PYTHONPATH": str(notebooks.ROOT)}
         command = [sys.executable, "-m", "aevb", "compare"]
         printed.append(subprocess.check_output(command, cwd=folder, env=environment))
     assert main(["compare"]) == 0
@@ -145,14 +147,14 @@ def test_compare_needs_nothing_but_results_and_prints_the_same_bytes_in_every_pr
 
 def lay_out(folder: Path, **chapters: str) -> None:
     """A project of its own: the package, the published curves, digits but no faces, and a page a chapter."""
-    source = Path(book.__file__).parent
+    source = notebooks.ROOT / "aevb"
     shutil.copytree(source, folder / "aevb", ignore=shutil.ignore_patterns("__pycache__"))
     (folder / "tests").mkdir()
     shutil.copytree(results.ROOT / "published", folder / "results" / "published")
-    shutil.copytree(book.BOOK / "_static", folder / "book" / "_static")
-    shutil.copy(book.BOOK / "references.bib", folder / "book")
+    shutil.copytree(notebooks.BOOK / "_static", folder / "book" / "_static")
+    shutil.copy(notebooks.BOOK / "references.bib", folder / "book")
     for name in ("pyproject.toml", "_config.yml", "package.json", "package-lock.json"):
-        shutil.copy(book.ROOT / name, folder)
+        shutil.copy(notebooks.ROOT / name, folder)
     (folder / "digits").mkdir()
     for name in data.FILES["mnist"]:
         (folder / "digits" / name).write_bytes(data.payload(name))
@@ -186,7 +188,8 @@ profile = "quick"
 ```
 
 ```{code-cell} ipython3
-from aevb import data, results
+from aevb import data
+from aevb.reproduction import results
 
 results.save_measurement(profile, "estimator-variance", len(data.load("mnist").test) / 16_000)
 ```

@@ -5,18 +5,18 @@ import shutil
 import subprocess
 import sys
 
-from aevb import book, site
+from aevb.book import extension, notebooks
 from tests.repositories import git
 
 # line endings
 
 
 def test_a_chapter_of_other_line_endings_is_the_same_text(tmp_path):
-    text = book.chapters()[0]
+    text = notebooks.chapters()[0]
     other = tmp_path / text.name
     other.write_text(text.read_text(encoding="utf-8"), encoding="utf-8", newline="\r\n")
     assert other.read_bytes() != text.read_bytes()
-    assert site.fingerprint(other) == site.fingerprint(text)
+    assert extension.fingerprint(other) == extension.fingerprint(text)
 
 
 def test_a_checkout_has_the_committed_bytes_whatever_git_does_to_line_endings(checkout, tmp_path):
@@ -33,7 +33,7 @@ def test_a_checkout_has_the_committed_bytes_whatever_git_does_to_line_endings(ch
 # installed without the checkout
 
 ASK = """
-from aevb import results
+from aevb.reproduction import results
 for ask in (
     lambda: results.published("figure2"), lambda: results.recorded("figure2"), lambda: results.manifest("models"),
     results.recorded_measurements, results.speed, lambda: results.recorded_posterior("key"),
@@ -47,7 +47,7 @@ for ask in (
 
 def test_installed_without_the_checkout_the_record_says_where_it_is(tmp_path):
     """As in a wheel, which holds the package alone."""
-    shutil.copytree(book.ROOT / "aevb", tmp_path / "aevb", ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copytree(notebooks.ROOT / "aevb", tmp_path / "aevb", ignore=shutil.ignore_patterns("__pycache__"))
     program = [sys.executable, "-c", ASK]
     environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
     said = subprocess.run(program, cwd=tmp_path, env=environment, check=True, capture_output=True, text=True).stdout

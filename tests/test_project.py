@@ -6,15 +6,18 @@ import subprocess
 import sys
 import tomllib
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
-import aevb
+import aevb.book
+import aevb.reproduction
 from aevb import __main__ as cli
-from aevb import book, results
+from aevb.book import notebooks
+from aevb.reproduction import results
 
-ROOT = book.ROOT
-MODULES = sorted(path for path in (ROOT / "aevb").glob("*.py") if path.name != "__init__.py")
+ROOT = notebooks.ROOT
+MODULES = sorted(path for path in (ROOT / "aevb").rglob("*.py") if path.name != "__init__.py")
 A_FOLDER = re.compile(rf"(?<![\w.~/+-])((/home|/root|/work|/Users)/\w+|{re.escape(str(ROOT))}/)")
 PACKAGES = {"PIL": "pillow", "pyro": "pyro-ppl", "yaml": "pyyaml"}  # where the name imported is not the name installed
 
@@ -43,7 +46,7 @@ def outside(paths: list[Path]) -> set[str]:
     for node in (node for path in paths for node in imports(path)):
         whole = [node.module] if isinstance(node, ast.ImportFrom) else [alias.name for alias in node.names]
         names |= {name.split(".")[0] for name in whole}
-    own = {"aevb", "benchmarks", "tests", "conftest", *(path.stem for path in (ROOT / "tests").glob("*.py"))}
+    own = {"aevb", "benchmarks", "tests", "conftest", *(path.stem for path in (ROOT / "tests").rglob("*.py"))}
     return {normal(PACKAGES.get(name, name)) for name in names - own - set(sys.stdlib_module_names)}
 
 
@@ -88,7 +91,7 @@ def test_everything_needed_is_pinned_exactly():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
     wanted = [*project["project"]["dependencies"], *project["build-system"]["requires"]]
     assert {normal(re.match(r"[\w.-]+", line)[0]) for line in wanted} <= set(pinned())
-    assert outside([*MODULES, *(ROOT / "tests").glob("*.py")]) <= set(pinned())
+    assert outside([*MODULES, *(ROOT / "tests").rglob("*.py")]) <= set(pinned())
 
 
 def test_the_benchmarks_pin_what_they_alone_need():
@@ -118,19 +121,28 @@ def test_the_pins_are_what_runs_here():
 # how it hangs together
 
 
+def module(path: Path) -> str:
+    """The dotted name of a module's file."""
+    return ".".join(path.relative_to(ROOT).with_suffix("").parts)
+
+
+def documented(package: ModuleType) -> list[str]:
+    """The modules of a package, in the order that its docstring gives."""
+    return [f"{package.__name__}.{name}" for name in re.findall(r"\w+", package.__doc__.rsplit(":", 1)[1])]
+
+
 def test_imports_point_up_the_documented_order():
-    order = re.findall(r"\w+", aevb.__doc__.rsplit(":", 1)[1])
-    assert set(order) == {path.stem for path in MODULES} - {"__main__"}
-    assert len(order) == len(set(order))
-    order.append("__main__")
+    order = [*documented(aevb), *documented(aevb.reproduction), *documented(aevb.book), "aevb.__main__"]
+    assert sorted(order) == sorted(map(module, MODULES))
     for path in MODULES:
         for node in imports(path):
             names = [alias.name for alias in node.names]
             if isinstance(node, ast.ImportFrom):
                 assert node.level == 0, f"{path.name}: a relative import"
-                names = [f"aevb.{name}" for name in names] if node.module == "aevb" else [node.module]
-            for name in (name.removeprefix("aevb.") for name in names if name.startswith("aevb")):
-                assert order.index(name) < order.index(path.stem), f"{path.name} imports {name}"
+                is_package = (ROOT / node.module.replace(".", "/") / "__init__.py").exists()
+                names = [f"{node.module}.{name}" for name in names] if is_package else [node.module]
+            for name in (name for name in names if name.startswith("aevb")):
+                assert order.index(name) < order.index(module(path)), f"{module(path)} imports {name}"
 
 
 def test_make_runs_commands_that_exist():

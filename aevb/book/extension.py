@@ -1,0 +1,150 @@
+"""All that the pages have beyond Jupyter Book. A Sphinx extension, named in `_config.yml`.
+
+Scripts served with the book, and the table of what ran when.
+
+The scripts come from npm, at the versions and checksums of `package-lock.json`, which names only the packages
+themselves: those of the book's that have dependencies ship them bundled.
+"""
+
+import contextlib
+import json
+import os
+import shutil
+import subprocess
+import tempfile
+from hashlib import sha256
+from pathlib import Path
+
+import yaml
+from tabulate import tabulate
+
+ROOT = Path(__file__).resolve().parents[2]
+LOCK = ROOT / "package-lock.json"
+# what a page can ask for, by package; what MathJax's menu offers, too
+SERVED = {
+    "mathjax": ("LICENSE", "es5/tex-chtml.js", "es5/a11y", "es5/sre", "es5/input/tex/extensions", "es5/output/chtml"),
+    "requirejs": ("require.js",),
+    "@jupyter-widgets/html-manager": ("dist/embed-amd.js",),
+    "anywidget": ("LICENSE", "dist/index.js"),
+}
+CDN = "the pages will ask public CDNs for their scripts"
+
+
+def address() -> str:
+    """The public address of the repository, which `_config.yml` says and nothing else."""
+    return yaml.safe_load((ROOT / "_config.yml").read_text(encoding="utf-8"))["repository"]["url"]
+
+
+def packages() -> Path | None:
+    """The folder of the packages that `package-lock.json` names, installed if they were not.
+
+    None, after a line that says so, where npm does not bring them.
+    """
+    folder = ROOT / "_build" / "npm" / sha256(LOCK.read_bytes()).hexdigest()[:12]
+    if folder.exists():
+        return folder / "node_modules"
+    if not (npm := shutil.which("npm")):
+        print(f"No npm here: {CDN}.")
+        return None
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=folder.parent) as name:
+        half = Path(name) / "half"
+        half.mkdir()
+        for file in (LOCK.with_name("package.json"), LOCK):
+            shutil.copy(file, half)
+        command = [npm, "ci", "--ignore-scripts", "--no-audit", "--no-fund", "--loglevel=error", "--fetch-retries=1"]
+        try:
+            subprocess.run(command, cwd=half, check=True, capture_output=True, text=True, timeout=300)
+        except (OSError, subprocess.SubprocessError) as error:
+            reason = (getattr(error, "stderr", "") or str(error)).strip().splitlines()[0]
+            print(f"npm failed ({reason}): {CDN}.")
+            return None
+        with contextlib.suppress(OSError):  # another process may have been faster
+            os.replace(half, folder)
+    return folder / "node_modules"
+
+
+def serve(static: Path) -> bool:
+    """Lay the scripts out in `static/vendor`; False, after a line that says so, where they cannot be had."""
+    vendor = static / "vendor"
+    if _served(vendor):
+        return True
+    shutil.rmtree(vendor, ignore_errors=True)
+    if not (source := packages()):
+        return False
+    for package, parts in SERVED.items():
+        for part in parts:
+            target = vendor / package / part
+            target.parent.mkdir(parents=True, exist_ok=True)
+            (shutil.copytree if (source / package / part).is_dir() else shutil.copy)(source / package / part, target)
+    shutil.copy(LOCK, vendor)  # the last, so that what has it is whole
+    return True
+
+
+def _served(vendor: Path) -> bool:
+    lock = vendor / LOCK.name
+    return lock.exists() and lock.read_bytes() == LOCK.read_bytes()
+
+
+def setup(app) -> dict:
+    """Called by Sphinx."""
+    app.connect("config-inited", use_served_scripts)
+    app.connect("source-read", add_executions)
+    return {"parallel_read_safe": True, "parallel_write_safe": True}
+
+
+def use_served_scripts(app, config) -> None:
+    """Name the served scripts where they are, and else leave the CDNs' that Sphinx and MyST-NB name."""
+    if not _served(Path(app.srcdir) / config.html_static_path[0] / "vendor"):
+        return
+    config.mathjax_path = "vendor/mathjax/es5/tex-chtml.js"
+    last = {"loading_method": "defer"}  # after the scripts that would take require.js for their own loader
+    config.nb_ipywidgets_js = {
+        "vendor/requirejs/require.js": last,
+        "widgets.js": last,
+        "vendor/@jupyter-widgets/html-manager/dist/embed-amd.js": last,
+    }
+
+
+def execution(notebook: Path) -> Path:
+    """The path of the file on what an execution of this notebook took."""
+    return notebook.parent / "executions" / f"{notebook.stem}.json"
+
+
+def fingerprint(text: Path) -> str:
+    """A hash that tells one state of a chapter's text from another, whatever ends its lines."""
+    return sha256(text.read_text(encoding="utf-8").encode()).hexdigest()[:12]
+
+
+def add_executions(app, page: str, content: list[str]) -> None:
+    """Let the status page end with the table; the parameters are those of Sphinx's event."""
+    if page == "book/execution_status":
+        content[0] += f"\n{executions(Path(app.srcdir) / 'book')}\n"
+
+
+def executions(folder: Path) -> str:
+    """Tables in Markdown of the chapters in `folder`: when each ran, how long, at which profile; and on what."""
+    headers = ["chapter", "", "started (UTC)", "seconds", "profile", "on", "commit"]
+    places = {}  # each with its number
+    rows = [_execution(text, places) for text in sorted(folder.glob("[0-9][0-9]_*.md"))]
+    tables = [tabulate(rows, headers, "pipe", disable_numparse=True)]
+    if places:
+        tables.append(
+            tabulate([(number, *place) for place, number in places.items()], ["on", "machine", "with"], "pipe")
+        )
+    return "\n\n".join(tables)
+
+
+def _execution(text: Path, places: dict[tuple, int]) -> list[str]:
+    name = f"{{doc}}`{text.stem}`"
+    kept = execution(text)
+    if not kept.exists():
+        return [name, "no record", *[""] * 5]
+    about = json.loads(kept.read_text(encoding="utf-8"))
+    state = "current" if about["text"] == fingerprint(text) else "text changed since"
+    if about["error"]:
+        state = "failed: " + about["error"].replace("|", "/")
+    start = about["start"][:16].replace("T", " ")
+    versions = ", ".join(f"{part} {about[part]}" for part in ("python", "torch", "numpy", "papermill"))
+    place = places.setdefault((about["machine"], versions), len(places) + 1)
+    return [name, state, start, f"{about['seconds']:.0f}", about["profile"], str(place), about["commit"]]

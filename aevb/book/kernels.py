@@ -1,0 +1,79 @@
+"""The kernels that execute chapters: of this interpreter, in a configuration of the book's own.
+
+What a chapter shows must not depend on who executes it. Its kernel therefore sees nothing of the reader's settings of
+IPython, matplotlib and Jupyter, and is not chosen among the reader's kernels. `aevb.book.guard` ends it with all it
+started.
+"""
+
+import json
+import os
+from pathlib import Path
+
+import matplotlib.font_manager  # makes its list of fonts where there is none
+from jupyter_client import AsyncKernelManager
+from jupyter_client.kernelspec import KernelSpecManager
+from traitlets import default
+
+from aevb.book import guard
+from aevb.files import write_text
+
+ROOT = Path(__file__).resolve().parents[2]
+FOLDER = ROOT / "_build" / "kernel"
+NAME = "python3"
+# what would reach a kernel from the reader's own set-up
+DROPPED = ("MATPLOTLIBRC", "MPLBACKEND", "JUPYTER_CONFIG_PATH", "JUPYTER_NO_CONFIG", "PYTHONOPTIMIZE", "PYTHONSTARTUP")
+CONFIGURATION = """\
+c = get_config()
+c.InlineBackend.figure_formats = {"png"}
+c.HistoryManager.enabled = False
+"""
+# Jupyter puts its own interpreter in place of a bare "python"
+SPECIFICATION = {
+    "argv": ["python", "-P", guard.__file__, "-f", "{connection_file}"],
+    "display_name": "Python 3",
+    "language": "python",
+}
+
+
+def environment() -> dict[str, str]:
+    """The environment of whatever executes chapters or builds their page: this one's, without what is the reader's.
+
+    The folders it names are filled on the way. Raises OSError with one line where they cannot be.
+    """
+    _write(FOLDER / "ipython" / "profile_default" / "ipython_config.py", CONFIGURATION)
+    _write(FOLDER / "jupyter" / "kernels" / NAME / "kernel.json", json.dumps(SPECIFICATION, indent=1) + "\n")
+    _share_fonts(FOLDER / "matplotlib")
+    kept = {name: value for name, value in os.environ.items() if name not in DROPPED}
+    own = {
+        "IPYTHONDIR": FOLDER / "ipython",
+        "MPLCONFIGDIR": FOLDER / "matplotlib",
+        "JUPYTER_PATH": FOLDER / "jupyter",
+        "JUPYTER_DATA_DIR": FOLDER / "jupyter",
+        "JUPYTER_CONFIG_DIR": FOLDER / "jupyter" / "config",
+        "JUPYTER_RUNTIME_DIR": FOLDER / "jupyter" / "runtime",
+    }
+    return kept | {name: str(folder) for name, folder in own.items()}
+
+
+def _write(path: Path, text: str) -> None:
+    if not path.exists() or path.read_text(encoding="utf-8") != text:
+        write_text(path, text)
+
+
+def _share_fonts(folder: Path) -> None:
+    """Give kernels the list of fonts that this process has: making one, matplotlib says so in a cell's output."""
+    for fonts in Path(matplotlib.get_cachedir()).glob("fontlist-*.json"):
+        if not (folder / fonts.name).exists():
+            write_text(folder / fonts.name, fonts.read_text(encoding="utf-8"))
+
+
+class Manager(AsyncKernelManager):
+    """Starts the book's kernel in the book's environment, whatever kernels and settings the reader has."""
+
+    @default("kernel_spec_manager")
+    def _own_specifications(self) -> KernelSpecManager:
+        return KernelSpecManager(kernel_dirs=[str(FOLDER / "jupyter" / "kernels")], ensure_native_kernel=False)
+
+    async def start_kernel(self, **options: object) -> None:
+        """Start it; `options` as Jupyter's, but for the environment."""
+        await super().start_kernel(**options | {"env": environment()})

@@ -1,0 +1,169 @@
+"""The book: its chapters, and keeping each notebook in step with its text.
+
+A chapter is `book/NN_name.md`, which people write, and `book/NN_name.ipynb`, which is that text executed. The
+committed notebook holds nothing that changes from one execution to the next; that is in `book/executions/`.
+"""
+
+import json
+import re
+from pathlib import Path
+
+import jupytext
+import nbformat
+from nbformat import NotebookNode
+
+from aevb.book import extension
+from aevb.files import write_text
+from aevb.reproduction import results
+
+ROOT = Path(__file__).resolve().parents[2]
+BOOK = ROOT / "book"
+DEFAULT_PROFILE = "quick"  # the one the parameters cells carry
+COLAB = "colab"  # the id of the cell every notebook begins with
+ON_COLAB = 'if "google.colab" in sys.modules:'  # what tells it from others in a text, where cells have no ids
+TRANSIENT = ("papermill", "execution", "jupyter", "widgets", "ExecuteTime")
+WIDGET_VIEW = "application/vnd.jupyter.widget-view+json"
+WIDGET_STATE = "application/vnd.jupyter.widget-state+json"
+
+
+def chapters(folder: Path = BOOK) -> list[Path]:
+    """The text of every chapter, in the book's order."""
+    return sorted(folder.glob("[0-9][0-9]_*.md"))
+
+
+def to_notebook(text: Path) -> NotebookNode:
+    """The notebook that a chapter's text describes, not executed, in the form that is committed."""
+    return normalise(jupytext.read(text))
+
+
+def tidy(text: Path) -> None:
+    """Write a chapter's text as JupyterLab saves it, the cell for Colab in front: saving it there is then no change.
+
+    Nothing of it would execute otherwise than before, so what is known of its execution stays true of it.
+    """
+    before, kept = extension.fingerprint(text), extension.execution(text)
+    notebook = nbformat.reads(nbformat.writes(to_notebook(text)), as_version=4)  # which sorts the metadata
+    write_text(text, jupytext.writes(notebook, "md:myst"))
+    if kept.exists():
+        write_text(kept, kept.read_text(encoding="utf-8").replace(before, extension.fingerprint(text)))
+
+
+def normalise(notebook: NotebookNode) -> NotebookNode:
+    """The same notebook without what differs between two executions: ids, times, machine, versions.
+
+    It begins with the cell for Colab, which is no part of an execution here.
+    """
+    notebook.nbformat, notebook.nbformat_minor = 4, 5
+    notebook.cells = [cell for cell in notebook.cells if ON_COLAB not in cell.source]
+    for number, cell in enumerate(notebook.cells):
+        cell["id"] = f"cell-{number:03d}"
+        for name in TRANSIENT:
+            cell.metadata.pop(name, None)
+        if not cell.metadata.get("tags", True):
+            del cell.metadata["tags"]  # papermill adds empty ones
+        figure = cell.metadata.get("mystnb", {}).get("figure", {})
+        if "caption" in figure:
+            figure["caption"] = figure["caption"].strip()  # YAML's | ends it with a line break
+        if cell.cell_type == "code":
+            cell.outputs = [] if "remove-output" in cell.metadata.get("tags", []) else _merged(cell.outputs)
+            for output in cell.outputs:
+                output.get("metadata", {}).clear()
+    widgets = _widgets(notebook)
+    notebook.metadata = nbformat.from_dict(
+        {
+            # this and the kernel's name as Jupyter would write them
+            "jupytext": {"default_lexer": "ipython3"},
+            "kernelspec": {"display_name": "Python 3 (ipykernel)", "language": "python", "name": "python3"},
+            "language_info": {"name": "python"},
+            **widgets,
+        }
+    )
+    notebook.cells.insert(0, _colab_cell())
+    return notebook
+
+
+def _widgets(notebook: NotebookNode) -> dict:
+    """The metadata that holds the widgets which outputs show, and the models these refer to; their ids made steady.
+
+    A kernel's ids are random. Here models are numbered as the outputs come to them, and the others are dropped.
+    """
+    views = [
+        output.data[WIDGET_VIEW]
+        for cell in notebook.cells
+        for output in cell.get("outputs", [])
+        if WIDGET_VIEW in output.get("data", {})
+    ]
+    models = notebook.metadata.get("widgets", {}).get(WIDGET_STATE, {}).get("state", {})
+    order = [view["model_id"] for view in views if view["model_id"] in models]
+    for model in order:  # grows on the way
+        named = re.findall(r'"IPY_MODEL_([\w-]+)"', json.dumps(models[model]["state"], sort_keys=True))
+        order += [other for other in named if other not in order]
+    ids = {model: f"widget-{number:03d}" for number, model in enumerate(dict.fromkeys(order))}
+    if not ids:
+        return {}
+    for view in views:
+        view["model_id"] = ids[view["model_id"]]
+    state = json.dumps({ids[model]: models[model] for model in ids})
+    state = json.loads(re.sub(r'"IPY_MODEL_([\w-]+)"', lambda found: f'"IPY_MODEL_{ids[found[1]]}"', state))
+    for model in state.values():
+        if "buffers" in model:
+            model["buffers"].sort(key=lambda buffer: buffer["path"])
+    return {"widgets": {WIDGET_STATE: {"state": state, "version_major": 2, "version_minor": 0}}}
+
+
+def _colab_cell() -> NotebookNode:
+    """The cell that makes a chapter run on Colab, which fetches the notebook alone."""
+    source = f"""\
+import os
+import subprocess
+import sys
+
+{ON_COLAB}  # fetch the book and what it needs
+    if not os.path.exists("/content/aevb"):
+        address = "{extension.address()}"
+        subprocess.run(["git", "clone", "--depth=1", address, "/content/aevb"])
+        install = [sys.executable, "-m", "pip", "install", "--quiet", "--editable"]
+        subprocess.run([*install, "/content/aevb"], check=True)
+    sys.path.insert(0, "/content/aevb")
+    os.chdir("/content/aevb/book")"""
+    return nbformat.v4.new_code_cell(source, id=COLAB, metadata={"tags": ["remove-cell"]})
+
+
+def _merged(outputs: list[NotebookNode]) -> list[NotebookNode]:
+    """The same outputs with neighbouring pieces of one stream joined: where a kernel flushes is chance."""
+    merged = []
+    for output in outputs:
+        if merged and output.output_type == "stream" == merged[-1].output_type and output.name == merged[-1].name:
+            merged[-1].text += output.text
+        else:
+            merged.append(output)
+    return merged
+
+
+def differences(text: Path, notebook: Path) -> list[str]:
+    """The differences between a committed notebook and its text, one line each; empty where it is in step."""
+    written = to_notebook(text).cells
+    committed = nbformat.read(notebook, as_version=4).cells
+    found = []
+    if len(written) != len(committed):
+        found.append(f"{text.name} has {len(written)} cells, {notebook.name} has {len(committed)}")
+    for number, (mine, theirs) in enumerate(zip(written, committed, strict=False)):
+        for part in ("cell_type", "source", "metadata"):
+            if mine[part] != theirs[part]:
+                found.append(f"{notebook.name}, cell {number}: its {part} differs from {text.name}")
+    return found
+
+
+def write_address() -> None:
+    """Bring the committed texts and notebooks in line with the public address, without executing them."""
+    for text in chapters():
+        tidy(text)
+        notebook = text.with_suffix(".ipynb")
+        write_text(notebook, nbformat.writes(normalise(nbformat.read(notebook, as_version=4))) + "\n")
+
+
+def write_headline() -> None:
+    """Bring the README's lines on how the record meets the published points in line with `results.headline`."""
+    readme = ROOT / "README.md"
+    text = readme.read_text(encoding="utf-8")
+    write_text(readme, re.sub(r"(?s)(<!-- headline -->\n).*?(<!-- end -->)", rf"\g<1>{results.headline()}\n\2", text))

@@ -1,0 +1,199 @@
+"""The experiments: each is a value that knows its runs, how its table is laid out, how far it goes, what is kept of it.
+
+To add one, add an entry to EXPERIMENTS.
+"""
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from aevb.data import TITLES
+from aevb.measures import mean_bound
+from aevb.reproduction import settings
+from aevb.reproduction.curves import FIGURE_2, FIGURE_3, Kind
+from aevb.reproduction.readings import BY_LATENTS, PLATEAU, READINGS, Reading
+from aevb.run import Run
+from aevb.trainer import Trainer
+
+# how many seeds each profile has; how far it goes says each experiment, and it never changes what is computed
+PROFILES = {"smoke": 1, "quick": 1, "standard": 1, "paper": 3}
+OTHERWISE_SAMPLES = 1_000_000  # how far an experiment goes at a profile of which it does not say it
+BOTH, ON_MNIST, ON_FREY = tuple(TITLES), ("mnist",), ("frey",)
+
+
+class Member(NamedTuple):
+    """One run of an experiment, with its key in the record.
+
+    Where it is a reading, `change` is what that changes in its trainer, and `question` and `answer` are its own.
+    """
+
+    key: str
+    run: Run
+    change: Callable[[Trainer], None] | None = None
+    question: str = ""
+    answer: str = ""
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """One experiment.
+
+    `runs(n_seeds, datasets)` are its runs or readings; it is about `datasets` alone. `kind` is how its table is laid
+    out, and `samples` how far its curves go at each profile. Where `measured` is given, its table holds not the curves
+    but the rows that this makes of each trainer at its end. Beside the table are kept the trained weights where
+    `keeps_weights`, and the q(theta) of full VB where `keeps_posterior`.
+    """
+
+    name: str
+    kind: Kind
+    runs: Callable[[int, tuple[str, ...]], Sequence[Run | Reading]]
+    datasets: tuple[str, ...] = BOTH
+    samples: dict[str, int] = field(default_factory=dict)
+    measured: Callable[[Trainer], list[dict]] | None = None
+    keeps_weights: bool = False
+    keeps_posterior: bool = False
+
+    def members(self, profile: str, datasets: tuple[str, ...] = BOTH, *, seed: int = 0) -> list[Member]:
+        """The members at `profile` of those `datasets` that the experiment is about.
+
+        `seed` is added to the seed of each run; a reading keeps its own.
+
+        Raises ValueError for an unknown profile or dataset, and where the experiment is about none of `datasets`.
+        """
+        if unknown := set(datasets) - set(BOTH):
+            raise ValueError(f"unknown dataset {', '.join(map(repr, unknown))}: choose among {', '.join(BOTH)}")
+        chosen = tuple(name for name in datasets if name in self.datasets)
+        if not chosen:
+            raise ValueError(f"{self.name} has nothing of {', '.join(datasets)}: choose {' or '.join(self.datasets)}")
+        return [_member(item, seed) for item in self.runs(n_seeds(profile), chosen)]
+
+    def horizon(self, profile: str) -> int:
+        """The samples that a curve gets at `profile`. Raises ValueError for an unknown one."""
+        n_seeds(profile)
+        return self.samples.get(profile, OTHERWISE_SAMPLES)
+
+
+def _member(item: Run | Reading, seed: int) -> Member:
+    if isinstance(item, Reading):  # it has its own seed
+        return Member(item.key, item.run, item.change, item.question, item.answer)
+    run = dataclasses.replace(item, seed=item.seed + seed)
+    return Member(run.key, run)
+
+
+def n_seeds(profile: str) -> int:
+    """The number of seeds at `profile`. Raises ValueError for an unknown one."""
+    if profile not in PROFILES:
+        raise ValueError(f"unknown profile {profile!r}: choose one of {', '.join(PROFILES)}")
+    return PROFILES[profile]
+
+
+def on_each_ten_thousand(trainer: Trainer) -> list[dict]:
+    """The bound of a run on MNIST where it stands, on each ten thousand digits: rows like those of its curve.
+
+    Splits: "training 1" to "training 5", in the order of the file, "validation", which no run sees, and "test". All
+    have the noise of the curve's test points, so that "test" is the curve's.
+    """
+    digits, run = trainer.dataset, trainer.run
+    parts = {f"training {k}": part for k, part in enumerate(digits.train.split(10_000), 1)}
+    about = {"run": run.key} | {name: getattr(run, name) for name in ("dataset", "latent_dim", "algorithm", "seed")}
+
+    def bound(pixels: Tensor) -> float:
+        noise = torch.Generator(trainer.device).manual_seed(run.seed)
+        return mean_bound(trainer.model, digits, pixels, generator=noise)
+
+    return [
+        {**about, "split": split, "samples": trainer.samples, "lower_bound": bound(pixels)}
+        for split, pixels in (parts | {"validation": digits.valid, "test": digits.test}).items()
+    ]
+
+
+def _with(kind: Kind, *names: str, compared_at: tuple[float, ...] = (1e6,)) -> Kind:
+    """A kind whose curves have more to their names, before the split."""
+    return Kind((*kind.names[:-1], *names, kind.names[-1]), kind.value, compared_at)
+
+
+def _of(readings: Sequence[Reading]) -> Callable[[int, tuple[str, ...]], Sequence[Reading]]:
+    """The readings of `datasets`, at any number of seeds: each has its own."""
+    return lambda n_seeds, datasets: [reading for reading in readings if reading.run.dataset in datasets]
+
+
+READING = Kind(("question", "answer", *FIGURE_2.names), FIGURE_2.value, (1e6,))
+FULL_VB = Kind(FIGURE_3.names, FIGURE_2.value, (1e6, 1e7))
+TEN_MILLION = dict.fromkeys(("standard", "paper"), 10_000_000)
+DRAWN = {"smoke": 20_000, "quick": 100_000} | TEN_MILLION
+
+EXPERIMENTS = {
+    experiment.name: experiment
+    for experiment in (
+        Experiment(
+            "figure2",
+            FIGURE_2,
+            settings.figure2,
+            samples={"smoke": 20_000, "quick": 50_100, "standard": 10_000_000, "paper": 100_000_000},
+        ),
+        Experiment(  # what figure 2 has in another reading, in the baseline's
+            "figure2-alike", FIGURE_2, settings.figure2_alike, samples={"paper": 10_000_000}
+        ),
+        # a fifth of figure 2's hidden units, and dear points: longer curves, fewer points
+        Experiment(
+            "figure3",
+            FIGURE_3,
+            settings.figure3,
+            ON_MNIST,
+            {"smoke": 100_000, "quick": 100_000, "standard": 10_000_000, "paper": 63_095_700},
+        ),
+        Experiment("figure4", FIGURE_2, settings.figure4, samples=DRAWN, keeps_weights=True),
+        Experiment("figure5", FIGURE_2, settings.figure5, ON_MNIST, DRAWN, keeps_weights=True),
+        Experiment("figure2-step-sizes", _with(FIGURE_2, "step_size"), settings.figure2_step_sizes),
+        Experiment(  # figure 2's runs where they end
+            "figure2-digits",
+            FIGURE_2,
+            settings.figure2,
+            ON_MNIST,
+            {"standard": 10_000_000, "paper": 100_000_000},
+            measured=on_each_ten_thousand,
+        ),
+        Experiment(
+            "figure2-minibatches",
+            _with(FIGURE_2, "batch_size", compared_at=(1e6, 1e7)),
+            settings.figure2_minibatches,
+            ON_FREY,
+        ),
+        # the beginnings of figures 2 and 3 with more seeds, by which a live run is judged: at least as far as it goes
+        Experiment("figure2-seeds", FIGURE_2, settings.figure2_seeds, samples=dict.fromkeys(PROFILES, 100_000)),
+        Experiment("figure3-seeds", FIGURE_3, settings.figure3_seeds, ON_MNIST, dict.fromkeys(PROFILES, 158_500)),
+        Experiment("figure3-step-sizes", _with(FIGURE_3, "step_size"), settings.figure3_step_sizes, ON_MNIST),
+        Experiment("full-vb", FULL_VB, settings.full_vb, ON_MNIST, DRAWN, keeps_posterior=True),
+        Experiment(
+            "full-vb-settings",
+            Kind(("n_train", "step_size", "initial_sigma", "split"), FIGURE_2.value, (1e6,)),
+            settings.full_vb_settings,
+            ON_MNIST,
+        ),
+        # runs of the baseline with one thing changed; the published curves begin about where the first ends
+        Experiment("readings", READING, _of(READINGS), samples=dict.fromkeys(PROFILES, 316_230)),
+        Experiment("readings-by-latents", READING, _of(BY_LATENTS), ON_MNIST, dict.fromkeys(PROFILES, 1_000_000)),
+        Experiment("readings-plateau", READING, _of(PLATEAU), ON_FREY, dict.fromkeys(PROFILES, 10_000_000)),
+    )
+}
+
+
+def get(name: str) -> Experiment:
+    """The experiment called `name`. Raises ValueError for another name."""
+    if name not in EXPERIMENTS:
+        raise ValueError(f"unknown experiment {name!r}: choose one of {', '.join(EXPERIMENTS)}")
+    return EXPERIMENTS[name]
+
+
+def runs(name: str, profile: str, datasets: tuple[str, ...] = BOTH, *, seed: int = 0) -> list[Run]:
+    """The runs of the experiment called `name`. Raises ValueError as `get` and `Experiment.members` do."""
+    return [member.run for member in get(name).members(profile, datasets, seed=seed)]
+
+
+def horizon(name: str, profile: str) -> int:
+    """The samples that a curve of the experiment called `name` gets at `profile`. Raises ValueError as `get` does."""
+    return get(name).horizon(profile)

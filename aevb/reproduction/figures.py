@@ -1,0 +1,175 @@
+"""The figures that several pages share, in one style."""
+
+import matplotlib.pyplot as plt
+import numpy as np
+import torch
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.ticker import LogLocator
+from torch import Tensor
+
+from aevb.algorithms import ALGORITHMS
+from aevb.colours import BLUE, GREEN, GREY, ORANGE, PINK, SKY, YELLOW
+from aevb.data import TITLES
+from aevb.model import VAE
+from aevb.reproduction.curves import Curves
+from aevb.reproduction.settings import LATENT_DIMS
+
+COLOURS = {name: algorithm.colour for name, algorithm in ALGORITHMS.items()}
+NAMES = {name: algorithm.title for name, algorithm in ALGORITHMS.items()} | TITLES
+# how each source of a curve is drawn: the paper's behind, pale and wide; ours in front
+SOURCES = {
+    "published": {"linewidth": 4.5, "alpha": 0.28},
+    "recorded": {"linewidth": 1.3},
+    "live": {"linewidth": 1.3, "marker": "o", "markersize": 3.2},
+}
+SPLITS = {"test": "-", "train": "--"}  # the line of each
+# how each digit is marked, (colour, whether as a ring): two that share a colour are not easily confused as digits
+DIGITS = (
+    *((BLUE, False), (BLUE, True), (ORANGE, False), (GREEN, False), (PINK, False)),
+    *((SKY, False), (GREEN, True), (SKY, True), (PINK, True), (ORANGE, True)),
+)
+PAPER_AXES = {"samples": (1e5, 1e8), "mnist": (-150.0, -100.0), "frey": (0.0, 1600.0)}
+IMAGE_SHAPES = {"mnist": (28, 28), "frey": (28, 20)}
+MANIFOLDS = {"mnist": 20, "frey": 10}  # images per side in figure 4
+PANELS = tuple((name, dim) for name, dims in LATENT_DIMS.items() for dim in dims)
+
+
+def use_style() -> None:
+    """Set the book's matplotlib style for this session, in place of whatever the reader's own settings made of it."""
+    plt.rcdefaults()
+    plt.rcParams.update(
+        {
+            "figure.dpi": 110,
+            "figure.figsize": (7.0, 3.6),
+            "figure.constrained_layout.use": True,
+            "font.size": 10,
+            "axes.titlesize": 10,
+            "axes.spines.top": False,
+            "axes.spines.right": False,
+            "axes.grid": True,
+            "grid.color": "#dddddd",
+            "grid.linewidth": 0.6,
+            "axes.axisbelow": True,
+            "axes.prop_cycle": plt.cycler(color=[BLUE, ORANGE, GREEN, PINK, SKY, YELLOW]),
+            "legend.frameon": False,
+            "image.cmap": "gray_r",
+        }
+    )
+
+
+def figure2(sources: dict[str, Curves], axes: dict[str, tuple[float, float]] = PAPER_AXES) -> Figure:
+    """Figure 2: the lower bound against training samples, nine panels, test solid and train dashed.
+
+    `sources` maps "published", "recorded" or "live" to curves (see `aevb.reproduction.results`). `axes` gives the
+    limits of `samples` and of each dataset's bound, by default those the paper drew. Where a source has
+    several seeds, the line is the mean of those that go furthest and the band the range of all.
+    """
+    figure, grid = plt.subplots(2, 5, figsize=(9.6, 4.8), sharex=True)
+    for axis, (dataset, latent_dim) in zip(grid.flat, PANELS, strict=False):
+        _draw(axis, sources, dataset=dataset, latent_dim=latent_dim)
+        axis.set(
+            xscale="log", xlim=axes["samples"], ylim=axes[dataset], title=f"{NAMES[dataset]}, $N_z = {latent_dim}$"
+        )
+        axis.xaxis.set_major_locator(LogLocator(numticks=6))
+    for row in grid:
+        row[0].set_ylabel("bound (nats per datapoint)")
+        for axis in row[1:]:
+            axis.tick_params(labelleft=False)  # a row has one scale
+    grid[0, 4].tick_params(labelbottom=True)
+    figure.supxlabel("training samples seen", fontsize=10)
+    grid[1, 4].axis("off")
+    grid[1, 4].legend(handles=_legend(sources), loc="center left")
+    return figure
+
+
+def figure3(
+    sources: dict[str, Curves],
+    samples: tuple[float, float] = (0, 6e7),
+    scale: str = "linear",
+    log_px: tuple[float, float] = (-160, -100),
+) -> Figure:
+    """Figure 3: log p(x) against training samples, one panel per training-set size, test solid and train dashed.
+
+    `sources` as for `figure2`. `samples` and `scale` are those of the horizontal axis and `log_px` the limits of the
+    other, by default the paper's.
+    """
+    figure, axes = plt.subplots(1, 2, figsize=(9.6, 3.9), sharey=True)
+    for axis, n_train in zip(axes, (1000, 50_000), strict=True):
+        _draw(axis, sources, n_train=n_train)
+        axis.set(xscale=scale, xlim=samples, ylim=log_px, title=f"$N_{{train}}$ = {n_train:,}")
+        axis.set_xlabel("training samples seen")
+    axes[0].set_ylabel("log p(x) (nats per datapoint)")
+    figure.legend(handles=_legend(sources), loc="outside right center")
+    return figure
+
+
+def _draw(axis: plt.Axes, sources: dict[str, Curves], **panel: object) -> None:
+    """The train and test curves of a panel, of every source."""
+    for source, curves in sources.items():
+        chosen = curves.select(split=["train", "test"], **panel)
+        for (algorithm, split), curve in chosen.each("algorithm", "split"):
+            style = {"color": COLOURS[algorithm], "linestyle": SPLITS[split], **SOURCES[source]}
+            if split == "train":
+                style.pop("marker", None)
+            axis.plot(curve.mean(), **style)
+            seeds = curve.table.groupby("samples")[curve.kind.value]
+            if len(curve.seeds()) > 1:
+                axis.fill_between(
+                    seeds.min().index, seeds.min(), seeds.max(), color=COLOURS[algorithm], alpha=0.2, linewidth=0
+                )
+
+
+def _legend(sources: dict[str, Curves]) -> list[Line2D]:
+    drawn = {name for curves in sources.values() for name in curves.table["algorithm"].unique()}
+    algorithms = [Line2D([], [], color=COLOURS[name], label=NAMES[name]) for name in COLOURS if name in drawn]
+    splits = [Line2D([], [], color=GREY, linestyle=line, label=name) for name, line in SPLITS.items()]
+    kinds = [Line2D([], [], color=GREY, label=source, **SOURCES[source]) for source in sources]
+    return algorithms + splits + kinds
+
+
+def image_grid(images: Tensor, image_shape: tuple[int, int], columns: int, inverted: bool = False) -> np.ndarray:
+    """Tile `images` `(n, D)`, values in [0, 1], into one array of `columns` columns with a thin gap between.
+
+    `inverted` is for faces, which are drawn light on dark while digits are drawn black on white.
+    """
+    height, width = image_shape
+    rows = -(-len(images) // columns)
+    canvas = np.full((rows * (height + 1) - 1, columns * (width + 1) - 1), 1.0 if inverted else 0.0)
+    for index, image in enumerate(images.reshape(-1, height, width).numpy()):
+        row, column = divmod(index, columns)
+        top, left = row * (height + 1), column * (width + 1)
+        canvas[top : top + height, left : left + width] = image
+    return canvas
+
+
+def show_images(axis: plt.Axes, images: Tensor, image_shape: tuple[int, int], columns: int, dataset: str) -> None:
+    """Draw `images` `(n, D)` on `axis` as a grid: digits black on white, faces as photographs."""
+    faces = dataset == "frey"
+    canvas = image_grid(images, image_shape, columns, inverted=faces)
+    axis.imshow(canvas, cmap="gray" if faces else "gray_r", vmin=0, vmax=1)
+    axis.axis("off")
+
+
+def latent_grid(n: int) -> Tensor:
+    """The latents of figure 4 (Appendix A): `n` by `n` points of the unit square through the inverse Gaussian CDF.
+
+    The points are the centres of `n^2` equal cells, so that each stands for the same share of p(z) = N(0, I).
+    `(n * n, 2)`, in the order of a picture's tiles: z_1 grows to the right, z_2 upwards.
+    """
+    z = torch.special.ndtri((torch.arange(n) + 0.5) / n)
+    upwards, rightwards = torch.meshgrid(z.flip(0), z, indexing="ij")
+    return torch.stack([rightwards, upwards], -1).reshape(-1, 2)
+
+
+@torch.no_grad()
+def manifold(axis: plt.Axes, model: VAE, dataset: str, n: int) -> None:
+    """A panel of figure 4: the decoder's means at the `latent_grid` of `n` by `n`, for a model with two latents."""
+    show_images(axis, model.decoder.mean(latent_grid(n)), IMAGE_SHAPES[dataset], n, dataset)
+
+
+@torch.no_grad()
+def samples_grid(axis: plt.Axes, model: VAE, dataset: str, n: int, *, generator: torch.Generator) -> None:
+    """A panel of figure 5: the decoder's means at `n` by `n` draws z ~ N(0, I)."""
+    z = torch.randn(n * n, model.latent_dim, generator=generator)
+    show_images(axis, model.decoder.mean(z), IMAGE_SHAPES[dataset], n, dataset)

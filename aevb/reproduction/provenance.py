@@ -1,0 +1,117 @@
+"""The provenance of a number: the commit, the versions and the machine, and a hash of the code that decides it."""
+
+import ast
+import hashlib
+import os
+import platform
+import subprocess
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+
+import numpy as np
+import torch
+
+ROOT = Path(__file__).resolve().parents[2]
+# the modules whose code decides the numbers of a run
+NUMERICAL = (
+    "checks",
+    "data",
+    "networks",
+    "model",
+    "bounds",
+    "objectives",
+    "hmc",
+    "mcem",
+    "full_vb",
+    "marginal_likelihood",
+    "optimizer",
+    "measures",
+    "algorithms",
+    "run",
+    "trainer",
+    "ensemble",
+    "fit",
+)
+
+
+def here() -> dict:
+    """The commit, versions and machine of the present computation; no names, no paths."""
+    return {
+        "commit": _commit(),
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "numpy": np.__version__,
+        "machine": f"{_processor()}, {os.cpu_count()} cores",
+        "system": platform.system(),
+        "date": datetime.now(UTC).date().isoformat(),
+    }
+
+
+def commit() -> str:
+    """The commit of this tree, with a plus sign where the code differs from it.
+
+    Raises ValueError, with the reason in one line, where git knows none: no git, no checkout, one whose owner git does
+    not trust, or a folder inside another repository.
+    """
+    # a hook, say, sets these for the repository that it is of
+    environment = {name: value for name, value in os.environ.items() if name not in ("GIT_DIR", "GIT_WORK_TREE")}
+
+    def git(*words: str) -> str:
+        how = {"cwd": ROOT, "env": environment, "capture_output": True, "text": True, "check": True}
+        return subprocess.run(["git", *words], **how).stdout.strip()
+
+    try:
+        if git("rev-parse", "--show-prefix"):
+            raise ValueError(f"{ROOT} is no checkout, but a folder inside one")
+        changed = git("status", "--porcelain", "--", "aevb", "benchmarks", "requirements.txt")
+        return git("rev-parse", "--short=12", "HEAD") + "+" * bool(changed)
+    except subprocess.CalledProcessError as error:
+        raise ValueError(" ".join(error.stderr.split())) from error
+    except OSError as error:
+        raise ValueError(f"git does not run here ({error.strerror})") from error
+
+
+def _commit() -> str:
+    try:
+        return commit()
+    except ValueError:
+        return "unknown"
+
+
+def announce_commit() -> None:
+    """Say on standard error, before a long record starts, that its manifest will not name a commit, and why."""
+    try:
+        commit()
+    except ValueError as error:
+        print(f"The record will say of its commit: unknown. {error}", file=sys.stderr)
+
+
+def _processor() -> str:
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.exists():
+        names = [
+            line.split(":", 1)[1].strip()
+            for line in cpuinfo.read_text(encoding="utf-8").splitlines()
+            if "model name" in line
+        ]
+        if names:
+            return names[0]
+    return platform.processor() or platform.machine()
+
+
+def fingerprint() -> str:
+    """A hash of the code that decides a run's numbers, blind to comments, docstrings and layout.
+
+    An algorithm's title counts too, because it stands beside its objective.
+
+    Live results are kept under it, so that a reader who changes an objective sees new curves, not old ones.
+    """
+    digest = hashlib.sha256()
+    for name in NUMERICAL:
+        tree = ast.parse((ROOT / "aevb" / f"{name}.py").read_text(encoding="utf-8"))
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef) and ast.get_docstring(node) is not None:
+                node.body = node.body[1:]
+        digest.update(ast.dump(tree).encode())
+    return digest.hexdigest()[:8]

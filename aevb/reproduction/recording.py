@@ -1,0 +1,118 @@
+"""Computing an experiment for a page, recording it for good, and the models that come of it."""
+
+import contextlib
+
+import pandas as pd
+
+from aevb.algorithms import ALGORITHMS
+from aevb.model import VAE
+from aevb.reproduction import experiments, grid, results
+from aevb.reproduction.curves import Curves
+from aevb.reproduction.experiments import BOTH, Experiment, Member
+from aevb.run import Run, evaluation_grid
+
+
+def compute(name: str, profile: str, datasets: tuple[str, ...] = BOTH, *, seed: int = 0) -> Curves:
+    """The curves of an experiment at `profile`, computed here and now or taken from what this machine computed before.
+
+    `seed` is added to the seed of each run; a reading keeps its own. Raises ValueError for an unknown experiment,
+    profile or dataset, and, before anything is trained, where the runs lack a column of the table.
+    """
+    experiment = experiments.get(name)
+    members = experiment.members(profile, datasets, seed=seed)
+    _must_fit(experiment, members)
+    found = {outcome.key: outcome for outcome in grid.outcomes(members, experiment.horizon(profile))}
+    shown = [_shown(experiment, member.run, found[member.key], "cpu") for member in members]
+    curves = results.lay_out(name, pd.DataFrame([row for outcome in shown for row in outcome.rows]))
+    results.write_live(name, profile, curves, {outcome.key: outcome.entry for outcome in shown})
+    return curves
+
+
+def record(
+    name: str,
+    profile: str = "standard",
+    datasets: tuple[str, ...] = BOTH,
+    samples: int | None = None,
+    **options: object,
+) -> int:
+    """Run an experiment at `profile` and add it to `results/recorded/`, each run as soon as it is done.
+
+    Returns the number of runs that ran. `samples` replaces the profile's length. What the record has as far already,
+    with all that is kept of it, or has as diverged, is not run. `options` are those of `grid.outcomes`. Raises
+    ValueError for an experiment, a profile or a dataset that does not exist, for what `grid.check` refuses, and, before
+    anything is trained, where the runs lack a column of the table.
+    """
+    experiment = experiments.get(name)
+    members = experiment.members(profile, datasets)
+    _must_fit(experiment, members)
+    samples = experiment.horizon(profile) if samples is None else samples
+    grid.check(members, samples, options.get("jobs"), options.get("threads", 1), options.get("device", "cpu"))
+    known = results.manifest(name)
+    missing = {m.key: m for m in members if not _is_done(experiment, m.run, known.get(m.key), samples)}
+    if not missing:
+        return 0
+    with contextlib.closing(grid.outcomes(list(missing.values()), samples, progress=True, **options)) as done:
+        for outcome in done:
+            _keep(experiment, missing[outcome.key].run, outcome, str(options.get("device", "cpu")))
+    return len(missing)
+
+
+def _must_fit(experiment: Experiment, members: list[Member]) -> None:
+    if experiment.measured:  # whose rows have the columns that it gives them
+        return
+    wanted = set(results.columns(experiment.kind))
+    for member in members:
+        if lacking := wanted - grid.columns(member):
+            raise ValueError(f"{experiment.name} cannot be stored: {member.run} has no {', '.join(sorted(lacking))}")
+
+
+def _is_done(experiment: Experiment, run: Run, entry: dict | None, samples: int) -> bool:
+    goal = evaluation_grid(samples, run.batch_size, run.measure)[-1]
+    if entry is None or not (entry.get("diverged", False) or entry["samples"] >= goal):
+        return False
+    has_weights = not experiment.keeps_weights or results.model_path(run).exists()
+    return has_weights and (not _has_posterior(experiment, run) or results.posterior_path(run.key).exists())
+
+
+def _has_posterior(experiment: Experiment, run: Run) -> bool:
+    return experiment.keeps_posterior and ALGORITHMS[run.algorithm].evidence is not None
+
+
+def _shown(experiment: Experiment, run: Run, outcome: grid.Outcome, device: str) -> grid.Outcome:
+    """The outcome as the table shows it: its curve, or what is measured where that ends."""
+    if not experiment.measured:
+        return outcome
+    trainer = grid.trained(run, device)
+    return outcome._replace(rows=experiment.measured(trainer), entry=outcome.entry | {"samples": trainer.samples})
+
+
+def _keep(experiment: Experiment, run: Run, outcome: grid.Outcome, device: str) -> None:
+    """Write what is kept of one run: its part of the table, its weights, its posterior."""
+    key, rows, entry = _shown(experiment, run, outcome, device)
+    results.write_record(experiment.name, results.lay_out(experiment.name, pd.DataFrame(rows)), {key: entry})
+    if experiment.keeps_weights:
+        trainer = grid.trained(run, device)
+        results.write_model(run, trainer.model, entry | {"samples": trainer.samples})
+    if _has_posterior(experiment, run):
+        trainer = grid.trained(run, device)
+        if trainer.samples == results.manifest(experiment.name)[key]["samples"]:
+            results.write_posterior(key, trainer.model.mu, trainer.model.log_var)
+
+
+def drawn_model(run: Run) -> tuple[VAE, str]:
+    """The model of `run` to draw, and what to call it: the recorded one, else what this machine trained.
+
+    Raises ValueError where there is neither.
+    """
+    if run.key in results.manifest("models"):
+        return results.recorded_model(run), f"recorded, {results.manifest('models')[run.key]['samples']:,} samples"
+    return live_model(run)
+
+
+def live_model(run: Run) -> tuple[VAE, str]:
+    """The model of `run` as this machine trained it last, as far as it went, and what to call it.
+
+    Raises ValueError where it has not.
+    """
+    trainer = grid.trained(run)
+    return trainer.model, f"live, {trainer.samples:,} samples"

@@ -1,0 +1,262 @@
+"""Results with their provenance: the published curves, the recorded ones, and those of this machine.
+
+An experiment says how its table is laid out (`aevb.experiments`). In figure 2 ours has a third split, `running` (see
+`aevb.run.Point`); full VB has the splits `data` and `evidence` too, and its q(theta) is kept in `posteriors/`.
+`results/published/` holds the paper's curves, `results/recorded/` ours with a manifest, `results/live/` what this
+machine has computed and nobody keeps. `results/recorded/models/` holds the trained weights that figures 4 and 5 draw,
+one file per run, in half precision; their manifest is `results/recorded/models.json`.
+"""
+
+import io
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor
+
+from aevb.data import TITLES
+from aevb.files import write_bytes, write_text, write_whole
+from aevb.model import VAE, bernoulli_vae, gaussian_vae
+from aevb.reproduction import arithmetic, experiments
+from aevb.reproduction.curves import COMPARABLE_FROM, Curves, Kind, against_points
+from aevb.run import Run
+
+ROOT = Path(__file__).resolve().parents[2] / "results"
+IN_CHECKOUT = (ROOT.parent / "pyproject.toml").exists()  # and not installed without it
+SPEED_COLUMNS = ["what", "quantity", "setting", "median", "low", "high", "unit"]
+
+
+def published(figure: str) -> Curves:
+    """The paper's curves of "figure2" or "figure3", read off its figures (see `results/published/README.md`)."""
+    path = _kept("published") / f"{figure}.csv"
+    if not path.exists():
+        raise ValueError(f"no published curves for {figure!r}: there are 'figure2' and 'figure3'")
+    return Curves(pd.read_csv(path), experiments.get(figure).kind)
+
+
+def recorded(figure: str) -> Curves:
+    """Our recorded curves for `figure`; none where nothing is recorded yet."""
+    return _curves(_kept("recorded"), figure)
+
+
+def manifest(figure: str) -> dict[str, dict]:
+    """For each recorded run of `figure`, by its key: configuration, step size, commit, versions, machine, time.
+
+    That of "models" is about the recorded weights.
+    """
+    return _manifest(_kept("recorded"), figure)
+
+
+def live_folder() -> Path:
+    """The folder of what this machine computes; a folder of its own for each arithmetic but the native one."""
+    name = arithmetic.current()
+    return ROOT / ("live" if name == arithmetic.NATIVE else f"live-{name}")
+
+
+def live(figure: str, profile: str) -> tuple[Curves, dict[str, dict]]:
+    """The curves of `figure` last computed on this machine at `profile`, and their manifest; empty where none were."""
+    return _curves(live_folder() / profile, figure), _manifest(live_folder() / profile, figure)
+
+
+def _kept(part: str) -> Path:
+    """The folder "published" or "recorded". Raises ValueError where the package is installed without its checkout."""
+    if not IN_CHECKOUT:
+        raise ValueError(
+            f"results/{part} belongs to the checkout and is not installed: clone the repository, and install the "
+            "package from there by `python -m pip install --editable .`"
+        )
+    return ROOT / part
+
+
+def _curves(folder: Path, figure: str) -> Curves:
+    path, kind = folder / f"{figure}.csv", experiments.get(figure).kind
+    return Curves(pd.read_csv(path) if path.exists() else pd.DataFrame(columns=columns(kind)), kind)
+
+
+def columns(kind: Kind) -> list[str]:
+    """The columns of a table of ours."""
+    return ["run", *kind.names, "seed", "samples", kind.value]
+
+
+def _manifest(folder: Path, figure: str) -> dict[str, dict]:
+    path = folder / f"{figure}.json"
+    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+
+
+def _write(folder: Path, figure: str, table: pd.DataFrame, entries: dict[str, dict]) -> None:
+    write_text(folder / f"{figure}.csv", table.to_csv(index=False, float_format="%.3f"))
+    write_text(folder / f"{figure}.json", json.dumps(entries, indent=1, sort_keys=True) + "\n")
+
+
+def speed() -> tuple[pd.DataFrame, dict]:
+    """The speeds that `benchmarks.training` recorded, SPEED_COLUMNS, and their provenance; empty without a record."""
+    folder = _kept("recorded")
+    path = folder / "speed.csv"
+    table = pd.read_csv(path, keep_default_na=False) if path.exists() else pd.DataFrame(columns=SPEED_COLUMNS)
+    return table, _manifest(folder, "speed")
+
+
+def write_speed(table: pd.DataFrame, about: dict) -> None:
+    """Record what the benchmark measured, in place of what it measured before."""
+    _write(_kept("recorded"), "speed", table, about)
+
+
+def lay_out(figure: str, table: pd.DataFrame) -> Curves:
+    """The curves of `figure`, out of a grid's table; of none, where the table is empty."""
+    kind = experiments.get(figure).kind
+    return Curves(table[columns(kind)] if len(table) else pd.DataFrame(columns=columns(kind)), kind)
+
+
+def write_live(figure: str, profile: str, curves: Curves, entries: dict[str, dict]) -> None:
+    """Keep the curves just computed at `profile`, for the table of claims."""
+    _write(live_folder() / profile, figure, curves.table, entries)
+
+
+def write_record(figure: str, curves: Curves, entries: dict[str, dict]) -> None:
+    """Add runs to the record of `figure`; where a run is recorded already, the longer curve stays."""
+    kept, table, known = recorded(figure).table, curves.table, manifest(figure)
+    for key, entry in entries.items():
+        if known.get(key, {}).get("samples", 0) > entry["samples"]:
+            continue
+        known[key] = entry
+        others = kept[kept["run"] != key]
+        parts = [part for part in (others, table[table["run"] == key]) if len(part)]
+        kept = pd.concat(parts) if parts else others
+    kept = kept.sort_values([*curves.kind.names, "seed", "samples"])
+    _write(_kept("recorded"), figure, kept, known)
+
+
+def model_path(run: Run) -> Path:
+    """The path of the recorded weights of `run`, which need not exist."""
+    return _kept("recorded") / "models" / f"{run.key}.npz"
+
+
+def write_model(run: Run, model: VAE, entry: dict) -> None:
+    """Record the weights of `model`, the outcome of `run`, rounded to half precision; `entry` is for the manifest.
+
+    Where a model of this run that saw more samples is recorded already, that one stays.
+    """
+    known, path = manifest("models"), model_path(run)
+    if path.exists() and known.get(run.key, {}).get("samples", 0) > entry["samples"]:
+        return
+    weights = {name: weight.detach().cpu().numpy().astype(np.float16) for name, weight in model.named_parameters()}
+
+    def write(temporary: Path) -> None:
+        with temporary.open("wb") as file:  # by its name, numpy would add a suffix
+            np.savez_compressed(file, **weights)
+
+    write_whole(path, write)
+    text = json.dumps(known | {run.key: entry}, indent=1, sort_keys=True)
+    write_text(_kept("recorded") / "models.json", text + "\n")
+
+
+def recorded_model(run: Run) -> VAE:
+    """The model that `run` ended with, from the record; needs no data. Its weights were rounded to half precision.
+
+    Raises ValueError where none is recorded, or where its file is damaged.
+    """
+    path = model_path(run)
+    if not path.exists():
+        raise ValueError(
+            f"no model is recorded for {run}: `python -m aevb record figure4` (or figure5) records its own"
+        )
+    try:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
+            weights = {name: torch.from_numpy(array.astype(np.float32)) for name, array in arrays.items()}
+        build = gaussian_vae if run.dataset == "frey" else bernoulli_vae
+        n_pixels = weights["encoder.hidden.weight"].shape[1]
+        shape = n_pixels, run.hidden, run.latent_dim
+        model = build(*shape, generator=torch.Generator(), slow_log_var=run.slow_log_var)
+        model.load_state_dict(weights)
+    except Exception as error:  # numpy, zipfile and torch raise many kinds for a damaged file, all of them meaning this
+        raise ValueError(f"{path} is no model of {run}: restore it, or record it again") from error
+    return model
+
+
+def write_posterior(key: str, mu: Tensor, log_var: Tensor) -> None:
+    """Record the q(theta) of full VB, `mu` and `log_var` `(K,)`, at the end of the run `key`, in half precision."""
+    halves = {name: value.detach().half().cpu().numpy() for name, value in (("mu", mu), ("log_var", log_var))}
+    buffer = io.BytesIO()
+    np.savez_compressed(buffer, **halves)
+    write_bytes(posterior_path(key), buffer.getvalue())
+
+
+def posterior_path(key: str) -> Path:
+    """The path of the recorded q(theta) of the run `key`, which need not exist."""
+    return _kept("recorded") / "posteriors" / f"{key}.npz"
+
+
+def recorded_posterior(key: str) -> tuple[Tensor, Tensor]:
+    """`mu` and `log_var`, each `(K,)`, of the q(theta) recorded for the run `key`.
+
+    Raises ValueError where there is none.
+    """
+    path = posterior_path(key)
+    if not path.exists():
+        raise ValueError(f"no posterior is recorded for run {key}: record full-vb")
+    with np.load(path) as halves:
+        return tuple(torch.tensor(halves[name]).float() for name in ("mu", "log_var"))
+
+
+def extent(figure: str) -> list[str]:
+    """The reach of the record of `figure`: for each dataset the seeds, and the samples that all of their runs reach."""
+    rows = [{**entry["config"], "samples": entry["samples"]} for entry in manifest(figure).values()]
+    runs = pd.DataFrame(rows, columns=["dataset", "seed", "samples"])
+    lines = []
+    for dataset, by_seed in runs.groupby(["dataset", "seed"])["samples"].min().groupby("dataset"):
+        parts = [
+            f"seed{'s' * (len(seeds) > 1)} {', '.join(str(seed) for _, seed in seeds.index)} to {samples:,}"
+            for samples, seeds in sorted(by_seed.groupby(by_seed), reverse=True)
+        ]
+        lines.append(f"{TITLES[dataset]}: {'; '.join(parts)} samples or further")
+    return lines
+
+
+def headline() -> str:
+    """The numbers of published points of figures 2 and 3 that the record meets, beats and misses: a Markdown list."""
+    parts = [
+        ("figure 2, MNIST, within 2 nats", "figure2", {"dataset": "mnist"}),
+        ("figure 2, Frey Face, within 3 %", "figure2", {"dataset": "frey"}),
+        ("figure 3, within 3 nats", "figure3", {}),
+    ]
+    return "\n".join(f"- {title}: {_count(figure, rows)}" for title, figure, rows in parts)
+
+
+def _count(figure: str, rows: dict[str, str]) -> str:
+    theirs = published(figure).select(**rows)
+    reached = against_points(recorded(figure), theirs)["outcome"].value_counts()
+    counts = ", ".join(f"{reached.get(outcome, 0)} {outcome}" for outcome in ("met", "beaten", "missed"))
+    comparable = int((theirs.table["samples"] >= COMPARABLE_FROM).sum())
+    return f"{counts}, {comparable - int(reached.sum())} not reached, of {comparable} published points"
+
+
+def save_measurement(profile: str, name: str, value: float) -> None:
+    """Keep one number that a chapter measured at `profile`, for the table of claims."""
+    write_text(live_folder() / profile / "measurements" / f"{name}.json", json.dumps(value))
+
+
+def measurements(profile: str) -> dict[str, float]:
+    """The numbers that chapters measured at this profile on this machine, by name."""
+    folder = live_folder() / profile / "measurements"
+    return {path.stem: json.loads(path.read_text(encoding="utf-8")) for path in sorted(folder.glob("*.json"))}
+
+
+def record_measurements(profile: str) -> None:
+    """Add what chapters measured on this machine at `profile` to the record."""
+    rounded = {name: float(f"{value:.4g}") for name, value in measurements(profile).items()}
+    known = recorded_measurements() | rounded
+    write_text(_kept("recorded") / "measurements.json", json.dumps(known, indent=1, sort_keys=True) + "\n")
+
+
+def recorded_measurements() -> dict[str, float]:
+    """The recorded measurements, by name."""
+    path = _kept("recorded") / "measurements.json"
+    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+
+
+def forget(profile: str) -> None:
+    """Drop what chapters found at this profile (not the runs), so that a table of claims shows one execution."""
+    shutil.rmtree(live_folder() / profile, ignore_errors=True)

@@ -1,0 +1,227 @@
+"""The rules that judge claims: by curves, by numbers that chapters measured, by the clock."""
+
+from collections.abc import Callable, Mapping
+from typing import NamedTuple
+
+import numpy as np
+
+from aevb.data import TITLES
+from aevb.reproduction import leads, verdicts
+from aevb.reproduction.curves import Curves, concat
+from aevb.reproduction.verdicts import DOES_NOT_HOLD, HOLDS, IN_PART, NOT_MEASURED, NOT_TESTABLE, Interval, share
+
+OVERFITTING_FROM = 1e7  # a shorter run has not overfitted yet, and says nothing about claims 3 and 4
+RELIABLE_WITHIN = 0.5  # nats per datapoint: what we take "good" to mean in claim 13
+NO_WORSE = 1.0  # nats per datapoint: a smaller difference is none, in claims 4 and 8
+
+Panel = tuple[str, int]
+Values = dict[str, float] | dict[Panel, float]
+
+
+class Evidence(NamedTuple):
+    """The evidence by which claims are judged.
+
+    `figure2` and `figure3` are our and the paper's curves of each; `cost` is the seconds per training sample of each
+    algorithm on MNIST (`leads.cost_per_sample`, `leads.recorded_cost`); `measured` holds the numbers that chapters
+    measured, by name.
+    """
+
+    figure2: tuple[Curves, Curves]
+    figure3: tuple[Curves, Curves]
+    cost: dict[str, float]
+    measured: dict[str, float]
+
+
+class Judged(NamedTuple):
+    """The finding of a rule: the measure on the paper's side and on ours, its intervals over our seeds, the verdict."""
+
+    published: str
+    ours: str
+    seeds: str
+    verdict: str
+
+
+Rule = Callable[[Evidence], Judged]
+
+
+# rules by curves: what is measured on them, by name, and when one of its values bears the claim out
+
+
+def _listed(values: Mapping) -> str:
+    return "; ".join(f"{name} {value:+.1f}" for name, value in values.items())
+
+
+def by_curves(
+    figure: str,
+    measure: Callable[[Curves], Values],
+    bears_out: Callable[[float], bool],
+    tell: Callable[[Values], str] = _listed,
+    shown: Callable[[dict], dict[str, Interval]] = dict,
+    interval: Callable[[list[float]], Interval] = verdicts.interval,
+) -> Rule:
+    """A rule for the curves of `figure`: `measure` gives values, `bears_out` says whether one supports the claim.
+
+    `tell` puts the values in words, and `shown` picks and names the few whose `interval` over seeds is shown.
+
+    Where there are several seeds, a value bears a claim out, or speaks against it, only if its whole interval does too.
+    """
+
+    def rule(evidence: Evidence) -> Judged:
+        ours, published = getattr(evidence, figure)
+        here, there = measure(ours), tell(measure(published))
+        if not here:
+            return Judged(there, "-", "-", NOT_MEASURED)
+        parts = [part for _, part in ours.seeds() if measure(part).keys() == here.keys()]  # seeds with every curve
+        if len(parts) < 2:
+            return Judged(there, tell(here), "one seed", share([bears_out(value) for value in here.values()]))
+        shared = concat(parts).shared()
+        by_seed = [measure(part) for _, part in shared.seeds()]
+        intervals = {name: interval([values[name] for values in by_seed]) for name in here}
+        states = [verdicts.state(bears_out, here[name], *intervals[name]) for name in here]
+        words = "; ".join(f"{name} {low:.1f} to {high:.1f}" for name, (low, high) in shown(intervals).items())
+        return Judged(there, tell(here), f"{len(parts)} seeds, {_reach(shared)}: {words}", share(states))
+
+    return rule
+
+
+def _reach(shared: Curves) -> str:
+    ends = shared.reach()
+    return f"to {ends.min():.0e} samples{' or further' if ends.nunique() > 1 else ''}"
+
+
+def speed_ups(curves: Curves) -> Values:
+    """`leads.speed_up` of each panel."""
+    return {panel: leads.speed_up(curves, *panel) for panel in leads.panels(curves)}
+
+
+def median_speed_up(ratios: Values) -> str:
+    """The median of `ratios` in words, and the number of panels in which AEVB is faster."""
+    wins = sum(ratio > 1 for ratio in ratios.values())
+    return f"{np.median(list(ratios.values())):.1f}x in the median, {wins} of {len(ratios)} panels"
+
+
+def advantages(curves: Curves) -> Values:
+    """`leads.advantage` in each panel."""
+    return {panel: leads.advantage(curves, *panel) for panel in leads.panels(curves)}
+
+
+def range_of_leads(advantages: Values) -> str:
+    """The least and the largest advantage of each dataset, in words."""
+    return "; ".join(
+        f"{title} {min(values):+.1f} to {max(values):+.1f}"
+        for name, title in TITLES.items()
+        if (values := [value for (dataset, _), value in advantages.items() if dataset == name])
+    )
+
+
+def lowest(intervals: dict[Panel, Interval]) -> dict[str, Interval]:
+    """The panel of each dataset whose interval begins lowest."""
+    lowest = {}
+    for dataset, title in TITLES.items():
+        panels = {latent_dim: limits for (name, latent_dim), limits in intervals.items() if name == dataset}
+        if panels:
+            latent_dim = min(panels, key=panels.__getitem__)
+            lowest[f"{title}, {latent_dim} latents,"] = panels[latent_dim]
+    return lowest
+
+
+def over(measure: Callable[[Curves, str], float]) -> Callable[[Curves], Values]:
+    """`measure` for each dataset with several numbers of latents and curves long enough to overfit."""
+
+    def of_curves(curves: Curves) -> Values:
+        ends: dict[str, list[int]] = {name: [] for name in TITLES}
+        for (name, _), part in curves.select(algorithm="aevb").each("dataset", "latent_dim"):
+            ends[name].append(part.end)
+        long = [name for name, each in ends.items() if len(each) > 1 and min(each) >= OVERFITTING_FROM]
+        return {TITLES[name]: measure(curves, name) for name in long}
+
+    return of_curves
+
+
+def mcem_lead(curves: Curves) -> Values:
+    """log p(x) of MCEM minus AEVB's on 50,000 digits, nats per datapoint; empty where either is missing."""
+    return _all_or_nothing({"MCEM": leads.lead(curves, 50_000, "mcem", "aevb")})
+
+
+def aevb_leads(curves: Curves) -> Values:
+    """log p(x) of AEVB minus each rival's on each training set, nats per datapoint; empty where a curve is missing."""
+    rivals = {"wake-sleep": "wake-sleep", "mcem": "MCEM"}
+    return _all_or_nothing(
+        {
+            f"{rivals[rival]}, {n_train:,}": leads.lead(curves, n_train, "aevb", rival)
+            for n_train in (1000, 50_000)
+            for rival in rivals
+        }
+    )
+
+
+def _all_or_nothing(values: dict[str, float]) -> Values:
+    return {} if np.isnan(list(values.values())).any() else values
+
+
+# rules by numbers that chapters measured: their names, how they are told, the verdict they give
+
+
+def by_numbers(published: str, names: tuple[str, ...], form: str, judge: Callable[..., str]) -> Rule:
+    """A rule for numbers that a chapter measured: their names, how they are told, and the verdict they give."""
+
+    def rule(evidence: Evidence) -> Judged:
+        values = [evidence.measured.get(name) for name in names]
+        if any(value is None for value in values):
+            return Judged(published, "-", "-", NOT_MEASURED)
+        return Judged(published, form.format(*values), "one seed", judge(*values))
+
+    return rule
+
+
+def below_one(*values: float) -> str:
+    """Borne out by values below one."""
+    return share([value < 1 for value in values])
+
+
+def visibly_below_one(*ratios: float) -> str:
+    """Borne out by ratios below one by more than the draws behind them leave open."""
+    return share([ratio < 0.95 for ratio in ratios])  # of a hundred draws or less: nearer to one, they are equal
+
+
+def far_above_one(ratio: float) -> str:
+    """Borne out by a ratio above ten."""
+    return share([ratio > 10])
+
+
+def positive(*gains: float) -> str:
+    """Borne out by gains above zero."""
+    return share([gain > 0 for gain in gains])
+
+
+def same_ranking(smallest: float, largest: float) -> str:
+    """Borne out where AEVB leads throughout, and by less than twice as much in one place as in another."""
+    return DOES_NOT_HOLD if smallest <= 0 else HOLDS if largest < 2 * smallest else IN_PART
+
+
+def one_will_do(by_samples: float, by_passes: float) -> str:
+    """Borne out where ten samples gain nothing for ten times the work, in part where nothing for as much work."""
+    return HOLDS if by_samples < NO_WORSE else IN_PART if by_passes <= 0 else DOES_NOT_HOLD
+
+
+def good_below(below: float, above: float) -> str:
+    """Borne out where RELIABLE_WITHIN lies between the two errors, in part where they are in its order."""
+    return HOLDS if below < RELIABLE_WITHIN < above else IN_PART if below < above else DOES_NOT_HOLD
+
+
+# rules by the clock
+
+
+def cost(evidence: Evidence) -> Judged:
+    """The verdict on minutes per million samples: not testable, for the paper's machine is not here."""
+    if "aevb" not in evidence.cost:
+        return Judged("20-40", "-", "-", NOT_MEASURED)
+    return Judged("20-40", f"{evidence.cost['aevb'] * 1e6 / 60:.1f}", "one machine", NOT_TESTABLE)
+
+
+def same_cost(evidence: Evidence) -> Judged:
+    """Borne out where a sample of wake-sleep costs less than two of AEVB."""
+    if not {"aevb", "wake-sleep"} <= set(evidence.cost):
+        return Judged("same complexity", "-", "-", NOT_MEASURED)
+    ratio = evidence.cost["wake-sleep"] / evidence.cost["aevb"]
+    return Judged("same complexity", f"{ratio:.2f}", "one machine", HOLDS if ratio < 2 else DOES_NOT_HOLD)

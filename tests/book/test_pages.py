@@ -1,0 +1,66 @@
+import shutil
+from pathlib import Path
+
+import pytest
+
+from aevb.book import notebooks, pages
+from aevb.book.pages import build
+
+
+@pytest.fixture
+def small_book(tmp_path) -> Path:
+    """A project with the book's own settings and one page."""
+    source = tmp_path / "source"
+    shutil.copytree(notebooks.BOOK / "_static", source / "book" / "_static")
+    shutil.copy(notebooks.BOOK / "references.bib", source / "book")
+    shutil.copy(notebooks.ROOT / "_config.yml", source)
+    (source / "_toc.yml").write_text("format: jb-book\nroot: book/page\n", encoding="utf-8")
+    (source / "book" / "page.md").write_text("# Front\n\nText.\n", encoding="utf-8")
+    return source
+
+
+def test_a_warning_fails_the_build(small_book, tmp_path):
+    assert build(small_book, tmp_path) == 0
+    assert (tmp_path / "_build" / "html" / "book" / "page.html").exists()
+    (small_book / "book" / "page.md").write_text("# Front\n\nText, {doc}`nowhere`.\n", encoding="utf-8")
+    assert build(small_book, tmp_path) != 0
+
+
+def test_what_tools_leave_beside_the_book_is_no_part_of_it(small_book, tmp_path):
+    """pytest, ruff and Jupyter leave notes and copies that are no pages; nor are README and the like."""
+    for name in (".pytest_cache", ".ruff_cache", ".venv/lib", "book/.ipynb_checkpoints", "_build/old", "."):
+        (small_book / name).mkdir(parents=True, exist_ok=True)
+        (small_book / name / "README.md").write_text("# A note\n", encoding="utf-8")
+    assert build(small_book, tmp_path) == 0
+
+
+PICKY = """
+def setup(app):
+    if app.keep_going:
+        raise RuntimeError("not like this")
+"""
+
+
+def test_where_a_strict_build_stops_the_page_is_built_without_strictness(small_book, tmp_path):
+    assert pages.build_anyhow(small_book, tmp_path) == ""
+    (small_book / "picky.py").write_text(PICKY, encoding="utf-8")
+    settings = small_book / "_config.yml"
+    settings.write_text(
+        settings.read_text(encoding="utf-8").replace("sphinx:\n", "sphinx:\n  local_extensions: {picky: ./}\n"),
+        encoding="utf-8",
+    )
+    assert pages.build_anyhow(small_book, tmp_path).endswith("was built again without regard to them")
+    assert pages.whole(small_book, tmp_path)
+    (small_book / "picky.py").write_text(PICKY.replace("app.keep_going", "True"), encoding="utf-8")
+    assert pages.build_anyhow(small_book, tmp_path) == "the page, for the reasons above"
+    assert not pages.whole(small_book, tmp_path)
+
+
+def test_a_page_that_lacks_a_chapter_is_not_whole(tmp_path):
+    (tmp_path / "_toc.yml").write_text("root: book/a.ipynb\nparts:\n- chapters:\n  - file: book/b\n", encoding="utf-8")
+    for name in ("index", "book/a", "book/b"):
+        assert not pages.whole(tmp_path, tmp_path)
+        path = tmp_path / "_build" / "html" / f"{name}.html"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+    assert pages.whole(tmp_path, tmp_path)

@@ -1,0 +1,532 @@
+import itertools
+import re
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from aevb.reproduction import claims, leads, results, verdicts
+from aevb.reproduction.curves import FIGURE_2, FIGURE_3, Curves, concat
+from aevb.reproduction.rules import Evidence
+
+(
+    FASTER,
+    BETTER,
+    OVERFITTING,
+    SUPERFLUOUS,
+    VARIANCE,
+    COST,
+    WIDTHS,
+    ONE_SAMPLE,
+    B_BELOW_A,
+    NAIVE,
+    NOT_ONLINE,
+    LIKELIHOOD,
+    RELIABLE,
+    SAME_COST,
+    MANIFOLD,
+    ANALYTIC,
+    FULL_VB,
+) = claims.CLAIMS
+PUBLISHED = results.published("figure2")
+LIKELIHOODS = results.published("figure3")
+SWAPPED = Curves(PUBLISHED.table.replace({"algorithm": {"aevb": "wake-sleep", "wake-sleep": "aevb"}}), PUBLISHED.kind)
+
+
+B_OVER_A = [f"variance-ratio-b-a{what}" for what in ("-early", "", "-gradient-early", "-gradient")]
+
+
+def curve(algorithm, bounds, split="test", latent_dim=3, dataset="mnist", **more):
+    """`bounds` maps samples to the bound."""
+    name = {"dataset": dataset, "latent_dim": latent_dim, "algorithm": algorithm, "split": split, **more}
+    rows = [{**name, "samples": samples, "lower_bound": bound} for samples, bound in bounds.items()]
+    return Curves(pd.DataFrame(rows), FIGURE_2)
+
+
+def both(aevb, wake_sleep, **name):
+    return concat([curve("aevb", aevb, **name), curve("wake-sleep", wake_sleep, **name)])
+
+
+def judged(curves=PUBLISHED, cost=(), measured=(), likelihoods=LIKELIHOODS):
+    """The table of claims, with the published curves in the place of ours where none are given."""
+    return claims.table(Evidence((curves, PUBLISHED), (likelihoods, LIKELIHOODS), dict(cost), dict(measured)))
+
+
+def row(table, claim):
+    (found,) = table[table["number"] == claim.number].itertuples()
+    return found
+
+
+# the measurements
+
+
+def test_speed_up_counts_the_samples_to_wake_sleeps_last_bound():
+    slow = {1e4: -200.0, 1e5: -150.0, 1e6: -140.0}
+    assert leads.speed_up(both({1e4: -190, 1e5: -140, 1e6: -100}, slow), "mnist", 3) == 10
+    assert leads.speed_up(both({1e4: -190, 1e5: -140.1, 1e6: -139}, slow), "mnist", 3) == 1
+    assert leads.speed_up(both({1e4: -139}, slow), "mnist", 3) == 100
+
+
+def test_speed_up_is_nothing_where_the_bound_is_never_reached():
+    assert leads.speed_up(both({1e4: -200, 1e6: -141}, {1e4: -200, 1e6: -140}), "mnist", 3) == 0
+
+
+def test_speed_up_looks_at_test_curves_of_its_panel_within_the_papers_axes():
+    table = concat(
+        [
+            both({1e6: -150, 1e7: -140, 1e8: -130}, {1e6: -160, 1e8: -140, 2e8: -129}),
+            both({1e4: 0.0}, {1e8: 0.0}, split="train"),
+            both({1e4: 0.0}, {1e8: 0.0}, latent_dim=5),
+            both({1e4: 0.0}, {1e8: 0.0}, dataset="frey"),
+        ]
+    )
+    assert leads.speed_up(table, "mnist", 3) == 10
+
+
+def test_seeds_are_averaged_before_curves_are_compared():
+    table = concat([both({1e5: -10, 1e6: -2}, {1e6: -4}, seed=0), both({1e5: -4, 1e6: -1}, {1e6: -6}, seed=1)])
+    assert leads.speed_up(table, "mnist", 3) == 1  # seed 1 alone would get there at 1e5
+    assert leads.advantage(table, "mnist", 3) == 3.5
+
+
+def test_seeds_that_stop_early_leave_no_step_in_a_curve():
+    table = concat([both({1e5: -10, 1e6: -8}, {1e5: -9}, seed=0), both({1e5: -2}, {1e5: -9}, seed=1)])
+    assert leads.advantage(table, "mnist", 3) == -1.0
+    assert leads.speed_up(table, "mnist", 3) == 0.1
+
+
+def test_advantage_is_taken_where_the_shorter_curve_ends():
+    long, short = {1e4: -200, 1e6: -100, 1e8: -80}, {1e4: -220, 1e5: -160}
+    assert leads.advantage(both(long, short), "mnist", 3) == pytest.approx(-150 + 160)  # interpolated in log samples
+    assert leads.advantage(both(short, long), "mnist", 3) == pytest.approx(-160 + 150)
+
+
+def test_gap_growth_is_the_last_gap_at_most_latents_minus_that_at_fewest():
+    gaps = {2: 5.0, 10: 100.0, 20: 30.0}
+    panels = [
+        concat(
+            [
+                curve("aevb", {1e4: 0, 1e7: 50.0}, "train", dim),
+                curve("aevb", {1e4: 0, 1e7: 50.0 - gap, 2e8: 1e6}, "test", dim),
+                curve("wake-sleep", {1e7: 1e9}, "train", dim),
+                curve("wake-sleep", {1e7: 0.0}, "test", dim),
+            ]
+        )
+        for dim, gap in gaps.items()
+    ]
+    assert leads.gap_growth(concat(panels), "mnist") == pytest.approx(25)
+    assert leads.gap_growth(concat(panels[::-1]), "mnist") == pytest.approx(25)
+
+
+def test_gap_growth_compares_the_gaps_at_the_same_number_of_samples():
+    """Every panel has the same gap at the same time; one of them is followed for longer."""
+    panels = [
+        curve("aevb", {s: bound for s, bound in points.items() if s <= end}, split, latent_dim)
+        for latent_dim, end in ((3, 1e8), (20, 1e6))
+        for split, points in (("train", {1e4: 0.0, 1e6: 10.0, 1e8: 30.0}), ("test", {1e4: 0.0, 1e6: 8.0, 1e8: 9.0}))
+    ]
+    assert leads.gap_growth(concat(panels), "mnist") == pytest.approx(0)
+
+
+def test_the_gain_of_superfluous_latents_is_taken_where_the_paper_ends():
+    panels = [
+        curve("aevb", {1e4: 0.0, 1e8: bound, 1e10: 1e6 * latent_dim}, "test", latent_dim)
+        for latent_dim, bound in ((3, 40.0), (20, 70.0), (200, 65.0))
+    ]
+    for table in (concat(panels), concat(panels[::-1])):
+        assert leads.superfluous_gain(table, "mnist") == pytest.approx(-5)
+    short = [curve("aevb", {1e4: 0.0, 1e6: 20.0}, "test", 20), panels[2]]
+    assert leads.superfluous_gain(concat(short), "mnist") == pytest.approx(65 / 2 - 20)  # halfway in log samples
+
+
+def test_cost_is_the_median_of_seconds_a_sample_over_mnist_runs():
+    speeds = [("mnist", "aevb", 1000), ("mnist", "aevb", 250), ("mnist", "aevb", 400), ("mnist", "wake-sleep", 500)]
+    speeds += [("frey", "aevb", 1)]
+    entries = {
+        str(number): {"config": {"dataset": dataset, "algorithm": algorithm}, "samples_per_second": speed}
+        for number, (dataset, algorithm, speed) in enumerate(speeds)
+    }
+    assert leads.cost_per_sample(entries) == pytest.approx({"aevb": 0.0025, "wake-sleep": 0.002})
+    assert leads.cost_per_sample({}) == {}
+
+
+def test_the_recorded_cost_is_the_benchmarks_at_the_size_of_figure_2(tmp_path, monkeypatch):
+    table, _ = results.speed()
+    milliseconds = table.set_index(["what", "quantity", "setting"])["median"]
+    for algorithm, what in (("aevb", "AEVB"), ("wake-sleep", "wake-sleep")):
+        step = milliseconds[what, "time a step", "MNIST, 500 hidden, 20 latents, M = 100"]
+        assert leads.recorded_cost()[algorithm] == pytest.approx(step / 1000 / 100)
+    monkeypatch.setattr(results, "ROOT", tmp_path)
+    assert leads.recorded_cost() == {}
+
+
+# the table
+
+
+def test_the_published_curves_bear_out_the_first_two_claims_and_the_third_on_mnist_alone():
+    table = judged()
+    for claim, verdict in ((FASTER, "holds"), (BETTER, "holds"), (OVERFITTING, "holds in part")):
+        assert row(table, claim).verdict == verdict
+        assert row(table, claim).ours == row(table, claim).published
+    assert "9 of 9 panels" in row(table, FASTER).ours
+    assert re.fullmatch(r"MNIST -\d+\.\d; Frey Face \+1\d\d\.\d", row(table, OVERFITTING).ours)
+
+
+def test_the_verdicts_are_not_a_matter_of_taste():
+    """With the labels of the algorithms swapped, and with a swap in some panels only."""
+    table = judged(SWAPPED)
+    assert row(table, FASTER).verdict == row(table, BETTER).verdict == "does not hold"
+    assert "0 of 9 panels" in row(table, FASTER).ours
+    assert "9 of 9 panels" in row(table, FASTER).published
+    mixed = concat([PUBLISHED.select(dataset="frey"), SWAPPED.select(dataset="mnist")])
+    table = judged(mixed)
+    assert row(table, FASTER).verdict == row(table, BETTER).verdict == "holds in part"
+
+
+def test_short_runs_do_not_judge_overfitting():
+    short = PUBLISHED.select(9e6)
+    found = row(judged(short), OVERFITTING)
+    assert (found.ours, found.verdict) == ("-", "not measured")
+    assert "Frey Face" in found.published
+    assert row(judged(short), SUPERFLUOUS).verdict == "not measured"
+
+
+def test_one_dataset_is_enough():
+    table = judged(PUBLISHED.select(dataset="mnist"))
+    for claim in (FASTER, BETTER, OVERFITTING, SUPERFLUOUS):
+        assert row(table, claim).verdict == "holds"
+        assert "Frey Face" not in row(table, claim).ours
+
+
+def test_one_short_curve_of_a_dataset_leaves_overfitting_undecided():
+    """Gaps at different numbers of samples are not to be compared."""
+    long = [PUBLISHED.select(dataset="mnist"), PUBLISHED.select(dataset="frey", latent_dim=[2, 5, 10])]
+    table = judged(concat([*long, PUBLISHED.select(9e6, dataset="frey", latent_dim=20)]))
+    for claim in (OVERFITTING, SUPERFLUOUS):
+        assert "MNIST" in row(table, claim).ours
+        assert "Frey Face" not in row(table, claim).ours
+
+
+def test_a_third_algorithm_changes_no_verdict():
+    table = PUBLISHED.select(algorithm="aevb").table
+    third = Curves(table.assign(algorithm="score-function", lower_bound=table["lower_bound"] + 1e4), PUBLISHED.kind)
+    pd.testing.assert_frame_equal(judged(concat([PUBLISHED, third])), judged())
+
+
+@pytest.mark.parametrize("latent_dim", [1, 500])  # fewer than AEVB has, and more
+def test_nor_does_a_third_algorithm_where_aevb_has_no_curve(latent_dim):
+    table = PUBLISHED.select(algorithm="aevb", latent_dim=20).table
+    third = table.assign(algorithm="score-function", latent_dim=latent_dim)
+    pd.testing.assert_frame_equal(judged(concat([PUBLISHED, Curves(third, PUBLISHED.kind)])), judged())
+
+
+def test_panels_with_one_algorithm_are_left_out():
+    lone = concat([PUBLISHED.select(latent_dim=[2, 3, 5, 10, 200]), PUBLISHED.select(latent_dim=20, algorithm="aevb")])
+    assert "7 of 7 panels" in row(judged(lone), FASTER).ours
+
+
+@pytest.mark.parametrize(
+    ("claim", "name", "value", "verdict"),
+    [
+        (VARIANCE, "estimator-variance", 0.99, "holds"),
+        (VARIANCE, "estimator-variance", 1.01, "does not hold"),
+        (NAIVE, "variance-ratio-score-pathwise", 11.0, "holds"),
+        (NAIVE, "variance-ratio-score-pathwise", 9.0, "does not hold"),
+    ],
+)
+def test_single_measurements_are_judged(claim, name, value, verdict):
+    found = row(judged(measured={name: value}), claim)
+    assert (float(found.ours), found.verdict) == (pytest.approx(value, rel=0.05), verdict)
+
+
+@pytest.mark.parametrize(
+    ("aevb", "wake_sleep", "minutes", "complexity"),
+    [(0.0006, 0.0006, "10.0", "holds"), (0.0018, 0.0035, "30.0", "holds"), (0.0030, 0.0063, "50.0", "does not hold")],
+)
+def test_costs_are_judged_where_they_can_be(aevb, wake_sleep, minutes, complexity):
+    """Minutes on another machine than the paper's decide nothing; a ratio on one machine does."""
+    table = judged(cost={"aevb": aevb, "wake-sleep": wake_sleep})
+    assert (row(table, COST).ours, row(table, COST).verdict) == (minutes, "not testable")
+    assert row(table, SAME_COST).verdict == complexity
+    assert float(row(table, SAME_COST).ours) == pytest.approx(wake_sleep / aevb, abs=0.005)
+
+
+def test_what_is_missing_is_said():
+    """All seventeen claims are there, with what the paper's curves give."""
+    curves, figure3 = results.live("figure2", "no such profile")[0], results.live("figure3", "no such profile")[0]
+    table = judged(curves, likelihoods=figure3)
+    assert list(table["number"]) == list(range(1, 18))
+    assert set(table["verdict"]) == {"not measured"}
+    assert set(table["ours"]) == set(table["seeds"]) == {"-"}
+    assert list(table["published"]) == list(judged()["published"])
+    assert (table["published"].str.len() > 1).all()
+    assert row(judged(curves, {"aevb": 1.0}), SAME_COST).verdict == "not measured"
+
+
+ALGORITHMS = ("aevb", "wake-sleep", "mcem")
+
+
+@pytest.mark.parametrize("missing", ALGORITHMS)
+def test_a_figure_3_without_one_algorithm_says_so(missing):
+    table = judged(likelihoods=LIKELIHOODS.select(algorithm=[name for name in ALGORITHMS if name != missing]))
+    assert row(table, LIKELIHOOD).verdict == "not measured"
+    measured = missing == "wake-sleep"
+    assert row(table, NOT_ONLINE).verdict == ("holds" if measured else "not measured")
+
+
+def likelihoods(**ends):
+    """Test curves of figure 3, straight lines in log samples, that end at the values given, `algorithm_n_train`."""
+    rows = []
+    for name, end in ends.items():
+        algorithm, n_train = name.rsplit("_", 1)
+        for samples, value in ((1e6, end - 10), (1e7, end)):
+            rows.append((int(n_train), algorithm.replace("_", "-"), "test", samples, value))
+    columns = ["n_train", "algorithm", "split", "samples", "log_likelihood"]
+    return Curves(pd.DataFrame(rows, columns=columns), FIGURE_3)
+
+
+def changed(curves, **columns):
+    """The same curves with other columns."""
+    return Curves(curves.table.assign(**columns), curves.kind)
+
+
+def test_lead_is_taken_where_the_shorter_curve_ends():
+    curves = likelihoods(aevb_1000=-140.0, mcem_1000=-143.0)
+    assert leads.lead(curves, 1000, "aevb", "mcem") == pytest.approx(3)
+    end = Curves(pd.DataFrame([(1000, "aevb", "test", 1e8, 0.0)], columns=curves.table.columns), FIGURE_3)
+    longer = concat([curves, end])
+    assert leads.lead(longer, 1000, "aevb", "mcem") == pytest.approx(3)
+    assert pd.isna(leads.lead(curves, 50_000, "aevb", "mcem"))
+    train = changed(likelihoods(aevb_1000=-110.0, mcem_1000=-109.0), split="train")
+    assert leads.lead(concat([curves, train]), 1000, "aevb", "mcem", "train") == pytest.approx(-1)
+    assert leads.lead(concat([curves, train]), 1000, "aevb", "mcem") == pytest.approx(3)
+
+
+def test_the_published_likelihoods_say_what_the_prose_does_not():
+    """At 1,000 digits MCEM ends with the better test likelihood; at 50,000 it trails by far."""
+    table = judged()
+    assert row(table, LIKELIHOOD).verdict == "holds in part"
+    assert row(table, NOT_ONLINE).verdict == "holds"
+    assert row(table, NOT_ONLINE).ours == "MCEM -12.2"
+
+
+@pytest.mark.parametrize(
+    ("mcem_small", "mcem_large", "likelihood", "not_online"),
+    [(-150.0, -150.0, "holds", "holds"), (-130.0, -150.0, "holds in part", "holds"),
+     (-130.0, -130.0, "holds in part", "does not hold")],
+)  # fmt: skip
+def test_likelihoods_are_judged(mcem_small, mcem_large, likelihood, not_online):
+    rest = {"aevb_1000": -140.0, "wake_sleep_1000": -145.0, "aevb_50000": -140.0, "wake_sleep_50000": -145.0}
+    curves = likelihoods(mcem_1000=mcem_small, mcem_50000=mcem_large, **rest)
+    table = judged(likelihoods=curves)
+    assert row(table, LIKELIHOOD).verdict == likelihood
+    assert row(table, NOT_ONLINE).verdict == not_online
+
+
+@pytest.mark.parametrize(
+    ("below", "above", "verdict"),
+    [
+        (0.2, 1.5, "holds"),
+        (0.2, 0.3, "holds in part"),
+        (1.0, 0.9, "does not hold"),
+    ],
+)
+def test_the_reliability_of_appendix_d_is_judged(below, above, verdict):
+    measured = {"appendix-d-rmse-below-5": below, "appendix-d-rmse-above-5": above}
+    found = row(judged(measured=measured), RELIABLE)
+    assert found.verdict == verdict
+
+
+@pytest.mark.parametrize(
+    ("claim", "names", "values", "verdict"),
+    [
+        (WIDTHS, ("lead-by-width-smallest", "lead-by-width-largest"), (5.0, 9.0), "holds"),
+        (WIDTHS, ("lead-by-width-smallest", "lead-by-width-largest"), (5.0, 11.0), "holds in part"),
+        (WIDTHS, ("lead-by-width-smallest", "lead-by-width-largest"), (-0.1, 9.0), "does not hold"),
+        (ONE_SAMPLE, ("gain-of-ten-samples", "gain-at-equal-passes"), (0.9, 5.0), "holds"),
+        (ONE_SAMPLE, ("gain-of-ten-samples", "gain-at-equal-passes"), (1.1, -5.0), "holds in part"),
+        (ONE_SAMPLE, ("gain-of-ten-samples", "gain-at-equal-passes"), (1.1, 5.0), "does not hold"),
+        (B_BELOW_A, B_OVER_A, (0.3, 0.5, 0.1, 0.9), "holds"),
+        (B_BELOW_A, B_OVER_A, (0.3, 1.5, 0.1, 1.0), "holds in part"),
+        (B_BELOW_A, B_OVER_A, (1.1, 1.5, 1.2, 1.0), "does not hold"),
+        (MANIFOLD, ("manifold-step-ratio",), (0.9,), "holds"),
+        (MANIFOLD, ("manifold-step-ratio",), (1.1,), "does not hold"),
+        (ANALYTIC, ("variance-ratio-24-22-start", "variance-ratio-24-22-later"), (0.1, 0.9), "holds"),
+        (ANALYTIC, ("variance-ratio-24-22-start", "variance-ratio-24-22-later"), (0.1, 0.98), "holds in part"),
+        (FULL_VB, ("full-vb-minus-map-1000", "full-vb-minus-map-50000"), (0.1, 0.2), "holds"),
+        (FULL_VB, ("full-vb-minus-map-1000", "full-vb-minus-map-50000"), (0.1, -0.2), "holds in part"),
+        (FULL_VB, ("full-vb-minus-map-1000", "full-vb-minus-map-50000"), (-0.1, -0.2), "does not hold"),
+    ],
+)
+def test_what_chapters_measured_is_judged(claim, names, values, verdict):
+    measured = dict(zip(names, values, strict=True))
+    found = row(judged(measured=measured), claim)
+    assert (found.verdict, found.seeds) == (verdict, "one seed")
+    assert [float(word) for word in re.split("[,;] ", found.ours)] == pytest.approx(values, abs=0.05)
+    for name in names:
+        assert row(judged(measured=measured | {name: None}), claim).verdict == "not measured"
+
+
+# the seeds
+
+
+STUDENT_3 = 4.302653  # the quantile 0.975 of Student's distribution with two degrees of freedom, from tables
+
+
+def test_an_interval_is_students():
+    assert verdicts.interval([1.0, 2.0, 3.0]) == pytest.approx((2 - STUDENT_3 / 3**0.5, 2 + STUDENT_3 / 3**0.5))
+    assert verdicts.interval([2.0, 2.0]) == (2.0, 2.0)
+
+
+def test_an_interval_of_normal_draws_holds_their_mean_as_often_as_it_says():
+    draws = np.random.default_rng(1).normal(3.0, 2.0, (4000, 3))
+    inside = [low <= 3 <= high for low, high in map(verdicts.interval, draws)]
+    assert abs(np.mean(inside) - 0.95) < 4 * (0.95 * 0.05 / 4000) ** 0.5
+
+
+def test_a_prediction_interval_holds_one_more_normal_draw_as_often_as_it_says():
+    draws = np.random.default_rng(1).normal(3.0, 2.0, size=(4000, 9))
+    limits = [verdicts.prediction_interval(eight, 0.9) for eight in draws[:, :8]]
+    inside = [low <= one <= high for (low, high), one in zip(limits, draws[:, 8], strict=True)]
+    assert np.mean(inside) == pytest.approx(0.9, abs=5 * (0.9 * 0.1 / len(draws)) ** 0.5)
+
+
+def test_an_interval_of_ratios_does_not_mind_which_is_above_the_line():
+    ratios = [0.5, 2.0, 3.0]
+    low, high = verdicts.ratio_interval(ratios)
+    assert verdicts.ratio_interval([1 / ratio for ratio in ratios]) == pytest.approx((1 / high, 1 / low))
+    assert verdicts.ratio_interval([0.0, 2.0, 3.0]) == (0.0, 3.0)
+
+
+def test_intervals_over_seeds_are_shown_as_far_as_a_seed_has_every_curve():
+    panels = [(1.0, 0), (3.0, 1), (2.0, 2)]
+    table = concat([both({1e7: -100 + lead}, {1e7: -100}, seed=seed) for lead, seed in panels])
+    found = row(judged(table), BETTER)
+    assert found.seeds == "3 seeds, to 1e+07 samples: MNIST, 3 latents, -0.5 to 4.5"
+    assert found.ours == "MNIST +2.0 to +2.0"
+    more = concat([table, both({1e7: -105}, {1e7: -100}, seed=0, dataset="frey")])
+    assert row(judged(more), BETTER).seeds == "one seed"
+    assert row(judged(more), FASTER).seeds == "one seed"
+    for claim in (FASTER, LIKELIHOOD):
+        assert row(judged(table.select(seed=1)), claim).seeds == "one seed"
+
+
+def test_of_several_panels_the_interval_that_begins_lowest_is_shown():
+    leads = {3: (5.0, 6.0), 20: (2.0, 2.5), 200: (4.0, 1.5)}
+    table = [
+        both({1e6: -100 + lead}, {1e6: -100}, latent_dim=latent_dim, seed=seed)
+        for latent_dim, by_seed in leads.items()
+        for seed, lead in enumerate(by_seed)
+    ]
+    found = row(judged(concat(table)), BETTER).seeds
+    assert found.startswith("2 seeds, to 1e+06 samples: MNIST, 200 latents, -")
+
+
+@pytest.mark.parametrize(
+    ("leads", "verdict"),
+    [
+        ((2.0, 2.5, 2.2), "holds"),
+        ((0.2, 2.5, 9.0), "undecided"),
+        ((-2.0, -2.5, -2.2), "does not hold"),
+        ((-0.2, -2.5, -9.0), "undecided"),
+    ],
+)
+def test_a_claim_is_decided_where_the_interval_over_seeds_excludes_the_contrary(leads, verdict):
+    table = concat([both({1e6: -110.0 + lead}, {1e6: -110.0}, seed=seed) for seed, lead in enumerate(leads)])
+    assert row(judged(table), BETTER).verdict == verdict
+    sure = [both({1e6: -90.0 + lead / 100}, {1e6: -110.0}, seed=s, latent_dim=5) for s, lead in enumerate(leads)]
+    assert row(judged(concat([table, *sure])), BETTER).verdict == ("holds" if verdict == "holds" else "holds in part")
+
+
+def test_the_longest_seed_decides_too():
+    short = [both({1e6: -110.0 + lead}, {1e6: -110.0}, seed=seed) for lead, seed in ((4.0, 1), (5.0, 2))]
+    for bound, verdict in ((-99.5, "holds"), (-100.5, "undecided")):
+        longest = both({1e6: -106.0, 1e7: bound}, {1e6: -110.0, 1e7: -100.0}, seed=0)
+        found = row(judged(concat([longest, *short])), BETTER)
+        assert found.ours == f"MNIST {bound + 100:+.1f} to {bound + 100:+.1f}"
+        assert found.seeds == "3 seeds, to 1e+06 samples: MNIST, 3 latents, 2.9 to 5.8"
+        assert found.verdict == verdict
+
+
+def test_a_seed_that_goes_further_in_one_panel_shortens_no_other():
+    short = [both({1e6: -110.0 + lead}, {1e6: -110.0}, seed=seed, latent_dim=3) for seed, lead in enumerate((4, 5, 4))]
+    ahead = {1e6: -120.0, 1e7: -100.0}  # what the longer curves have at 1e6 must not count
+    long = [both(ahead, {1e6: -110.0, 1e7: -105.0 + s / 10}, seed=s, latent_dim=5) for s in range(3)]
+    found = row(judged(concat([*short, *long])), BETTER)
+    assert found.verdict == "holds"
+    assert found.seeds == "3 seeds, to 1e+06 samples or further: MNIST, 3 latents, 2.9 to 5.8"
+    uneven = [concat([part.select(seed=0), part.select(1e6, seed=[1, 2])]) for part in long]
+    found = row(judged(concat([*short, *uneven])), BETTER)
+    assert found.seeds.startswith("3 seeds, to 1e+06 samples: MNIST, 5 latents, -10.0 to -10.0")
+
+
+def test_the_intervals_of_likelihoods_name_each_lead():
+    ends = {"aevb_50000": -140.0, "wake_sleep_1000": -145.0, "wake_sleep_50000": -145.0}
+    ends |= {"mcem_1000": -150.0, "mcem_50000": -150.0}
+    seeds = [changed(likelihoods(aevb_1000=-140.0 - seed / 10, **ends), seed=seed) for seed in (0, 1)]
+    found = row(judged(likelihoods=concat(seeds)), LIKELIHOOD)
+    assert found.seeds.startswith("2 seeds, to 1e+07 samples: wake-sleep, 1,000 4.3 to 5.6; MCEM, 1,000 9.3 to 10.6;")
+    assert found.ours.startswith("wake-sleep, 1,000 +4.9; ")
+
+
+# the whole
+
+
+def test_the_headline_counts_every_claim_once():
+    table = judged(measured={"estimator-variance": 2.0})
+    counts = dict(re.findall(r"(\D+) (\d+)(?:, |$)", claims.headline(table).removeprefix("17 claims: ")))
+    assert sum(map(int, counts.values())) == 17
+    assert list(counts) == [verdict for verdict in verdicts.VERDICTS if verdict in set(table["verdict"])]
+    for verdict, count in counts.items():
+        assert (table["verdict"] == verdict).sum() == int(count)
+
+
+def test_every_claim_has_its_own_number_and_words_and_a_row():
+    made = claims.CLAIMS
+    for field in ("number", "quote"):
+        assert len({getattr(claim, field) for claim in made}) == len(made)
+    table = judged()
+    assert sorted(claim.number for claim in made) == list(table["number"]) == list(range(1, 18))
+    assert set(table["claim"]) == {f'"{claim.quote}"' for claim in made}
+
+
+def test_of_record_and_of_profile_take_everything_from_their_own_folder(tmp_path, monkeypatch):
+    root = tmp_path / "results"
+    (root / "published").mkdir(parents=True)
+    PUBLISHED.table.to_csv(root / "published" / "figure2.csv", index=False)
+    LIKELIHOODS.table.to_csv(root / "published" / "figure3.csv", index=False)
+    monkeypatch.setattr(results, "ROOT", root)
+    tables = {"recorded": PUBLISHED, "live": SWAPPED}
+    for (where, table), speed in zip(tables.items(), (1000, 100), strict=True):
+        config = {"dataset": "mnist", "algorithm": "aevb"}
+        entries = {"a": {"config": config, "samples_per_second": speed, "samples": 1}}
+        curves = changed(table, run="a", seed=0)
+        if where == "live":
+            results.write_live("figure2", "smoke", curves, entries)
+            results.save_measurement("smoke", "estimator-variance", 2.0)
+        else:
+            results.save_measurement("quick", "estimator-variance", 0.5)
+            results.write_record("figure2", curves, entries)
+            steps = [(what, "time a step", leads.PAPER_SIZE, 100.0) for what in ("AEVB", "wake-sleep")]
+            results.write_speed(pd.DataFrame(steps, columns=["what", "quantity", "setting", "median"]), {})
+            results.record_measurements("quick")
+    expected = {FASTER: ("holds", "does not hold")}
+    expected[VARIANCE] = ("holds", "does not hold")
+    for (claim, both_verdicts), (place, table) in itertools.product(
+        expected.items(), enumerate((claims.of_record(), claims.of_profile("smoke")))
+    ):
+        assert row(table, claim).verdict == both_verdicts[place]
+        assert row(table, COST).ours == ("16.7", "166.7")[place]
+
+
+def test_what_a_failed_chapter_would_have_measured_is_told_from_the_rest(tmp_path, monkeypatch):
+    """And what it measured before it failed is used; the times at a profile are those of figure 2's runs."""
+    monkeypatch.setattr(results, "live_folder", lambda: tmp_path)
+    results.save_measurement("smoke", "estimator-variance", 0.5)
+    table = claims.of_profile("smoke", ["05_sgvb_estimators", "14_figure_2", "20_appendix_d_estimator"])
+    found = table.set_index("number")["verdict"]
+    assert found[VARIANCE.number] == verdicts.HOLDS
+    failed = {1, 2, 3, 4, COST.number, SAME_COST.number, RELIABLE.number}
+    assert set(found.index[found == verdicts.CHAPTER_FAILED]) == failed
+    assert set(found) == {verdicts.HOLDS, verdicts.CHAPTER_FAILED, verdicts.NOT_MEASURED}
+    assert claims.headline(table).endswith(f"{verdicts.CHAPTER_FAILED} {len(failed)}")

@@ -1,0 +1,308 @@
+"""Runs side by side: in one process, in several, on a cluster, killed; the bar; checkpoints; readings among them."""
+
+import contextlib
+import dataclasses
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+
+import pytest
+import torch
+
+from aevb.fit import follow
+from aevb.reproduction import grid, provenance, readings, results
+from aevb.reproduction.experiments import Member
+from aevb.reproduction.grid import checkpoint_path, progress_path, run_grid
+from aevb.reproduction.readings import Reading
+from aevb.run import Run, evaluation_grid
+from aevb.trainer import DivergedError, Trainer
+from tests.runs import FULL_VB, ON_DIGITS, PAIR, RUN, SAMPLES, bounds, by_hand, member
+
+
+def test_a_grid_gives_what_each_run_gives_alone(root):
+    table, entries = run_grid(PAIR, SAMPLES, jobs=1)
+    assert bounds(table) == by_hand(PAIR[0], SAMPLES) | by_hand(PAIR[1], SAMPLES)
+    assert len(table) == 2 * 2 * 3
+    for run in PAIR:
+        rows, entry = table[table["run"] == run.key], entries[run.key]
+        about = ["dataset", "latent_dim", "algorithm", "seed"]
+        assert rows[about].drop_duplicates().values.tolist() == [["mnist", 2, run.algorithm, 0]]
+        assert Run(**entry["config"]) == run
+        assert entry["step_size"] in run.step_sizes
+        assert (entry["samples"], entry["torch"]) == (12_600, torch.__version__)
+        assert entry["samples_per_second"] == pytest.approx(12_600 / entry["seconds"], rel=0.5)
+        json.dumps(entry)
+
+
+def test_a_run_that_exists_is_not_repeated(root):
+    first, entries = run_grid(PAIR, SAMPLES, jobs=1)
+    kept = {run: checkpoint_path(run).read_bytes() for run in PAIR}
+    again, same = run_grid(PAIR, SAMPLES, jobs=1)
+    assert bounds(again) == bounds(first)
+    assert [same[run.key]["seconds"] for run in PAIR] == [entries[run.key]["seconds"] for run in PAIR]
+    assert {run: checkpoint_path(run).read_bytes() for run in PAIR} == kept  # its own seconds too, to the last bit
+    assert len(list((results.live_folder() / "runs").iterdir())) == 2
+
+
+def test_a_smaller_profiles_curve_is_the_beginning_of_a_larger_ones(root):
+    short, _ = run_grid(PAIR, 10_000, jobs=1)
+    long, entries = run_grid(PAIR, 20_000, jobs=1)  # goes on from there
+    assert bounds(short).items() < bounds(long).items()
+    assert bounds(long) == by_hand(PAIR[0], 20_000) | by_hand(PAIR[1], 20_000)
+    back, shorter = run_grid(PAIR, 10_000, jobs=1)
+    assert bounds(back) == bounds(short)
+    assert {entry["samples"] for entry in entries.values()} == {20_000}
+    assert {entry["samples"] for entry in shorter.values()} == {10_000}
+
+
+def test_a_change_of_the_code_is_a_new_run(root, monkeypatch):
+    before = checkpoint_path(PAIR[0])
+    monkeypatch.setattr(provenance, "fingerprint", lambda: "another")
+    assert checkpoint_path(PAIR[0]) != before
+
+
+@pytest.mark.parametrize(
+    ("one", "asked", "said"),
+    [
+        (Member(PAIR[1].key, PAIR[1]), 1, "cpu, 1 thread"),
+        (member(Reading("none", "none", PAIR[1])), 2, "cpu, 2 threads"),
+    ],
+    ids=["run", "reading"],
+)
+def test_a_member_has_the_threads_asked_for_and_the_callers_are_given_back(root, monkeypatch, one, asked, said):
+    threads, step, had = torch.get_num_threads(), Trainer.step, set()
+    monkeypatch.setattr(Trainer, "step", lambda trainer: had.add(torch.get_num_threads()) or step(trainer))
+    torch.set_num_threads(3)
+    try:
+        (outcome,) = grid.train([one], 10_000, asked)
+        assert torch.get_num_threads() == 3
+    finally:
+        torch.set_num_threads(threads)
+    assert (had, outcome.entry["device"]) == ({asked}, said)
+
+
+def copied(folder):
+    """A copy of the package, whose workers keep their runs beside it and not where this process does; its variables."""
+    copy = folder / "copy"
+    shutil.copytree(provenance.ROOT / "aevb", copy / "aevb", ignore=shutil.ignore_patterns("__pycache__"))
+    return copy, os.environ | {"PYTHONPATH": str(copy)}
+
+
+def test_two_processes_give_the_numbers_of_one(root, tmp_path):
+    copy, environment = copied(tmp_path)
+    code = (
+        "from aevb.reproduction import grid\n"
+        "from aevb.run import Run\n"
+        f"table, _ = grid.run_grid({PAIR!r}, {SAMPLES}, jobs=2)\n"
+        "table.to_json('table.json', double_precision=15)\n"
+    )
+    subprocess.run([sys.executable, "-c", code], cwd=copy, env=environment, check=True, timeout=300)
+    alone, _ = run_grid(PAIR, SAMPLES, jobs=1)
+    together = json.loads((copy / "table.json").read_text(encoding="utf-8"))
+    assert list(together["run"].values()) == list(alone["run"])  # in the order asked for
+    assert list(together["lower_bound"].values()) == pytest.approx(list(alone["lower_bound"]), rel=1e-12)
+    names = {path.name for path in (copy / "results" / results.live_folder().name / "runs").iterdir()}
+    assert names == {checkpoint_path(run).name for run in PAIR}
+
+
+CLUSTER = """
+import subprocess, sys, threading, time
+from pathlib import Path
+from distributed import Client
+from aevb.reproduction import grid, results
+from aevb.run import Run
+
+def serve(command, *arguments):
+    command = [sys.executable, "-m", f"distributed.cli.dask_{command}", *arguments, "--no-dashboard"]
+    return subprocess.Popen(command, stderr=subprocess.DEVNULL)
+
+address = "127.0.0.1:%(port)d"
+servers = [serve("scheduler", "--host", "127.0.0.1", "--port", "%(port)d")]
+options = ["--nthreads", "1", "--no-nanny", "--host", "127.0.0.1"]
+servers += [serve("worker", f"tcp://{address}", *options) for _ in range(2)]
+
+def kill_a_worker_in_the_middle_of_a_run():
+    while not list((results.live_folder() / "runs").glob("*.pt")):
+        time.sleep(0.01)
+    servers[1].kill()
+
+try:
+    with Client(f"tcp://{address}", timeout=60) as client:
+        client.wait_for_workers(2, timeout=60)
+        killer = threading.Thread(target=kill_a_worker_in_the_middle_of_a_run)
+        killer.start()
+        table, _ = grid.run_grid(%(runs)r, %(samples)d, backend="dask")
+        killer.join()
+        assert servers[1].wait(10) != 0
+        assert len(client.scheduler_info()["workers"]) == 1
+finally:
+    for server in servers:
+        server.kill()
+table.to_json("table.json", double_precision=15)
+"""
+
+
+def test_a_grid_on_a_dask_cluster_survives_a_dead_worker(root, tmp_path):
+    """A real scheduler and two worker processes on loopback; one is killed while it trains."""
+    copy, environment = copied(tmp_path)
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    runs = [dataclasses.replace(ON_DIGITS, seed=seed, step_sizes=(0.02,)) for seed in range(4)]
+    code = CLUSTER % {"port": port, "runs": runs, "samples": 50_100}
+    subprocess.run([sys.executable, "-c", code], cwd=copy, env=environment, check=True, timeout=300)
+    alone, _ = run_grid(runs, 50_100, jobs=1)
+    together = json.loads((copy / "table.json").read_text(encoding="utf-8"))
+    assert list(together["run"].values()) == list(alone["run"])
+    assert list(together["lower_bound"].values()) == pytest.approx(list(alone["lower_bound"]), rel=1e-12)
+
+
+KILLED = """
+from aevb.reproduction import grid
+from aevb.run import Run
+grid.run_grid(%(runs)r, %(samples)d, jobs=2, progress=True)
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="signals are Unix's")
+def test_a_grid_killed_outright_goes_on_and_ends_with_the_same_numbers(root, tmp_path):
+    """`kill -9` of parent and workers, twice; what is lost is less than a piece of a curve."""
+    copy, environment = copied(tmp_path)
+    runs = [dataclasses.replace(ON_DIGITS, seed=seed, step_sizes=(0.02,)) for seed in range(3)]
+    samples, live = 50_100, copy / "results" / results.live_folder().name
+    command = [sys.executable, "-c", KILLED % {"runs": runs, "samples": samples}]
+    lost, kept = [], 0
+    for kills in range(3):
+        with (tmp_path / f"bar{kills}").open("w") as bar:
+            process = subprocess.Popen(command, cwd=copy, env=environment, stderr=bar, start_new_session=True)
+            if kills < 2:
+                while (now := seen(live)) < kept + 30_000:
+                    assert process.poll() is None
+                    time.sleep(0.01)
+                os.killpg(process.pid, signal.SIGKILL)
+                process.wait()
+                kept = sum(
+                    torch.load(file)["progress"][0] * ON_DIGITS.batch_size for file in (live / "runs").glob("*.pt")
+                )
+                lost.append(now - kept)
+        if kills == 2:
+            assert process.wait(300) == 0
+    longest_piece = 50_100 - 39_800  # between two places of the grid, where each run is saved
+    assert max(lost) <= 2 * longest_piece  # two at work
+    assert "of 3 runs done" in (tmp_path / "bar2").read_text(encoding="utf-8") and seen(live) == 3 * samples
+    alone, _ = run_grid(runs, samples, jobs=1)
+    trained = [torch.load(live / "runs" / checkpoint_path(run).name)["curve"] for run in runs]
+    bounds_now = [point[2] for curve in trained for point in curve]
+    expected = alone.loc[alone["split"] == "test", "lower_bound"]
+    assert bounds_now == pytest.approx(list(expected), rel=1e-12)
+
+
+def seen(live):
+    """Samples that the workers say they have trained on."""
+    return sum(int(path.read_text(encoding="utf-8")) for path in (live / "progress").glob("[!.]*"))
+
+
+def test_the_bar_counts_runs_samples_and_time_left(root, capsys):
+    run_grid(PAIR, SAMPLES, jobs=1, progress=True)
+    shown = capsys.readouterr().err
+    goal = evaluation_grid(SAMPLES)[-1]
+    assert {int(progress_path(run.key).read_text(encoding="utf-8")) for run in PAIR} == {goal}
+    assert "samples/s" in shown
+
+
+def test_no_runs_and_no_threads_are_one_clear_line(root):
+    with pytest.raises(ValueError, match=r"^runs must be 1 or more, not 0$"):
+        run_grid([], SAMPLES)
+    with pytest.raises(ValueError, match=r"^threads must be 1 or more, not 0$"):
+        grid.train([Member(ON_DIGITS.key, ON_DIGITS)], SAMPLES, threads=0)
+
+
+def test_gpus_of_one_machine_share_their_checkpoints():
+    """Their random numbers are the same, and a colon is no part of a file's name everywhere."""
+    assert checkpoint_path(ON_DIGITS, "cuda:1") == checkpoint_path(ON_DIGITS, "cuda") != checkpoint_path(ON_DIGITS)
+    assert checkpoint_path(ON_DIGITS, "cuda").name.endswith("-cuda.pt")
+
+
+# readings
+
+SMALL = dataclasses.replace(ON_DIGITS, step_sizes=(0.02,))
+EXPLOSIVE = dataclasses.replace(SMALL, warm_up=0, step_sizes=(1e30,))
+
+
+def trained_by_hand(reading, samples):
+    made = Trainer(reading.run, *reading.run.step_sizes)
+    reading.change(made)
+    with contextlib.suppress(DivergedError):
+        follow([made], samples)
+    return {
+        (reading.key, split, point.samples): getattr(point, split)
+        for point in made.curve
+        for split in ("train", "test", "running")
+    }
+
+
+def bounds_of(outcome):
+    return {(row["run"], row["split"], row["samples"]): row["lower_bound"] for row in outcome.rows}
+
+
+def test_the_unchanged_reading_is_the_librarys_own_run(root):
+    reading = Reading("none", "nothing", SMALL)
+    (outcome,) = grid.train([member(reading)], SAMPLES)
+    own = {(reading.key, *place): value for (_, *place), value in by_hand(SMALL, SAMPLES).items()}
+    assert bounds_of(outcome) == own
+    assert {(row["question"], row["answer"]) for row in outcome.rows} == {("none", "nothing")}
+    entry = outcome.entry
+    assert (entry["question"], entry["answer"], entry["diverged"]) == ("none", "nothing", False)
+    assert (Run(**entry["config"]), entry["samples"]) == (SMALL, SAMPLES)
+
+
+def test_a_reading_is_trained_with_its_change_and_leaves_no_checkpoint(root):
+    """Beside plain runs, whose checkpoints are their own: one that exists is no reading's."""
+    wide, plain = Reading("initial weights", "wide", SMALL, readings.wide), Member(SMALL.key, SMALL)
+    diverging = Reading("step size", "1e30", EXPLOSIVE)
+    members = [plain, member(wide), member(diverging)]
+    found = {outcome.key: outcome for outcome in grid.outcomes(members, SAMPLES, jobs=1)}
+    assert bounds_of(found[plain.key]) == by_hand(SMALL, SAMPLES)
+    assert bounds_of(found[wide.key]) == trained_by_hand(wide, SAMPLES)
+    assert list(bounds_of(found[wide.key]).values()) != list(by_hand(SMALL, SAMPLES).values())
+    assert bounds_of(found[diverging.key]) == trained_by_hand(diverging, SAMPLES) == {}
+    assert {key: outcome.entry.get("diverged") for key, outcome in found.items()} == {
+        plain.key: None, wide.key: False, diverging.key: True
+    }  # fmt: skip
+    assert [path.name for path in (root / results.live_folder().name / "runs").iterdir()] == [
+        checkpoint_path(SMALL).name
+    ]
+
+
+@pytest.mark.parametrize("step_sizes", [(0.01, 0.02), (0.01, "cpu"), ()])
+def test_a_reading_of_several_step_sizes_is_refused_in_one_line_before_anything_is_trained(root, step_sizes):
+    """And a second step size is no device."""
+    reading = Reading("none", "none", dataclasses.replace(SMALL, step_sizes=step_sizes))
+    with pytest.raises(ValueError, match=r"^a reading has one step size, not .*: make one reading for each$"):
+        list(grid.outcomes([Member(SMALL.key, SMALL), member(reading)], SAMPLES, jobs=1))
+    assert not root.exists()
+
+
+# the columns of a table
+
+
+@pytest.mark.parametrize(
+    "one",
+    [
+        Member(RUN.key, RUN),
+        Member(FULL_VB.key, FULL_VB),
+        Member("likelihood", dataclasses.replace(RUN, measure="marginal-likelihood")),
+        member(Reading("none", "none", RUN)),
+    ],
+    ids=["bound", "full-vb", "likelihood", "reading"],
+)
+def test_the_columns_of_a_member_are_those_of_its_rows(root, tiny, one):
+    (outcome,) = grid.train([one], evaluation_grid(100_000, RUN.batch_size, one.run.measure)[0])
+    assert outcome.rows
+    for row in outcome.rows:
+        assert set(row) == grid.columns(one)

@@ -1,0 +1,153 @@
+"""Where a number comes from: whose commit, which versions and machine, and the fingerprint of the code."""
+
+import ast
+import json
+import re
+import shutil
+from pathlib import Path
+
+import pytest
+from conftest import assert_anonymous
+
+from aevb import __main__ as cli
+from aevb.reproduction import grid, provenance, results
+from tests.repositories import committed, git
+
+
+def test_provenance_says_what_computed_and_not_who_or_where():
+    here = provenance.here()
+    assert set(here) == {"commit", "python", "torch", "numpy", "machine", "system", "date"}
+    assert all(here.values())
+    assert_anonymous(json.dumps(here))
+
+
+@pytest.fixture
+def tree(tmp_path, monkeypatch) -> Path:
+    """Where the checkout would be."""
+    monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
+    monkeypatch.setattr(provenance, "ROOT", tmp_path / "tree")
+    monkeypatch.setattr(results, "ROOT", tmp_path / "tree" / "results")
+    return tmp_path / "tree"
+
+
+# whose commit
+
+
+def test_the_commit_is_that_of_this_tree_and_says_where_the_code_differs(tree):
+    committed(tree)
+    head = git(tree, "rev-parse", "--short=12", "HEAD").strip()
+    assert provenance.commit() == provenance.here()["commit"] == head
+    (tree / "aevb" / "code.py").write_text("2\n", encoding="utf-8")
+    assert provenance.commit() == f"{head}+"
+
+
+def test_the_commit_of_another_repository_is_not_this_trees(tree, tmp_path, monkeypatch):
+    committed(tmp_path / "other")
+    committed(tree)
+    head = provenance.commit()
+    monkeypatch.setenv("GIT_DIR", str(tmp_path / "other" / ".git"))  # as in its hooks
+    assert provenance.commit() == head
+
+
+def unpacked_in_another_repository(tree, monkeypatch):
+    committed(tree.parent)
+    tree.mkdir()
+
+
+def unpacked_anywhere(tree, monkeypatch):
+    tree.mkdir()
+
+
+def of_another_owner(tree, monkeypatch):
+    committed(tree)
+    monkeypatch.setenv("GIT_TEST_ASSUME_DIFFERENT_OWNER", "1")  # git's own, for tests like this
+
+
+def without_git(tree, monkeypatch):
+    committed(tree)
+    monkeypatch.setenv("PATH", str(tree))
+
+
+def starting(*_, **__):
+    """In place of the bar that is there from the first sample on."""
+    raise ValueError("it starts")
+
+
+@pytest.mark.parametrize(
+    ("prepare", "reason"),
+    [
+        (unpacked_in_another_repository, "is no checkout, but a folder inside one"),
+        (unpacked_anywhere, "not a git repository"),
+        (of_another_owner, "dubious ownership .* git config --global --add safe.directory"),
+        (without_git, "git does not run here"),
+    ],
+)
+def test_a_commit_that_is_not_known_is_said_once_before_the_record_starts(tree, monkeypatch, capsys, prepare, reason):
+    prepare(tree, monkeypatch)
+    monkeypatch.setattr(grid, "_bar", starting)
+    assert provenance.here()["commit"] == "unknown"
+    assert cli.main(["record", "figure2", "--profile", "smoke"]) == 2
+    said, starts = capsys.readouterr().err.splitlines()
+    assert re.match(rf"The record will say of its commit: unknown\. .*{reason}", said)
+    assert starts == "aevb: it starts"
+
+
+def test_nothing_is_said_where_the_commit_is_known(tree, capsys):
+    committed(tree)
+    provenance.announce_commit()
+    assert capsys.readouterr().err == ""
+
+
+# the fingerprint of the code
+
+
+@pytest.fixture
+def package(tmp_path, monkeypatch) -> Path:
+    """A copy of the package, of which `fingerprint` is asked."""
+    folder = tmp_path / "aevb"
+    shutil.copytree(provenance.ROOT / "aevb", folder, ignore=shutil.ignore_patterns("__pycache__"))
+    monkeypatch.setattr(provenance, "ROOT", tmp_path)
+    return folder
+
+
+@pytest.mark.parametrize("name", provenance.NUMERICAL)
+def test_the_fingerprint_is_blind_to_what_does_not_change_numbers(package, name):
+    before, path = provenance.fingerprint(), package / f"{name}.py"
+    text = path.read_text(encoding="utf-8")
+    docstrings = [
+        node.body[0]
+        for node in ast.walk(ast.parse(text))
+        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef) and ast.get_docstring(node)
+    ]
+    lines = text.splitlines()
+    for docstring in sorted(docstrings, key=lambda node: -node.lineno):  # from the last, so that places stay right
+        lines[docstring.lineno - 1 : docstring.end_lineno] = [" " * docstring.col_offset + '"""Other words."""']
+    edited = "# a comment\n" + "\n".join(lines).replace("\n\n", "\n\n\n") + "\n# another\n"
+    assert edited.count("Other words") > 1
+    path.write_text(edited, encoding="utf-8")
+    assert provenance.fingerprint() == before
+
+
+@pytest.mark.parametrize("name", provenance.NUMERICAL)
+def test_the_fingerprint_sees_every_numerical_module(package, name):
+    before, path = provenance.fingerprint(), package / f"{name}.py"
+    lines = path.read_text(encoding="utf-8").splitlines()
+    functions = [node for node in ast.walk(ast.parse("\n".join(lines))) if isinstance(node, ast.FunctionDef)]
+    last = max(functions, key=lambda node: node.lineno).body[-1]
+    lines.insert(last.lineno - 1, " " * last.col_offset + "assert True")  # deep inside a function
+    path.write_text("\n".join(lines), encoding="utf-8")
+    assert provenance.fingerprint() != before
+
+
+def test_the_fingerprint_covers_all_that_a_run_imports():
+    """`fit` and what it imports of the package, but for `files`, which only writes, and `colours`."""
+    found, rest = set(), ["fit"]
+    while rest:
+        name = rest.pop()
+        found.add(name)
+        tree = ast.parse((provenance.ROOT / "aevb" / f"{name}.py").read_text(encoding="utf-8"))
+        nodes = [node for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)]
+        used = {node.module.removeprefix("aevb.") for node in nodes if node.module.startswith("aevb.")}
+        used |= {alias.name for node in nodes if node.module == "aevb" for alias in node.names}
+        rest += used - found - {"files", "colours"}
+    assert found == set(provenance.NUMERICAL)
