@@ -19,7 +19,9 @@ from aevb.objectives import Objective, Update
 
 Draw = Callable[[], tuple[Tensor, Tensor]]  # the rows of the next minibatch, `(M,)`, and its data, `(M, D)`
 Generators = torch.Generator | list[torch.Generator]  # one, or one per member of an ensemble
-Evaluate = Callable[..., float]  # of a model, a dataset and pixels `(N, D)`, with a generator: nats per datapoint
+Evaluate = Callable[
+    ..., float
+]  # of a model, a dataset's images and pixels `(N, D)`, with a generator: nats per datapoint
 
 
 class Updates(Protocol):

@@ -39,7 +39,7 @@ def refuse_outside(x: Tensor, domain: Domain) -> None:
     """Raise ValueError, saying what was found, where data `x` `(..., M, D)` are empty or not all in `domain`.
 
     A tensor is looked at once, until it is changed in place: a sampler that comes back to it thousands of times does
-    not pay, and neither do minibatches of `data.Dataset.unit`, which are vouched for. A change through memory shared
+    not pay, and neither do minibatches of `datasets.Images.unit`, which are vouched for. A change through memory shared
     with numpy is not seen. Tensors of the meta device have no values and pass.
     """
     if x.is_meta:

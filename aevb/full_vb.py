@@ -42,6 +42,16 @@ class FullVB(nn.Module):
         self.log_var = nn.Parameter(torch.full_like(self.mu.detach(), 2 * math.log(initial_sigma)))
 
     @property
+    def decoder(self) -> nn.Module:
+        """The decoder at the posterior mean."""
+        return self.model.decoder
+
+    @property
+    def latent_dim(self) -> int:
+        """The number of latents."""
+        return self.model.latent_dim
+
+    @property
     def mu(self) -> Tensor:
         """The means of q(theta), `(K,)`, differentiable in the decoder's parameters."""
         return nn.utils.parameters_to_vector(self.model.decoder.parameters())

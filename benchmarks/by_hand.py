@@ -49,7 +49,7 @@ class HandWritten:
 
     def __init__(self, run: Run, step_size: float):
         trainer = Trainer(run, step_size)
-        self.run, self.pixels, self.scale = run, trainer.train_pixels, trainer.dataset.scale
+        self.run, self.pixels, self.scale = run, trainer.train_pixels, trainer.images.dataset.scale
         self.model, self.generator = trainer.model, trainer.generator
         self.step_size, self.prior_weight = step_size, run.batch_size / len(self.pixels)
         self.allocate()

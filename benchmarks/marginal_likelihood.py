@@ -9,7 +9,7 @@ import time
 import torch
 from tabulate import tabulate
 
-from aevb import data, marginal_likelihood
+from aevb import datasets, marginal_likelihood
 from aevb.model import bernoulli_vae
 
 REPETITIONS = 5
@@ -45,7 +45,7 @@ def seconds(work) -> float:
 
 def main() -> None:
     torch.set_num_threads(1)
-    dataset = data.load("mnist")
+    dataset = datasets.load("mnist")
     x = dataset.unit(dataset.test[:DIGITS])
     model = bernoulli_vae(x.shape[1], HIDDEN, LATENT, generator=torch.Generator().manual_seed(0))
 

@@ -73,7 +73,7 @@ def pyro_steps(run: Run) -> dict[str, Step]:
     pyro.enable_validation(False)
     warnings.filterwarnings("ignore", category=DeprecationWarning)  # torch's, about its JIT
     about = Trainer(run, 0.01)
-    data = about.dataset.unit(about.train_pixels)
+    data = about.images.unit(about.train_pixels)
     decay = run.batch_size / len(data)
 
     def build(name: str):

@@ -25,7 +25,7 @@ import torch
 from tabulate import tabulate
 from tqdm import tqdm
 
-from aevb.data import TITLES
+from aevb.datasets import TITLES
 from aevb.reproduction import provenance, results
 from aevb.run import Run
 from aevb.trainer import Trainer

@@ -113,7 +113,7 @@ class Variant:
     ):  # fmt: skip
         trainer = Trainer(run, step_size)
         self.run, self.model, self.generator = run, trainer.model, trainer.generator
-        self.dataset, self.pixels = trainer.dataset, trainer.train_pixels
+        self.images, self.pixels = trainer.images, trainer.train_pixels
         self.tanh, self.log_likelihood, self.linear = tanh, log_likelihood, linear
         self.update = update(self.model, step_size, run.batch_size / len(self.pixels))
         self.bound = wrap(self.plain_bound)
@@ -135,7 +135,7 @@ class Variant:
     def step(self) -> None:
         """One minibatch and one update."""
         rows = torch.randint(len(self.pixels), (self.run.batch_size,), generator=self.generator)
-        x = self.dataset.unit(self.pixels[rows])
+        x = self.images.unit(self.pixels[rows])
         shape = self.run.batch_size, self.run.latent_dim
         bound = self.bound(x, torch.randn(shape, generator=self.generator, dtype=x.dtype))
         self.update(-bound.sum())

@@ -51,7 +51,7 @@ def execute(text: Path, notebook: Path, profile: str, seed: int | None = None) -
     """Execute a chapter through papermill at `profile` and write it to `notebook`, also where it fails halfway.
 
     A chapter that has the parameter `seed` takes it, where one is given. When, how long and on what is kept beside the
-    notebook (`site.execution`).
+    notebook (`extension.execution`).
     """
     try:
         source = to_notebook(text)

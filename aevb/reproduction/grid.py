@@ -13,7 +13,9 @@ import pandas as pd
 import torch
 from tqdm import tqdm
 
+from aevb import datasets
 from aevb.checks import at_least
+from aevb.datasets import Dataset
 from aevb.files import write_text
 from aevb.fit import fit_ensemble, follow, load_checkpoint
 from aevb.measures import MEASURES
@@ -68,13 +70,23 @@ def _about(member: Member) -> dict[str, str]:
     return {"question": member.question, "answer": member.answer} if member.change else {}
 
 
-def train(members: list[Member], samples: int, threads: int = 1, device: str = "cpu") -> list[Outcome]:
+def train(
+    members: list[Member],
+    samples: int,
+    threads: int = 1,
+    device: str = "cpu",
+    described: tuple[Dataset, ...] = (),
+) -> list[Outcome]:
     """Train one member, or several of one configuration together, or take them up where they were.
 
-    A reading is alone, is not taken up, and may diverge, which ends its curve early. Returns one outcome per member, in
-    their order. Raises ValueError where there are no threads, and DivergedError where a plain run diverges.
+    `described` are their datasets: another process knows none of yours. A reading is alone, is not taken up, and may
+    diverge, which ends its curve early. Returns one outcome per member, in their order. Raises ValueError where there
+    are no threads, and DivergedError where a plain run diverges.
     """
     at_least(1, threads=threads)
+    for dataset in described:
+        if dataset.name not in datasets.DATASETS:
+            datasets.add(dataset)
     before = torch.get_num_threads()
     torch.set_num_threads(threads)
 
@@ -114,10 +126,13 @@ def _changed(reading: Member, samples: int, report: Callable[[int], None]) -> Tr
 def check(members: list[Member], samples: int, jobs: int | None, threads: int, device: str) -> list[int]:
     """Refuse what cannot run; otherwise the samples at which each member ends.
 
-    Raises ValueError where there are no members, jobs or threads, for `samples` too few for a point, where a reading
-    does not have one step size, for there is no choice among several, and for a reading on another device than the CPU.
+    Raises ValueError where there are no members, jobs or threads, for an unknown dataset, for `samples` too few for a
+    point, where a reading does not have one step size, for there is no choice among several, and for a reading on
+    another device than the CPU.
     """
     at_least(1, runs=len(members), threads=threads, jobs=1 if jobs is None else jobs)
+    for member in members:
+        datasets.get(member.run.dataset)
     for reading in (member for member in members if member.change):
         _one_step_size(reading)
         if device != "cpu":
@@ -177,6 +192,7 @@ def outcomes(
     `check` does, and DivergedError where a plain run diverges.
     """
     goals = check(members, samples, jobs, threads, device)
+    described = tuple(datasets.get(name) for name in sorted({member.run.dataset for member in members}))
     for reading in (member for member in members if member.change):
         progress_path(reading.key).unlink(missing_ok=True)  # it begins anew
     if progress:
@@ -188,7 +204,7 @@ def outcomes(
         n_jobs = jobs or (os.cpu_count() if backend == "loky" else -1)
         parallel = joblib.Parallel(n_jobs=n_jobs, return_as="generator_unordered")
     with _bar(members, goals, device, show=progress):
-        for group in parallel(joblib.delayed(train)(group, samples, threads, device) for group in together):
+        for group in parallel(joblib.delayed(train)(group, samples, threads, device, described) for group in together):
             yield from group
 
 

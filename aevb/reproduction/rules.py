@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from aevb.data import TITLES
+from aevb.datasets import TITLES
 from aevb.reproduction import leads, verdicts
 from aevb.reproduction.curves import Curves, concat
 from aevb.reproduction.verdicts import DOES_NOT_HOLD, HOLDS, IN_PART, NOT_MEASURED, NOT_TESTABLE, Interval, share
@@ -212,16 +212,24 @@ def good_below(below: float, above: float) -> str:
 # rules by the clock
 
 
-def cost(evidence: Evidence) -> Judged:
+def minutes_per_million(algorithm: str) -> Rule:
     """The verdict on minutes per million samples: not testable, for the paper's machine is not here."""
-    if "aevb" not in evidence.cost:
-        return Judged("20-40", "-", "-", NOT_MEASURED)
-    return Judged("20-40", f"{evidence.cost['aevb'] * 1e6 / 60:.1f}", "one machine", NOT_TESTABLE)
+
+    def rule(evidence: Evidence) -> Judged:
+        if algorithm not in evidence.cost:
+            return Judged("20-40", "-", "-", NOT_MEASURED)
+        return Judged("20-40", f"{evidence.cost[algorithm] * 1e6 / 60:.1f}", "one machine", NOT_TESTABLE)
+
+    return rule
 
 
-def same_cost(evidence: Evidence) -> Judged:
-    """Borne out where a sample of wake-sleep costs less than two of AEVB."""
-    if not {"aevb", "wake-sleep"} <= set(evidence.cost):
-        return Judged("same complexity", "-", "-", NOT_MEASURED)
-    ratio = evidence.cost["wake-sleep"] / evidence.cost["aevb"]
-    return Judged("same complexity", f"{ratio:.2f}", "one machine", HOLDS if ratio < 2 else DOES_NOT_HOLD)
+def same_cost(algorithm: str, other: str) -> Rule:
+    """Borne out where a sample of `algorithm` costs less than two of the `other`."""
+
+    def rule(evidence: Evidence) -> Judged:
+        if not {algorithm, other} <= set(evidence.cost):
+            return Judged("same complexity", "-", "-", NOT_MEASURED)
+        ratio = evidence.cost[algorithm] / evidence.cost[other]
+        return Judged("same complexity", f"{ratio:.2f}", "one machine", HOLDS if ratio < 2 else DOES_NOT_HOLD)
+
+    return rule
