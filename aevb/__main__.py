@@ -71,25 +71,31 @@ def _parser() -> argparse.ArgumentParser:
     seeds_parser = add("seeds", try_seeds, "execute the chapters with other seeds: no assert may depend on one")
     seeds_parser.add_argument("seeds", nargs="+", type=int, metavar="SEED")
     add("compare", compare, "our recorded curves minus the published ones, and the verdict on each claim")
-    record_parser = add("record", record, "run an experiment and add it to results/recorded")
-    record_parser.add_argument("experiment", help=", ".join(experiments.EXPERIMENTS))
-    profiles = ", ".join(experiments.PROFILES)
-    record_parser.add_argument("--profile", default="standard", help=f"{profiles} (default: standard)")
-    names = ", ".join(experiments.BOTH)
-    record_parser.add_argument("--dataset", help=f"one of {names} (default: all)")
-    record_parser.add_argument("--samples", type=int, help="how far each curve goes, if not as far as the profile")
-    record_parser.add_argument("--device", default="cpu", help="cpu (default), cuda or cuda:1")
-    record_parser.add_argument("--jobs", type=int, help="how many runs at once (default: one per core)")
-    record_parser.add_argument("--threads", type=int, default=1, help="threads of each run (default: 1)")
-    train_parser = add("train", train, "train a model of your own images, or of the paper's, and draw what it learned")
-    train_parser.add_argument("data", help=f"an .npz file, a folder of images, or one of {names}")
-    train_parser.add_argument("--algorithm", default="aevb", help=f"{', '.join(ALGORITHMS)} (default: aevb)")
-    kinds = ", ".join(LIKELIHOODS)
-    train_parser.add_argument("--likelihood", help=f"that of your images: {kinds} (default: bernoulli)")
-    train_parser.add_argument("--latent-dim", type=int, default=2, help="latents (default: 2)")
-    train_parser.add_argument("--hidden", type=int, help="hidden units (default: the dataset's)")
-    train_parser.add_argument("--samples", type=int, default=200_000, help="training samples (default: 200,000)")
+    _add_record_options(add("record", record, "run an experiment and add it to results/recorded"))
+    what = "train a model of your own images, or of the paper's, and draw what it learned"
+    _add_train_options(add("train", train, what))
     return parser
+
+
+def _add_record_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("experiment", help=", ".join(experiments.EXPERIMENTS))
+    profiles = ", ".join(experiments.PROFILES)
+    parser.add_argument("--profile", default="standard", help=f"{profiles} (default: standard)")
+    parser.add_argument("--dataset", help=f"one of {', '.join(experiments.BOTH)} (default: all)")
+    parser.add_argument("--samples", type=int, help="how far each curve goes, if not as far as the profile")
+    parser.add_argument("--device", default="cpu", help="cpu (default), cuda or cuda:1")
+    parser.add_argument("--jobs", type=int, help="how many runs at once (default: one per core)")
+    parser.add_argument("--threads", type=int, default=1, help="threads of each run (default: 1)")
+
+
+def _add_train_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("data", help=f"an .npz file, a folder of images, or one of {', '.join(experiments.BOTH)}")
+    parser.add_argument("--algorithm", default="aevb", help=f"{', '.join(ALGORITHMS)} (default: aevb)")
+    kinds = ", ".join(LIKELIHOODS)
+    parser.add_argument("--likelihood", help=f"that of your images: {kinds} (default: bernoulli)")
+    parser.add_argument("--latent-dim", type=int, default=2, help="latents (default: 2)")
+    parser.add_argument("--hidden", type=int, help="hidden units (default: the dataset's)")
+    parser.add_argument("--samples", type=int, default=200_000, help="training samples (default: 200,000)")
 
 
 def fetch_data(_: argparse.Namespace) -> int:

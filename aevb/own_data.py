@@ -47,7 +47,8 @@ def describe(
     and 1 for fractions and for zeros and ones. The other arguments are fields of `Dataset`; `title` is by default the
     name of the file.
 
-    The dataset's name, by which a `Run` knows it, ends with a hash of the pixels: other pixels are another dataset.
+    The dataset's name, by which a `Run` knows it, ends with a hash of the pixels, their scale and the likelihood: with
+    another of these it is another dataset.
     Raises DataError where nothing can be read at `path`, and where that is not images of one size.
     """
     path = Path(path).resolve()
@@ -55,8 +56,9 @@ def describe(
     digest, train = _digest(arrays), arrays["train"]
     if scale is None:
         scale = 255.0 if train.dtype == np.uint8 and train.max() > 1 else 1.0
+    decided = sha256(f"{digest} {scale} {likelihood.name}".encode()).hexdigest()[:8]
     return Dataset(
-        name=f"{path.stem}-{digest}",
+        name=f"{path.stem}-{decided}",
         title=title or path.stem,
         read=Own(path, digest),
         image_shape=train.shape[1:],
@@ -72,7 +74,7 @@ def _digest(arrays: dict[str, np.ndarray]) -> str:
     for name, array in sorted(arrays.items()):
         digest.update(f"{name} {array.dtype} {array.shape}".encode())
         digest.update(array.tobytes())
-    return digest.hexdigest()[:8]
+    return digest.hexdigest()
 
 
 def _arrays(path: Path) -> dict[str, np.ndarray]:

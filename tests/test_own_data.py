@@ -100,6 +100,17 @@ def test_folders_called_train_and_test_are_the_splits(tmp_path):
     assert [len(split) for split in splits[:3]] == [4, 0, 3]
 
 
+def test_another_scale_or_likelihood_is_another_dataset(tmp_path):
+    """For its runs are others, and must not go on from these checkpoints."""
+    path = saved(tmp_path, train=stripes(20))
+    others = [
+        own_data.describe(path, likelihood=likelihood, scale=scale)
+        for likelihood in (BERNOULLI, GAUSSIAN)
+        for scale in (255.0, 256.0)
+    ]
+    assert len({dataset.name for dataset in others}) == 4
+
+
 def test_other_pixels_are_another_dataset(tmp_path):
     first = own_data.describe(saved(tmp_path, train=stripes(20)))
     assert own_data.describe(saved(tmp_path, train=stripes(20))) == first

@@ -13,7 +13,9 @@ import pytest
 import aevb.book
 import aevb.reproduction
 from aevb import __main__ as cli
+from aevb.algorithms import ALGORITHMS
 from aevb.book import notebooks
+from aevb.datasets import DATASETS
 from aevb.reproduction import results
 
 ROOT = notebooks.ROOT
@@ -143,6 +145,26 @@ def test_imports_point_up_the_documented_order():
                 names = [f"{node.module}.{name}" for name in names] if is_package else [node.module]
             for name in (name for name in names if name.startswith("aevb")):
                 assert order.index(name) < order.index(module(path)), f"{module(path)} imports {name}"
+
+
+def test_no_module_and_no_function_is_long():
+    """A module has one reason to change, and a function fits a screen."""
+    for path in MODULES:
+        text = path.read_text(encoding="utf-8")
+        assert text.count("\n") <= 300, module(path)
+        for node in ast.walk(ast.parse(text)):
+            if isinstance(node, ast.FunctionDef):
+                assert node.end_lineno - node.lineno < 40, f"{module(path)}.{node.name}"
+
+
+def test_nothing_is_decided_by_the_name_of_a_dataset_or_an_algorithm():
+    """What is special about one is in its own value."""
+    names = {*ALGORITHMS, *DATASETS}
+    for path in MODULES:
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Compare | ast.match_case):
+                constants = {part.value for part in ast.walk(node) if isinstance(part, ast.Constant)}
+                assert not constants & names, f"{module(path)}, line {node.lineno}: {ast.unparse(node)}"
 
 
 def test_make_runs_commands_that_exist():

@@ -48,7 +48,7 @@ def train(run: Run, samples: int) -> tuple[pd.DataFrame, Path]:
     The curve has the columns `samples`, `train` and `test`, nats per datapoint. A run that was interrupted goes on.
     Raises ValueError where `samples` is too few for a point, and DivergedError where the run diverges.
     """
-    table, _ = grid.run_grid([run], samples, progress=True)
+    table, _ = grid.run_grid([run], samples, jobs=1, progress=True)  # here, in this process
     value = table.columns[-1]
     curve = table.pivot_table(value, "samples", "split")[["train", "test"]].reset_index()
     path = results.live_folder() / "drawn" / f"{run.dataset}-{run.algorithm}-{run.key}.png"

@@ -1,3 +1,5 @@
+import math
+
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
@@ -136,12 +138,13 @@ def test_images_are_tiled_row_by_row_with_a_gap_of_one_pixel(inverted, gap):
 @pytest.mark.parametrize(("dataset", "colours"), [("mnist", "gray_r"), ("frey", "gray")])
 def test_digits_are_drawn_black_on_white_and_faces_as_photographs(dataset, colours):
     axis = plt.subplots()[1]
-    images = torch.rand(4, 6, generator=torch.Generator().manual_seed(0))
-    figures.show_images(axis, images, (2, 3), 2, dataset)
+    shape = datasets.get(dataset).image_shape
+    images = torch.rand(4, math.prod(shape), generator=torch.Generator().manual_seed(0))
+    figures.show_images(axis, images, 2, dataset)
     (picture,) = axis.images
     assert picture.get_cmap().name == colours
     assert picture.get_clim() == (0, 1)  # not stretched to the images' own range
-    assert np.array_equal(picture.get_array(), figures.image_grid(images, (2, 3), 2, light=dataset == "frey"))
+    assert np.array_equal(picture.get_array(), figures.image_grid(images, shape, 2, light=dataset == "frey"))
 
 
 # figures 4 and 5
