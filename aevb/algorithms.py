@@ -19,15 +19,14 @@ from aevb.objectives import Objective, Update
 
 Draw = Callable[[], tuple[Tensor, Tensor]]  # the rows of the next minibatch, `(M,)`, and its data, `(M, D)`
 Generators = torch.Generator | list[torch.Generator]  # one, or one per member of an ensemble
-Evaluate = Callable[
-    ..., float
-]  # of a model, a dataset's images and pixels `(N, D)`, with a generator: nats per datapoint
+Trained = LatentVariableModel | FullVB  # what an algorithm trains
+Evaluate = Callable[..., float]  # of a model, images, pixels `(N, D)` of theirs, and noise: nats per datapoint
 
 
 class Updates(Protocol):
     """The updates that an algorithm makes of minibatches, one after the other, and its memory between them."""
 
-    def next(self, model: LatentVariableModel, draw: Draw, *, generator: Generators) -> Update:
+    def next(self, model: Trained, draw: Draw, *, generator: Generators) -> Update:
         """The next update of `model`; `draw` gives a fresh minibatch."""
 
     def state(self) -> dict[str, Any]:
@@ -43,7 +42,7 @@ class OfMinibatches:
     def __init__(self, objective: Objective):
         self.objective = objective
 
-    def next(self, model: LatentVariableModel, draw: Draw, *, generator: Generators) -> Update:
+    def next(self, model: Trained, draw: Draw, *, generator: Generators) -> Update:
         _, x = draw()
         return self.objective(model, x, generator=generator)
 
@@ -63,7 +62,9 @@ class OfChains:
         self.x = torch.empty(0, dtype=torch.float32, device=generator.device)
         self.left = 0  # updates that the minibatch is still kept for
 
-    def next(self, model: LatentVariableModel, draw: Draw, *, generator: torch.Generator) -> Update:
+    def next(self, model: Trained, draw: Draw, *, generator: Generators) -> Update:
+        assert isinstance(model, LatentVariableModel)
+        assert isinstance(generator, torch.Generator)  # its runs do not stack
         if not self.left:
             self.rows, self.x = draw()
             self.chains.move(model, self.x, self.rows, generator=generator)
@@ -103,7 +104,7 @@ class Algorithm:
     title: str
     colour: str
     updates: Callable[..., Updates]
-    model: Callable[[VAE, int, float], LatentVariableModel | FullVB]
+    model: Callable[[VAE, int, float], Trained]
     measures: dict[str, Evaluate]
     lacks: str = ""
     stacks: bool = True

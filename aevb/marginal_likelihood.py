@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from aevb import bounds, hmc
-from aevb.checks import at_least
+from aevb.checks import at_least, name_datapoints
 from aevb.model import LatentVariableModel
 
 BATCH = 250  # datapoints at a time
@@ -62,7 +62,7 @@ def fit_gaussian(z: Tensor) -> tuple[Tensor, Tensor]:
     factor, failed = torch.linalg.cholesky_ex(covariance)
     if failed.any():
         raise ValueError(
-            f"the samples of datapoints {hmc.name_datapoints(failed > 0)} do not span the latent space: take more"
+            f"the samples of datapoints {name_datapoints(failed > 0)} do not span the latent space: take more"
         )
     return mean, factor
 
@@ -77,7 +77,8 @@ def _refuse_too_few(n_samples: int, latent_dim: int) -> None:
 def gaussian_density(samples: Tensor, z: Tensor) -> Tensor:
     """log q(z) `(Q, M)` at `z` `(Q, M, J)` for the Gaussian fitted to `samples` `(S, M, J)`, a fit a datapoint."""
     mean, factor = fit_gaussian(samples)
-    return torch.distributions.MultivariateNormal(mean, scale_tril=factor).log_prob(z)
+    log_q: Tensor = torch.distributions.MultivariateNormal(mean, scale_tril=factor).log_prob(z)
+    return log_q
 
 
 def kernel_density(samples: Tensor, z: Tensor) -> Tensor:
@@ -92,7 +93,7 @@ def kernel_density(samples: Tensor, z: Tensor) -> Tensor:
     log_det = torch.log(factor.diagonal(dim1=-2, dim2=-1)).sum(-1)  # (M,)
 
     def whiten(points: Tensor) -> Tensor:
-        solved = torch.linalg.solve_triangular(factor, (points - mean).permute(1, 2, 0), upper=False)
+        solved: Tensor = torch.linalg.solve_triangular(factor, (points - mean).permute(1, 2, 0), upper=False)
         return solved.transpose(1, 2)  # (M, points, J)
 
     def score(distances: Tensor, bandwidth: Tensor) -> Tensor:
@@ -201,7 +202,7 @@ def quadrature(model: LatentVariableModel, x: Tensor, *, points: int, limit: flo
     _refuse_nan(total)
     if (outside := on_edge - total > math.log(EDGE_MASS)).any():
         warnings.warn(
-            f"the lattice cuts off the posterior of datapoints {hmc.name_datapoints(outside)}: raise limit",
+            f"the lattice cuts off the posterior of datapoints {name_datapoints(outside)}: raise limit",
             stacklevel=2,
         )
     sublattices = totals + latent_dim * math.log(2)
@@ -210,7 +211,7 @@ def quadrature(model: LatentVariableModel, x: Tensor, *, points: int, limit: flo
 
 def _refuse_nan(log_px: Tensor) -> None:
     if torch.isnan(log_px).any():
-        raise ValueError(f"the log-density is not a number for datapoints {hmc.name_datapoints(torch.isnan(log_px))}")
+        raise ValueError(f"the log-density is not a number for datapoints {name_datapoints(torch.isnan(log_px))}")
 
 
 @torch.no_grad()
@@ -271,8 +272,8 @@ def annealed_importance(
         return _log_mean(forward), Estimate(-upper.log_px, upper.standard_error)
 
     starts = [None] * math.ceil(len(x) / BATCH) if z is None else z.split(BATCH, dim=1)
-    lower, upper = zip(*map(estimate, x.split(BATCH), starts), strict=True)
-    return _concatenate(lower), _concatenate(upper)
+    pairs = list(map(estimate, x.split(BATCH), starts))
+    return _concatenate([lower for lower, _ in pairs]), _concatenate([upper for _, upper in pairs])
 
 
 def _sigmoid_path(n: int) -> list[float]:

@@ -112,6 +112,15 @@ def test_what_the_package_imports_is_what_it_declares():
     assert outside(MODULES) <= {normal(re.match(r"[\w.-]+", line)[0]) for line in declared}
 
 
+def test_what_the_packages_hold_beside_modules_is_installed_too():
+    """The marker that says that they have types, and what the widgets are made of."""
+    data = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["setuptools"]["package-data"]
+    folders = {ROOT / name.replace(".", "/"): patterns for name, patterns in data.items()}
+    installed = {path for folder, patterns in folders.items() for pattern in patterns for path in folder.glob(pattern)}
+    held = {path for path in (ROOT / "aevb").rglob("*") if path.is_file() and path.suffix not in (".py", ".pyc")}
+    assert held == installed >= {ROOT / "aevb" / "py.typed"}
+
+
 def test_the_pins_are_what_runs_here():
     """The environment is the lock's, but for torch's build."""
     from importlib.metadata import version

@@ -14,6 +14,7 @@ import subprocess
 import tempfile
 from hashlib import sha256
 from pathlib import Path
+from typing import Any
 
 import yaml
 from tabulate import tabulate
@@ -86,14 +87,14 @@ def _served(vendor: Path) -> bool:
     return lock.exists() and lock.read_bytes() == LOCK.read_bytes()
 
 
-def setup(app) -> dict:
+def setup(app: Any) -> dict[str, bool]:
     """Called by Sphinx."""
     app.connect("config-inited", use_served_scripts)
     app.connect("source-read", add_executions)
     return {"parallel_read_safe": True, "parallel_write_safe": True}
 
 
-def use_served_scripts(app, config) -> None:
+def use_served_scripts(app: Any, config: Any) -> None:
     """Name the served scripts where they are, and else leave the CDNs' that Sphinx and MyST-NB name."""
     if not _served(Path(app.srcdir) / config.html_static_path[0] / "vendor"):
         return
@@ -116,7 +117,7 @@ def fingerprint(text: Path) -> str:
     return sha256(text.read_text(encoding="utf-8").encode()).hexdigest()[:12]
 
 
-def add_executions(app, page: str, content: list[str]) -> None:
+def add_executions(app: Any, page: str, content: list[str]) -> None:
     """Let the status page end with the table; the parameters are those of Sphinx's event."""
     if page == "book/execution_status":
         content[0] += f"\n{executions(Path(app.srcdir) / 'book')}\n"
@@ -125,7 +126,7 @@ def add_executions(app, page: str, content: list[str]) -> None:
 def executions(folder: Path) -> str:
     """Tables in Markdown of the chapters in `folder`: when each ran, how long, at which profile; and on what."""
     headers = ["chapter", "", "started (UTC)", "seconds", "profile", "on", "commit"]
-    places = {}  # each with its number
+    places: dict[tuple[str, str], int] = {}  # each with its number
     rows = [_execution(text, places) for text in sorted(folder.glob("[0-9][0-9]_*.md"))]
     tables = [tabulate(rows, headers, "pipe", disable_numparse=True)]
     if places:
@@ -135,7 +136,7 @@ def executions(folder: Path) -> str:
     return "\n\n".join(tables)
 
 
-def _execution(text: Path, places: dict[tuple, int]) -> list[str]:
+def _execution(text: Path, places: dict[tuple[str, str], int]) -> list[str]:
     name = f"{{doc}}`{text.stem}`"
     kept = execution(text)
     if not kept.exists():

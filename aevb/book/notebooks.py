@@ -131,7 +131,7 @@ import sys
 
 def _merged(outputs: list[NotebookNode]) -> list[NotebookNode]:
     """The same outputs with neighbouring pieces of one stream joined: where a kernel flushes is chance."""
-    merged = []
+    merged: list[NotebookNode] = []
     for output in outputs:
         if merged and output.output_type == "stream" == merged[-1].output_type and output.name == merged[-1].name:
             merged[-1].text += output.text

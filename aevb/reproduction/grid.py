@@ -4,9 +4,9 @@ import contextlib
 import dataclasses
 import os
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TypedDict, Unpack
 
 import joblib
 import pandas as pd
@@ -35,6 +35,15 @@ class Outcome(NamedTuple):
     key: str
     rows: list[dict]
     entry: dict
+
+
+class Options(TypedDict, total=False):
+    """On what `outcomes` trains: its own arguments, each with the default that it has there."""
+
+    jobs: int | None
+    threads: int
+    backend: str
+    device: str
 
 
 def checkpoint_path(run: Run, device: str = "cpu") -> Path:
@@ -98,7 +107,7 @@ def train(
 
     try:
         if members[0].change:
-            trainers = [_changed(member, samples, report) for member in members]
+            trainers = [_changed(member, member.change, samples, report) for member in members if member.change]
         else:
             runs = [member.run for member in members]
             checkpoints = [checkpoint_path(run, device) for run in runs]
@@ -115,9 +124,11 @@ def _one_step_size(reading: Member) -> float:
     return reading.run.step_sizes[0]
 
 
-def _changed(reading: Member, samples: int, report: Callable[[int], None]) -> Trainer:
+def _changed(
+    reading: Member, change: Callable[[Trainer], None], samples: int, report: Callable[[int], None]
+) -> Trainer:
     trainer = Trainer(reading.run, _one_step_size(reading))
-    reading.change(trainer)
+    change(trainer)
     with contextlib.suppress(DivergedError):
         follow([trainer], samples, report=report)
     return trainer
@@ -179,7 +190,7 @@ def outcomes(
     backend: str = "loky",
     device: str = "cpu",
     progress: bool = False,
-) -> Iterator[Outcome]:
+) -> Generator[Outcome, None, None]:
     """Train all `members` to `samples`, side by side on `jobs` processes (default: one per core) of `threads` threads.
 
     Each outcome comes as soon as it is there, in any order. Two threads that spin on a busy machine can be many times
@@ -208,7 +219,7 @@ def outcomes(
             yield from group
 
 
-def run_grid(runs: list[Run], samples: int, **options: object) -> tuple[pd.DataFrame, dict[str, dict]]:
+def run_grid(runs: list[Run], samples: int, **options: Unpack[Options]) -> tuple[pd.DataFrame, dict[str, dict]]:
     """`outcomes` of plain `runs`, whole: the table of their curves, and their manifest entries by run key.
 
     Both are in the order of `runs`. Arguments and errors are those of `outcomes`.
