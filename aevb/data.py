@@ -65,10 +65,9 @@ class Originals:
 
 
 def payload(originals: Originals, file: File) -> bytes:
-    """The verified, decoded bytes of `file`, one of the `originals`.
+    """The verified, decoded bytes of `file`, one of the `originals`. A cache that cannot be used is a warning.
 
-    Raises DataError where files in AEVB_DATA are meant to be it and none is, where no source has the file, and where
-    there is no room to fetch it. A cache that cannot be used is a warning.
+    Raises DataError where files in AEVB_DATA are meant to be it and none is, or no source has it, or room for it.
     """
     for source in (_supplied, _cached):
         content = source(file)

@@ -17,6 +17,7 @@ ROOT = Path(__file__).resolve().parents[2]
 NUMERICAL = (
     "checks",
     "data",
+    "datasets",
     "networks",
     "model",
     "bounds",
@@ -24,6 +25,7 @@ NUMERICAL = (
     "hmc",
     "mcem",
     "full_vb",
+    "densities",
     "marginal_likelihood",
     "optimizer",
     "measures",
