@@ -92,12 +92,13 @@ class OfChains:
 class Algorithm:
     """All that is special about one algorithm.
 
-    `title` and `colour` are those of its curves. `model(vae, n_train, initial_sigma)` is what it trains, made of the
-    VAE with which every algorithm starts. `updates(n, latent_dim, generator=...)` begins a run over n training points.
-    `measures` are the measures that its models have, by name, and how each is taken; `lacks` says in half a
-    sentence why it has no other. Runs of an algorithm that `stacks` train as an ensemble; its updates must remember
-    nothing, for there are those of one run alone. Where the `prior_in_loss` is, no weight decay is added.
-    `evidence(model, x, generator=...)` gives the `data` and `evidence` of a point.
+    `title` and `colour` are those of its curves; those that are `compared` are trained side by side in figure 2.
+    `model(vae, n_train, initial_sigma)` is what it trains, made of the VAE with which every algorithm starts.
+    `updates(n, latent_dim, generator=...)` begins a run over n training points. `measures` are the measures that its
+    models have, by name, and how each is taken; `lacks` says in half a sentence why it has no other. Runs of an
+    algorithm that `stacks` train as an ensemble; its updates must remember nothing, for there are those of one run
+    alone. Where the `prior_in_loss` is, no weight decay is added. `evidence(model, x, generator=...)` gives the `data`
+    and `evidence` of a point.
     """
 
     name: str
@@ -107,6 +108,7 @@ class Algorithm:
     model: Callable[[VAE, int, float], Trained]
     measures: dict[str, Evaluate]
     lacks: str = ""
+    compared: bool = False
     stacks: bool = True
     prior_in_loss: bool = False
     evidence: Callable[..., tuple[float, float]] | None = None
@@ -121,17 +123,17 @@ def _evidence(model: FullVB, x: Tensor, *, generator: torch.Generator) -> tuple[
     return bound.data / bound.n, bound.per_datapoint
 
 
-def _of_a_vae(name: str, title: str, colour: str, objective: Objective) -> Algorithm:
+def _of_a_vae(name: str, title: str, colour: str, objective: Objective, *, compared: bool = False) -> Algorithm:
     """An algorithm that trains the VAE as it is, by an objective of a minibatch."""
     measures = {"bound": mean_bound, "marginal-likelihood": mean_likelihood}
-    return Algorithm(name, title, colour, _of_minibatches(objective), lambda vae, *_: vae, measures)
+    return Algorithm(name, title, colour, _of_minibatches(objective), lambda vae, *_: vae, measures, compared=compared)
 
 
 ALGORITHMS = {
     algorithm.name: algorithm
     for algorithm in (
-        _of_a_vae("aevb", "AEVB", BLUE, objectives.aevb),
-        _of_a_vae("wake-sleep", "wake-sleep", ORANGE, objectives.wake_sleep),
+        _of_a_vae("aevb", "AEVB", BLUE, objectives.aevb, compared=True),
+        _of_a_vae("wake-sleep", "wake-sleep", ORANGE, objectives.wake_sleep, compared=True),
         _of_a_vae("score-function", "score function", SKY, objectives.score_function),
         Algorithm(
             "mcem",

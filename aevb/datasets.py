@@ -142,30 +142,31 @@ FREY_FILES = Originals(
     ),
     word="frey",
 )
-MNIST = Dataset(
-    name="mnist",
-    title="MNIST",
-    read=_mnist,
-    image_shape=(28, 28),
-    likelihood=BERNOULLI,
-    latent_dims=(3, 5, 10, 20, 200),
-    originals=MNIST_FILES,
+PAPER = (  # the datasets of the paper
+    Dataset(
+        name="mnist",
+        title="MNIST",
+        read=_mnist,
+        image_shape=(28, 28),
+        likelihood=BERNOULLI,
+        latent_dims=(3, 5, 10, 20, 200),
+        originals=MNIST_FILES,
+    ),
+    Dataset(
+        name="frey",
+        title="Frey Face",
+        read=_frey,
+        image_shape=(28, 20),
+        likelihood=GAUSSIAN,
+        scale=256.0,
+        hidden=200,
+        latent_dims=(2, 5, 10, 20),
+        light=True,
+        tiles=10,
+        optional=True,
+        originals=FREY_FILES,
+    ),
 )
-FREY = Dataset(
-    name="frey",
-    title="Frey Face",
-    read=_frey,
-    image_shape=(28, 20),
-    likelihood=GAUSSIAN,
-    scale=256.0,
-    hidden=200,
-    latent_dims=(2, 5, 10, 20),
-    light=True,
-    tiles=10,
-    optional=True,
-    originals=FREY_FILES,
-)
-PAPER = (MNIST, FREY)  # the datasets of the paper
 TITLES = {dataset.name: dataset.title for dataset in PAPER}
 DATASETS = {dataset.name: dataset for dataset in PAPER}  # and those that `add` adds
 

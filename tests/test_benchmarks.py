@@ -7,7 +7,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from aevb import objectives
-from aevb.datasets import MNIST, Images
+from aevb.datasets import DATASETS, Images
 from aevb.model import bernoulli_vae
 from aevb.run import Run
 from aevb.trainer import Trainer, build_model
@@ -23,7 +23,7 @@ def digits(monkeypatch) -> Images:
     """Random pixels in place of MNIST, a third of them black as in digits, and few enough for the prior to count."""
     pixels = torch.randint(0, 256, (300, 784), generator=torch.Generator().manual_seed(0))
     pixels = pixels * (torch.rand(300, 784, generator=torch.Generator().manual_seed(1)) > 1 / 3)
-    images = Images(MNIST, *[pixels.to(torch.uint8)] * 3, {})
+    images = Images(DATASETS["mnist"], *[pixels.to(torch.uint8)] * 3, {})
     monkeypatch.setattr("aevb.trainer.load", lambda name: images)
     return images
 

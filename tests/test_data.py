@@ -24,8 +24,7 @@ import scipy.io
 import torch
 
 from aevb import data, datasets
-from aevb.datasets import FREY as FREY_FACE
-from aevb.datasets import FREY_FILES, MNIST, MNIST_FILES, PAPER, Images
+from aevb.datasets import DATASETS, FREY_FILES, MNIST_FILES, PAPER, Images
 
 LABELS, IMAGES = "t10k-labels-idx1-ubyte", "t10k-images-idx3-ubyte"
 FREY = "frey_rawface.mat"
@@ -144,7 +143,7 @@ def test_mnist_loads_from_the_cache_alone(bare, mnist):
     bare.mkdir(parents=True)
     for name, content in mnist.items():
         (bare / f"{name}.decoded").write_bytes(content)
-    digits = Images(MNIST, *MNIST.read())
+    digits = Images(DATASETS["mnist"], *DATASETS["mnist"].read())
     assert [len(split) for split in (digits.train, digits.valid, digits.test)] == [50_000, 10_000, 10_000]
     assert torch.equal(digits.train, datasets.load("mnist").train)
 
@@ -382,7 +381,7 @@ def test_frey_face_comes_from_its_mirrors_too(bare, monkeypatch, tmp_path):
     scipy.io.savemat(tmp_path / FREY, {"ff": faces.T})
     with serving(lambda path: (200, (tmp_path / FREY).read_bytes())) as url:
         mirrored(monkeypatch, FREY_FILES, closed_port(), url)
-        dataset = Images(FREY_FACE, *FREY_FACE.read())
+        dataset = Images(DATASETS["frey"], *DATASETS["frey"].read())
     assert (dataset.train.shape, dataset.test.shape) == ((1600, 560), (365, 560))
 
 

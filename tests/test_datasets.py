@@ -3,7 +3,7 @@ import pytest
 import torch
 
 from aevb import data, datasets
-from aevb.datasets import FREY_FILES, MNIST_FILES, Images
+from aevb.datasets import BERNOULLI, FREY_FILES, GAUSSIAN, MNIST_FILES, Images
 from aevb.networks import log_normal
 
 
@@ -55,3 +55,8 @@ def test_one_constant_gaussian_a_pixel_scores_the_published_plateau(frey):
 def test_unknown_datasets_are_refused():
     with pytest.raises(ValueError, match="unknown dataset 'cifar'"):
         datasets.load("cifar")
+
+
+def test_digits_have_the_bernoulli_likelihood_and_faces_the_gaussian():
+    assert datasets.get("mnist").likelihood is BERNOULLI
+    assert datasets.get("frey").likelihood is GAUSSIAN

@@ -3,6 +3,7 @@
 import dataclasses
 from typing import NamedTuple
 
+from aevb.algorithms import ALGORITHMS
 from aevb.datasets import DATASETS, PAPER
 from aevb.run import Run
 
@@ -58,10 +59,10 @@ FIGURE2 = {
         share=0.03,
     ),
 }
-FIGURE2_ALGORITHMS = ("aevb", "wake-sleep")
+COMPARED = tuple(algorithm.name for algorithm in ALGORITHMS.values() if algorithm.compared)
 
 
-def baseline(n_seeds: int, datasets: Datasets, algorithms: tuple[str, ...] = FIGURE2_ALGORITHMS) -> list[Run]:
+def baseline(n_seeds: int, datasets: Datasets, algorithms: tuple[str, ...] = COMPARED) -> list[Run]:
     """The runs of `figure2` with its algorithms trained alike: the baseline that other readings are compared with."""
     return [
         _section_5(dataset, algorithm, latent_dim, seed)
