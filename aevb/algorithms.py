@@ -19,7 +19,7 @@ from aevb.objectives import Objective, Update
 
 Draw = Callable[[], tuple[Tensor, Tensor]]  # the rows of the next minibatch, `(M,)`, and its data, `(M, D)`
 Generators = torch.Generator | list[torch.Generator]  # one, or one per member of an ensemble
-Trained = LatentVariableModel | FullVB  # what an algorithm trains
+Trained = Decoder | FullVB  # what an algorithm trains
 Evaluate = Callable[..., float]  # of a model, images, pixels `(N, D)` of theirs, and noise: nats per datapoint
 
 

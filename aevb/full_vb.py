@@ -8,7 +8,7 @@ variance does not vanish as the minibatch grows.
 
 import math
 from collections.abc import Callable
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar, cast
 
 import torch
 from torch import Tensor, nn
@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from aevb.bounds import estimator_a, estimator_b, kl_to_prior
 from aevb.checks import at_least
 from aevb.model import LatentVariableModel, reparameterize
-from aevb.networks import INITIAL_STD, log_normal
+from aevb.networks import INITIAL_STD, BernoulliMLP, GaussianMLP, log_normal
 from aevb.objectives import Update
 
 EVALUATION_BATCH = 1000
@@ -44,9 +44,9 @@ class FullVB(nn.Module):
         self.log_var = nn.Parameter(torch.full_like(self.mu.detach(), 2 * math.log(initial_sigma)))
 
     @property
-    def decoder(self) -> nn.Module:
+    def decoder(self) -> BernoulliMLP | GaussianMLP:
         """The decoder at the posterior mean."""
-        return self.model.decoder
+        return cast(BernoulliMLP | GaussianMLP, self.model.decoder)
 
     @property
     def latent_dim(self) -> int:

@@ -27,7 +27,8 @@ class Own:
         if _digest(arrays) != self.digest:
             raise DataError(f"{self.path} has changed since it was described: describe it again")
         flat = {name: torch.from_numpy(array).flatten(1) for name, array in arrays.items()}
-        return Splits(*(flat.get(name, flat["train"][:0]) for name in SPLITS), {})
+        train, valid, test = (flat.get(name, flat["train"][:0]) for name in SPLITS)
+        return Splits(train, valid, test, {})
 
 
 def describe(

@@ -2,14 +2,13 @@
 
 import dataclasses
 import math
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from aevb.algorithms import ALGORITHMS
+from aevb.algorithms import ALGORITHMS, Trained
 from aevb.datasets import Dataset, load
-from aevb.full_vb import FullVB
-from aevb.model import LatentVariableModel
 from aevb.objectives import Update
 from aevb.optimizer import MapAdagrad
 from aevb.run import Point, Run
@@ -19,9 +18,7 @@ class DivergedError(RuntimeError):
     """A run whose bound is no longer a number."""
 
 
-def build_model(
-    run: Run, dataset: Dataset, n_train: int, *, generator: torch.Generator
-) -> LatentVariableModel | FullVB:
+def build_model(run: Run, dataset: Dataset, n_train: int, *, generator: torch.Generator) -> Trained:
     """The model of section 5 with the dataset's likelihood, for `n_train` training points.
 
     The algorithm trains a model made of it. With the same seed all algorithms start from the same weights.
@@ -92,7 +89,7 @@ class Trainer:
     def step(self) -> None:
         """One minibatch and one Adagrad update (Algorithm 1)."""
         update = self.update()
-        self.learn(torch.autograd.grad(update.loss, self.optimizer.parameters), update.bound)
+        self.learn(list(torch.autograd.grad(update.loss, self.optimizer.parameters)), update.bound)
         self.steps += 1
 
     def advance(self, samples: int) -> None:
@@ -132,7 +129,7 @@ class Trainer:
         self.bound_sum.zero_()  # in place, where a CUDA graph finds it
         self.average_from = self.steps
 
-    def state(self) -> dict:
+    def state(self) -> dict[str, Any]:
         """Everything that `restore` needs to go on as if nothing had happened; to be saved before the next step."""
         own = {name: parameter.detach().cpu().clone() for name, parameter in self.model.named_parameters()}
         return {
@@ -146,7 +143,7 @@ class Trainer:
             "curve": [dataclasses.astuple(point) for point in self.curve],
         }
 
-    def restore(self, state: dict) -> None:
+    def restore(self, state: dict[str, Any]) -> None:
         """Take over a `state`. Raises KeyError, TypeError, ValueError or RuntimeError where it does not fit."""
         self.model.load_state_dict(state["model"])
         for mine, saved in zip(self.optimizer.sum_squares, state["sum_squares"], strict=True):

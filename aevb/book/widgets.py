@@ -19,6 +19,7 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from aevb import datasets
+from aevb.colours import BLUE, GREEN, ORANGE, SKY
 from aevb.datasets import Images
 from aevb.model import VAE, LinearGaussian
 from aevb.reproduction import figures
@@ -26,7 +27,7 @@ from aevb.run import Run
 from aevb.trainer import Trainer
 
 SCRIPTS = Path(__file__).parent / "javascript"
-PALETTE = {"deep": figures.BLUE, "pale": figures.SKY, "orange": figures.ORANGE, "green": figures.GREEN}
+PALETTE = {"deep": BLUE, "pale": SKY, "orange": ORANGE, "green": GREEN}
 CODES = 2000  # encoded datapoints that a page carries
 EVERY = 5000  # training samples between two points of a live curve
 
@@ -145,8 +146,8 @@ class Bound(Widget):
 
     _esm = script("bound")
     _css = style()
-    w = traitlets.List().tag(sync=True)
-    x = traitlets.List().tag(sync=True)
+    w: traitlets.List[float] = traitlets.List().tag(sync=True)
+    x: traitlets.List[float] = traitlets.List().tag(sync=True)
     s = traitlets.Float().tag(sync=True)
     log_evidence = traitlets.Float().tag(sync=True)
     q = traitlets.List([0.5, 0.4]).tag(sync=True)
@@ -169,7 +170,7 @@ class Reparameterization(Widget):
 
     _esm = script("reparameterization")
     _css = style()
-    eps = traitlets.List().tag(sync=True)
+    eps: traitlets.List[float] = traitlets.List().tag(sync=True)
     q = traitlets.List([1.0, 0.5]).tag(sync=True)
 
 
@@ -191,9 +192,9 @@ class Trajectories(Widget):
     network = traitlets.Dict().tag(sync=True)
     x = traitlets.Bytes().tag(sync=True)
     lattice = traitlets.Bytes().tag(sync=True)
-    region = traitlets.List().tag(sync=True)
+    region: traitlets.List[float] = traitlets.List().tag(sync=True)
     tuned = traitlets.Float().tag(sync=True)
-    z = traitlets.List().tag(sync=True)
+    z: traitlets.List[float] = traitlets.List().tag(sync=True)
     r = traitlets.List([0.8, 0.6]).tag(sync=True)
     step_size = traitlets.Float().tag(sync=True)
     n_leapfrog = traitlets.Int(4).tag(sync=True)
@@ -229,7 +230,7 @@ class TrainingPanel(ipywidgets.VBox):
     `curves` maps the settings of each training to its points, (samples, mean bound since the last point, nats).
     """
 
-    def __init__(self):
+    def __init__(self) -> None:
         style = {"style": {"description_width": "7rem"}}
         self.hidden = ipywidgets.IntSlider(200, 50, 500, 50, description="hidden units", **style)
         self.latent_dim = ipywidgets.IntSlider(10, 1, 50, description="latents", **style)

@@ -12,7 +12,6 @@ import torch
 from torch import Tensor
 
 from aevb.datasets import PAPER
-from aevb.measures import mean_bound
 from aevb.reproduction import settings
 from aevb.reproduction.curves import FIGURE_2, FIGURE_3, Kind
 from aevb.reproduction.readings import BY_LATENTS, PLATEAU, READINGS, Reading
@@ -103,7 +102,7 @@ def on_each_ten_thousand(trainer: Trainer) -> list[dict]:
 
     def bound(pixels: Tensor) -> float:
         noise = torch.Generator(trainer.device).manual_seed(run.seed)
-        return mean_bound(trainer.model, digits, pixels, generator=noise)
+        return trainer.algorithm.measures["bound"](trainer.model, digits, pixels, generator=noise)
 
     return [
         {**about, "split": split, "samples": trainer.samples, "lower_bound": bound(pixels)}

@@ -1,8 +1,13 @@
 """The figures that several pages share, in one style."""
 
+import math
+from typing import Any, Literal
+
 import matplotlib.pyplot as plt
 import numpy as np
 import torch
+from cycler import cycler
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import LogLocator
@@ -20,12 +25,12 @@ COLOURS = {name: algorithm.colour for name, algorithm in ALGORITHMS.items()}
 NAMES = {name: algorithm.title for name, algorithm in ALGORITHMS.items()}
 NAMES |= datasets.TITLES
 # how each source of a curve is drawn: the paper's behind, pale and wide; ours in front
-SOURCES = {
+SOURCES: dict[str, dict[str, Any]] = {
     "published": {"linewidth": 4.5, "alpha": 0.28},
     "recorded": {"linewidth": 1.3},
     "live": {"linewidth": 1.3, "marker": "o", "markersize": 3.2},
 }
-SPLITS = {"test": "-", "train": "--"}  # the line of each
+SPLITS: dict[str, Literal["-", "--"]] = {"test": "-", "train": "--"}  # the line of each
 # how each digit is marked, (colour, whether as a ring): two that share a colour are not easily confused as digits
 DIGITS = (
     *((BLUE, False), (BLUE, True), (ORANGE, False), (GREEN, False), (PINK, False)),
@@ -51,7 +56,7 @@ def use_style() -> None:
             "grid.color": "#dddddd",
             "grid.linewidth": 0.6,
             "axes.axisbelow": True,
-            "axes.prop_cycle": plt.cycler(color=[BLUE, ORANGE, GREEN, PINK, SKY, YELLOW]),
+            "axes.prop_cycle": cycler(color=[BLUE, ORANGE, GREEN, PINK, SKY, YELLOW]),
             "legend.frameon": False,
             "image.cmap": "gray_r",
         }
@@ -104,12 +109,12 @@ def figure3(
     return figure
 
 
-def _draw(axis: plt.Axes, sources: dict[str, Curves], **panel: object) -> None:
+def _draw(axis: Axes, sources: dict[str, Curves], **panel: str | int) -> None:
     """The train and test curves of a panel, of every source."""
     for source, curves in sources.items():
-        chosen = curves.select(split=["train", "test"], **panel)
+        chosen = curves.select(math.inf, split=["train", "test"], **panel)
         for (algorithm, split), curve in chosen.each("algorithm", "split"):
-            style = {"color": COLOURS[algorithm], "linestyle": SPLITS[split], **SOURCES[source]}
+            style: dict[str, Any] = {"color": COLOURS[algorithm], "linestyle": SPLITS[split], **SOURCES[source]}
             if split == "train":
                 style.pop("marker", None)
             axis.plot(curve.mean(), **style)
@@ -143,7 +148,7 @@ def image_grid(images: Tensor, image_shape: tuple[int, int], columns: int, light
     return canvas
 
 
-def show_images(axis: plt.Axes, images: Tensor, columns: int, dataset: str) -> None:
+def show_images(axis: Axes, images: Tensor, columns: int, dataset: str) -> None:
     """Draw `images` `(n, D)` of a dataset on `axis` as a grid, light on dark or black on white as that has it."""
     about = datasets.get(dataset)
     canvas = image_grid(images, about.image_shape, columns, light=about.light)
@@ -163,7 +168,7 @@ def latent_grid(n: int) -> Tensor:
 
 
 @torch.no_grad()
-def manifold(axis: plt.Axes, model: Decoder | FullVB, dataset: str, n: int | None = None) -> None:
+def manifold(axis: Axes, model: Decoder | FullVB, dataset: str, n: int | None = None) -> None:
     """A panel of figure 4: the decoder's means at the `latent_grid` of `n` by `n`, for a model with two latents.
 
     By default `n` is the number of tiles that the dataset has.
@@ -173,7 +178,7 @@ def manifold(axis: plt.Axes, model: Decoder | FullVB, dataset: str, n: int | Non
 
 
 @torch.no_grad()
-def samples_grid(axis: plt.Axes, model: Decoder | FullVB, dataset: str, n: int, *, generator: torch.Generator) -> None:
+def samples_grid(axis: Axes, model: Decoder | FullVB, dataset: str, n: int, *, generator: torch.Generator) -> None:
     """A panel of figure 5: the decoder's means at `n` by `n` draws z ~ N(0, I)."""
     z = torch.randn(n * n, model.latent_dim, generator=generator)
     show_images(axis, model.decoder.mean(z), n, dataset)

@@ -8,14 +8,14 @@ import dataclasses
 import hashlib
 import json
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple, cast
 
 import torch
 from torch import Tensor
 
 from aevb.algorithms import OfMinibatches
 from aevb.bounds import estimator_b
-from aevb.model import LatentVariableModel
+from aevb.model import VAE, Decoder, LatentVariableModel
 from aevb.objectives import Update
 from aevb.reproduction.settings import FIGURE2, baseline
 from aevb.run import Run
@@ -55,8 +55,8 @@ def _with_pixels(trainer: Trainer, binary: Callable[[Tensor], Tensor]) -> None:
     """Replace each split's grey levels by zeros and ones."""
     images = trainer.images
     scale = images.dataset.scale
-    splits = {name: (binary(getattr(images, name)) * scale).to(torch.uint8) for name in ("train", "test")}
-    trainer.images = dataclasses.replace(images, **splits)
+    train, test = ((binary(pixels) * scale).to(torch.uint8) for pixels in (images.train, images.test))
+    trainer.images = dataclasses.replace(images, train=train, test=test)
     trainer.train_pixels = trainer.images.train
 
 
@@ -81,7 +81,7 @@ def wide(trainer: Trainer) -> None:
 @torch.no_grad()
 def log_var_from_zero(trainer: Trainer) -> None:
     """The encoder's log-variances start at zero, and move as fast as all else."""
-    for parameter in trainer.model.encoder.log_var.parameters():
+    for parameter in cast(VAE, trainer.model).encoder.log_var.parameters():
         parameter.zero_()
 
 
@@ -102,14 +102,14 @@ def whole_prior(trainer: Trainer) -> None:
 
 def without_replacement(trainer: Trainer) -> None:
     """Each pass over the data takes every datapoint once, in a new order."""
-    n, waiting = len(trainer.train_pixels), []
+    n, waiting = len(trainer.train_pixels), list[Tensor]()
 
     def draw_rows() -> Tensor:
         if not waiting:
             waiting.extend(torch.randperm(n, generator=trainer.generator).split(trainer.run.batch_size))
         return waiting.pop()
 
-    trainer.draw_rows = draw_rows
+    trainer.draw_rows = draw_rows  # type: ignore[method-assign] # the one thing that this reading changes
 
 
 def all_digits(trainer: Trainer) -> None:
@@ -129,7 +129,7 @@ def divided_by_255(trainer: Trainer) -> None:
 def dreams_of_means(trainer: Trainer) -> None:
     """In wake-sleep's dreams x is the decoder's mean at z, not a draw from p(x|z)."""
 
-    def objective(model: LatentVariableModel, x: Tensor, *, generator: torch.Generator) -> Update:
+    def objective(model: Decoder, x: Tensor, *, generator: torch.Generator) -> Update:
         with torch.no_grad():
             z, log_q = model.sample_posterior(x, 1, generator=generator)
             z_dream = torch.randn(len(x), model.latent_dim, generator=generator)
@@ -151,7 +151,7 @@ def ten_samples(trainer: Trainer) -> None:
     trainer.updates = OfMinibatches(objective)
 
 
-def _with(run: Run, **fields: object) -> Run:
+def _with(run: Run, **fields: Any) -> Run:
     return dataclasses.replace(run, **fields)
 
 

@@ -12,6 +12,7 @@ import json
 import math
 import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -144,7 +145,9 @@ def write_model(run: Run, model: VAE, entry: dict) -> None:
     known, path = manifest("models"), model_path(run)
     if path.exists() and known.get(run.key, {}).get("samples", 0) > entry["samples"]:
         return
-    weights = {name: weight.detach().cpu().numpy().astype(np.float16) for name, weight in model.named_parameters()}
+    weights: dict[str, Any] = {
+        name: weight.detach().cpu().numpy().astype(np.float16) for name, weight in model.named_parameters()
+    }
 
     def write(temporary: Path) -> None:
         with temporary.open("wb") as file:  # by its name, numpy would add a suffix
@@ -179,7 +182,9 @@ def recorded_model(run: Run) -> VAE:
 
 def write_posterior(key: str, mu: Tensor, log_var: Tensor) -> None:
     """Record the q(theta) of full VB, `mu` and `log_var` `(K,)`, at the end of the run `key`, in half precision."""
-    halves = {name: value.detach().half().cpu().numpy() for name, value in (("mu", mu), ("log_var", log_var))}
+    halves: dict[str, Any] = {
+        name: value.detach().half().cpu().numpy() for name, value in (("mu", mu), ("log_var", log_var))
+    }
     buffer = io.BytesIO()
     np.savez_compressed(buffer, **halves)
     write_bytes(posterior_path(key), buffer.getvalue())
@@ -199,7 +204,7 @@ def recorded_posterior(key: str) -> tuple[Tensor, Tensor]:
     if not path.exists():
         raise ValueError(f"no posterior is recorded for run {key}: record full-vb")
     with np.load(path) as halves:
-        return tuple(torch.tensor(halves[name]).float() for name in ("mu", "log_var"))
+        return torch.tensor(halves["mu"]).float(), torch.tensor(halves["log_var"]).float()
 
 
 def extent(figure: str) -> list[str]:
@@ -227,7 +232,7 @@ def headline() -> str:
 
 
 def _count(figure: str, rows: dict[str, str]) -> str:
-    theirs = published(figure).select(**rows)
+    theirs = published(figure).select(math.inf, **rows)
     reached = against_points(recorded(figure), theirs)["outcome"].value_counts()
     counts = ", ".join(f"{reached.get(outcome, 0)} {outcome}" for outcome in ("met", "beaten", "missed"))
     comparable = int((theirs.table["samples"] >= COMPARABLE_FROM).sum())

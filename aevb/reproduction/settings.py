@@ -1,7 +1,7 @@
 """The settings of section 5, and the runs that each figure has at them, for so many seeds and on which datasets."""
 
 import dataclasses
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from aevb.algorithms import ALGORITHMS
 from aevb.datasets import DATASETS, PAPER
@@ -36,7 +36,7 @@ class Figure2(NamedTuple):
     """
 
     warm_up: int
-    apart: dict[str, dict[str, bool | int]]
+    apart: dict[str, dict[str, Any]]
     limits: tuple[float, float]
     nats: float = 0.0
     share: float = 0.0
@@ -161,8 +161,8 @@ def full_vb_settings(n_seeds: int, datasets: Datasets) -> list[Run]:
 
 
 def _full_vb(n_train: int, seed: int) -> Run:
-    start = {"step_sizes": (FULL_VB_STEP_SIZE,), "initial_sigma": FULL_VB_SIGMAS[n_train]}
-    return Run("mnist", "full-vb", 3, 100, seed, n_train, **start)
+    sigma = FULL_VB_SIGMAS[n_train]
+    return Run("mnist", "full-vb", 3, 100, seed, n_train, step_sizes=(FULL_VB_STEP_SIZE,), initial_sigma=sigma)
 
 
 def _section_5(dataset: str, algorithm: str, latent_dim: int, seed: int = 0) -> Run:

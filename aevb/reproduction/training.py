@@ -10,7 +10,9 @@ from aevb import datasets, own_data
 from aevb.algorithms import ALGORITHMS
 from aevb.datasets import DATASETS, LIKELIHOODS, Dataset
 from aevb.files import write_whole
+from aevb.measures import MEASURES
 from aevb.reproduction import figures, grid, results
+from aevb.reproduction.experiments import Member
 from aevb.run import Run
 from aevb.trainer import Trainer
 
@@ -48,9 +50,9 @@ def train(run: Run, samples: int) -> tuple[pd.DataFrame, Path]:
     The curve has the columns `samples`, `train` and `test`, nats per datapoint. A run that was interrupted goes on.
     Raises ValueError where `samples` is too few for a point, and DivergedError where the run diverges.
     """
-    table, _ = grid.run_grid([run], samples, jobs=1, progress=True)  # here, in this process
-    value = table.columns[-1]
-    curve = table.pivot_table(value, "samples", "split")[["train", "test"]].reset_index()
+    (outcome,) = grid.outcomes([Member(run.key, run)], samples, jobs=1, progress=True)  # in this process
+    table = pd.DataFrame(outcome.rows)
+    curve = table.pivot_table(MEASURES[run.measure].column, "samples", "split")[["train", "test"]].reset_index()
     path = results.live_folder() / "drawn" / f"{run.dataset}-{run.algorithm}-{run.key}.png"
     draw(grid.trained(run), path)
     return curve, path
