@@ -1,6 +1,6 @@
 """All that the pages have beyond Jupyter Book. A Sphinx extension, named in `_config.yml`.
 
-Scripts served with the book, and the table of what ran when.
+Scripts served with the book, buttons that launch a chapter elsewhere, and the table of what ran when.
 
 The scripts come from npm, at the versions and checksums of `package-lock.json`, which names only the packages
 themselves: those of the book's that have dependencies ship them bundled.
@@ -15,8 +15,9 @@ import tempfile
 from hashlib import sha256
 from pathlib import Path
 
-import yaml
 from tabulate import tabulate
+
+from aevb.book import sources
 
 ROOT = Path(__file__).resolve().parents[2]
 LOCK = ROOT / "package-lock.json"
@@ -28,11 +29,6 @@ SERVED = {
     "anywidget": ("LICENSE", "dist/index.js"),
 }
 CDN = "the pages will ask public CDNs for their scripts"
-
-
-def address() -> str:
-    """The public address of the repository, which `_config.yml` says and nothing else."""
-    return yaml.safe_load((ROOT / "_config.yml").read_text(encoding="utf-8"))["repository"]["url"]
 
 
 def packages() -> Path | None:
@@ -89,6 +85,7 @@ def _served(vendor: Path) -> bool:
 def setup(app) -> dict:
     """Called by Sphinx."""
     app.connect("config-inited", use_served_scripts)
+    app.connect("config-inited", use_address)
     app.connect("source-read", add_executions)
     return {"parallel_read_safe": True, "parallel_write_safe": True}
 
@@ -104,6 +101,14 @@ def use_served_scripts(app, config) -> None:
         "widgets.js": last,
         "vendor/@jupyter-widgets/html-manager/dist/embed-amd.js": last,
     }
+
+
+def use_address(app, config) -> None:
+    """Let the launch buttons open the repository that builds the page; where none does, leave them out."""
+    options = config.html_theme_options
+    options |= {"repository_url": sources.address(), "repository_branch": sources.BRANCH}
+    if not sources.address():
+        options.pop("launch_buttons", None)
 
 
 def execution(notebook: Path) -> Path:
