@@ -6,14 +6,11 @@ import subprocess
 import sys
 import tomllib
 from pathlib import Path
-from types import ModuleType
 
 import pytest
 
-import aevb.book
-import aevb.reproduction
 from aevb import __main__ as cli
-from aevb.book import notebooks
+from aevb.book import api, notebooks
 from aevb.reproduction import results
 
 ROOT = notebooks.ROOT
@@ -126,13 +123,8 @@ def module(path: Path) -> str:
     return ".".join(path.relative_to(ROOT).with_suffix("").parts)
 
 
-def documented(package: ModuleType) -> list[str]:
-    """The modules of a package, in the order that its docstring gives."""
-    return [f"{package.__name__}.{name}" for name in re.findall(r"\w+", package.__doc__.rsplit(":", 1)[1])]
-
-
 def test_imports_point_up_the_documented_order():
-    order = [*documented(aevb), *documented(aevb.reproduction), *documented(aevb.book), "aevb.__main__"]
+    order = [*(name for package in api.PACKAGES.values() for name in api.modules(package)), "aevb.__main__"]
     assert sorted(order) == sorted(map(module, MODULES))
     for path in MODULES:
         for node in imports(path):

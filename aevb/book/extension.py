@@ -17,7 +17,7 @@ from pathlib import Path
 
 from tabulate import tabulate
 
-from aevb.book import sources
+from aevb.book import api, sources
 
 ROOT = Path(__file__).resolve().parents[2]
 LOCK = ROOT / "package-lock.json"
@@ -87,6 +87,12 @@ def setup(app) -> dict:
     app.connect("config-inited", use_served_scripts)
     app.connect("config-inited", use_address)
     app.connect("source-read", add_executions)
+    app.connect("source-read", add_reference)
+    app.connect("autodoc-process-docstring", api.as_it_stands)
+    app.connect("autodoc-skip-member", api.skip)
+    app.connect("doctree-read", sources.link_tests, priority=400)  # before what they link to would be copied
+    app.connect("html-collect-pages", sources.pages)
+    app.config.linkcode_resolve = lambda domain, about: source(app, about)
     return {"parallel_read_safe": True, "parallel_write_safe": True}
 
 
@@ -125,6 +131,17 @@ def add_executions(app, page: str, content: list[str]) -> None:
     """Let the status page end with the table; the parameters are those of Sphinx's event."""
     if page == "book/execution_status":
         content[0] += f"\n{executions(Path(app.srcdir) / 'book')}\n"
+
+
+def add_reference(app, page: str, content: list[str]) -> None:
+    """Let the page of the API end with its lists; the parameters are those of Sphinx's event."""
+    if page == "book/api":
+        content[0] += f"\n{api.reference()}\n"
+
+
+def source(app, about: dict[str, str]) -> str:
+    """A link to where the name that `about` describes is defined, as `sphinx.ext.linkcode` asks for it."""
+    return sources.place(app, f"{about['module'].replace('.', '/')}.py", about["fullname"])
 
 
 def executions(folder: Path) -> str:
