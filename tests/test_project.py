@@ -51,6 +51,18 @@ def normal(name: str) -> str:
     return re.sub(r"[-_.]+", "-", name).lower()
 
 
+def in_folder(name: str) -> list[Path]:
+    return [path for path in MODULES if path.parent == ROOT / name and path.name != "__main__.py"]
+
+
+def declared(extra: str = "") -> set[str]:
+    """The packages that `aevb[extra]` asks for, and with them those of the extras that it names."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    lines = [*project["dependencies"], *(project["optional-dependencies"][extra] if extra else [])]
+    names = {normal(re.match(r"[\w.-]+", line)[0]) for line in lines} - {"aevb"}
+    return names.union(*(declared(inner) for line in lines for inner in re.findall(r"^aevb\[(\w+)\]", line)))
+
+
 def pinned(requirements: str = "requirements.txt") -> dict[str, str]:
     lines = (ROOT / requirements).read_text(encoding="utf-8").splitlines()
     pins = [re.fullmatch(r"([\w.-]+)==([\w.]+)", line) for line in lines if line and not line.startswith("#")]
@@ -85,9 +97,9 @@ def test_nothing_built_or_private_is_kept(kept):
 
 
 def test_everything_needed_is_pinned_exactly():
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
-    wanted = [*project["project"]["dependencies"], *project["build-system"]["requires"]]
-    assert {normal(re.match(r"[\w.-]+", line)[0]) for line in wanted} <= set(pinned())
+    build = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["build-system"]["requires"]
+    needed = {name for extra in ("", "reproduction", "book", "dask") for name in declared(extra)}
+    assert needed | {normal(re.match(r"[\w.-]+", line)[0]) for line in build} <= set(pinned())
     assert outside([*MODULES, *(ROOT / "tests").rglob("*.py")]) <= set(pinned())
 
 
@@ -99,12 +111,14 @@ def test_the_benchmarks_pin_what_they_alone_need():
     assert needed == {"pyro-ppl"} <= set(extra)
 
 
-def test_what_the_package_imports_is_what_it_declares():
-    """In the dependencies proper or in an extra."""
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-    extras = project.get("optional-dependencies", {}).values()
-    declared = [*project["dependencies"], *(line for extra in extras for line in extra)]
-    assert outside(MODULES) <= {normal(re.match(r"[\w.-]+", line)[0]) for line in declared}
+def test_the_core_imports_what_it_declares_and_nothing_else():
+    assert outside(in_folder("aevb")) == declared()
+
+
+@pytest.mark.parametrize("extra", ["reproduction", "book"])
+def test_what_a_package_imports_is_declared_by_its_extra(extra):
+    commands = [ROOT / "aevb" / "__main__.py"] * (extra == "book")
+    assert outside([*in_folder(f"aevb/{extra}"), *commands]) <= declared(extra)
 
 
 def test_the_pins_are_what_runs_here():
