@@ -11,7 +11,7 @@ import pytest
 
 from aevb import __main__ as cli
 from aevb.book import api, notebooks
-from aevb.reproduction import results
+from aevb.reproduction import claims, results
 
 ROOT = notebooks.ROOT
 MODULES = sorted(path for path in (ROOT / "aevb").rglob("*.py") if path.name != "__init__.py")
@@ -177,10 +177,17 @@ def test_the_readme_names_both_commands_and_no_others_that_do_not_exist():
         cli._parser().parse_args([command] + ["figure2"] * (command == "record"))
     assert not re.search(r"@[A-Z]+@|TODO", readme), "a placeholder is left"
     for target in re.findall(r"\]\(([^)#:]+)\)", readme):
-        assert (ROOT / target).exists(), target
+        # `../..` is the repository's own address on GitHub, whoever's it is
+        assert target == "../../deployments" or (ROOT / target).exists(), target
 
 
-def test_the_readme_says_how_the_record_meets_the_published_points():
+def test_the_readme_says_what_the_record_does(tmp_path, monkeypatch):
     """`python -m aevb notebooks` writes these lines; a longer record changes them."""
-    written = re.search(r"(?s)<!-- headline -->\n(.*?)<!-- end -->", (ROOT / "README.md").read_text(encoding="utf-8"))
-    assert written[1] == f"{results.headline()}\n"
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert f"<!-- claims -->{claims.headline(claims.of_record())}<!-- end -->" in readme
+    assert f"<!-- headline -->\n{results.headline()}\n<!-- end -->" in readme
+    stale = re.sub(r"(?s)(<!-- \w+ -->\n?).*?(\n?<!-- end -->)", r"\1of old\2", readme)
+    (tmp_path / "README.md").write_text(stale, encoding="utf-8")
+    monkeypatch.setattr(notebooks, "ROOT", tmp_path)
+    notebooks.write_headline()
+    assert (tmp_path / "README.md").read_text(encoding="utf-8") == readme

@@ -14,7 +14,7 @@ from nbformat import NotebookNode
 
 from aevb.book import extension, sources
 from aevb.files import write_text
-from aevb.reproduction import results
+from aevb.reproduction import claims, results
 
 ROOT = Path(__file__).resolve().parents[2]
 BOOK = ROOT / "book"
@@ -169,7 +169,10 @@ if "google.colab" in sys.modules:  # fetch the book and what it needs
 
 
 def write_headline() -> None:
-    """Bring the README's lines on how the record meets the published points in line with `results.headline`."""
+    """Bring what the README says of the claims and of the published points in line with the record."""
     readme = ROOT / "README.md"
     text = readme.read_text(encoding="utf-8")
-    write_text(readme, re.sub(r"(?s)(<!-- headline -->\n).*?(<!-- end -->)", rf"\g<1>{results.headline()}\n\2", text))
+    found = {"claims": claims.headline(claims.of_record()), "headline": f"\n{results.headline()}\n"}
+    for name, words in found.items():
+        text = re.sub(rf"(?s)(<!-- {name} -->).*?(<!-- end -->)", lambda part, new=words: part[1] + new + part[2], text)
+    write_text(readme, text)
