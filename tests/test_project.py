@@ -191,3 +191,10 @@ def test_the_readme_says_what_the_record_does(tmp_path, monkeypatch):
     monkeypatch.setattr(notebooks, "ROOT", tmp_path)
     notebooks.write_headline()
     assert (tmp_path / "README.md").read_text(encoding="utf-8") == readme
+
+
+def test_the_changelog_begins_with_this_version():
+    version = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["version"]
+    headings = re.findall(r"^## \[(.*?)\]", (ROOT / "CHANGELOG.md").read_text(encoding="utf-8"), re.MULTILINE)
+    assert headings[0] in ("Unreleased", version)
+    assert version in headings
