@@ -46,8 +46,12 @@ def _comment(source: str, name: str) -> str:
 
 
 def skip(app, kind: str, name: str, member: object, skipped: bool, options: object) -> bool | None:
-    """True for the fields of named tuples, which have no docstrings of ours; the parameters are those of the event."""
-    return True if (inspect.getdoc(member) or "").startswith("Alias for field number") else None
+    """True for what has no docstring of ours: a field of a named tuple, a module's `forward`; else None.
+
+    The parameters are those of autodoc's event.
+    """
+    inherited = name == "forward" and not member.__doc__
+    return True if inherited or str(member.__doc__).startswith("Alias for field number") else None
 
 
 def as_it_stands(app, kind: str, name: str, member: object, options: object, lines: list[str]) -> None:
