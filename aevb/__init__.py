@@ -1,6 +1,7 @@
 """Auto-Encoding Variational Bayes (Kingma and Welling, arXiv:1312.6114): the library.
 
 The core, which knows of no figure. `aevb.reproduction` reproduces the paper with it, and `aevb.book` makes the book.
-One idea per module; each imports only those before it: files, checks, data, networks, model, bounds, objectives, hmc,
-mcem, full_vb, marginal_likelihood, optimizer, measures, colours, algorithms, run, trainer, ensemble, fit.
+One idea per module; each imports only those before it: files, checks, data, networks, model, datasets, own_data,
+bounds, objectives, hmc, mcem, full_vb, densities, marginal_likelihood, optimizer, measures, colours, algorithms, run,
+trainer, ensemble, fit.
 """

@@ -10,10 +10,14 @@ import pandas as pd
 import torch
 from tabulate import tabulate
 
-from aevb import data
+from aevb import datasets
+from aevb.algorithms import ALGORITHMS
 from aevb.book import execution, notebooks, pages, suite, terminal
+from aevb.data import SUPPLY, DataError
+from aevb.datasets import LIKELIHOODS, PAPER
 from aevb.files import write_whole
-from aevb.reproduction import arithmetic, claims, experiments, figures, recording, results
+from aevb.measures import MEASURES
+from aevb.reproduction import arithmetic, claims, experiments, figures, recording, results, training
 from aevb.reproduction.curves import agreement
 from aevb.trainer import DivergedError
 
@@ -38,7 +42,7 @@ def _main(arguments: list[str] | None) -> int:
         return status
     except BrokenPipeError:
         raise  # nobody's mistake
-    except (ValueError, data.DataError, DivergedError, OSError) as error:
+    except (ValueError, DataError, DivergedError, OSError) as error:
         print(f"aevb: {error}", file=sys.stderr)
         return 2
 
@@ -67,27 +71,60 @@ def _parser() -> argparse.ArgumentParser:
     seeds_parser = add("seeds", try_seeds, "execute the chapters with other seeds: no assert may depend on one")
     seeds_parser.add_argument("seeds", nargs="+", type=int, metavar="SEED")
     add("compare", compare, "our recorded curves minus the published ones, and the verdict on each claim")
-    record_parser = add("record", record, "run an experiment and add it to results/recorded")
-    record_parser.add_argument("experiment", help=", ".join(experiments.EXPERIMENTS))
-    profiles = ", ".join(experiments.PROFILES)
-    record_parser.add_argument("--profile", default="standard", help=f"{profiles} (default: standard)")
-    record_parser.add_argument("--dataset", help="only mnist, or only frey (default: both)")
-    record_parser.add_argument("--samples", type=int, help="how far each curve goes, if not as far as the profile")
-    record_parser.add_argument("--device", default="cpu", help="cpu (default), cuda or cuda:1")
-    record_parser.add_argument("--jobs", type=int, help="how many runs at once (default: one per core)")
-    record_parser.add_argument("--threads", type=int, default=1, help="threads of each run (default: 1)")
+    _add_record_options(add("record", record, "run an experiment and add it to results/recorded"))
+    what = "train a model of your own images, or of the paper's, and draw what it learned"
+    _add_train_options(add("train", train, what))
     return parser
 
 
+def _add_record_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("experiment", help=", ".join(experiments.EXPERIMENTS))
+    profiles = ", ".join(experiments.PROFILES)
+    parser.add_argument("--profile", default="standard", help=f"{profiles} (default: standard)")
+    parser.add_argument("--dataset", help=f"one of {', '.join(experiments.BOTH)} (default: all)")
+    parser.add_argument("--samples", type=int, help="how far each curve goes, if not as far as the profile")
+    parser.add_argument("--device", default="cpu", help="cpu (default), cuda or cuda:1")
+    parser.add_argument("--jobs", type=int, help="how many runs at once (default: one per core)")
+    parser.add_argument("--threads", type=int, default=1, help="threads of each run (default: 1)")
+
+
+def _add_train_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("data", help=f"an .npz file, a folder of images, or one of {', '.join(experiments.BOTH)}")
+    parser.add_argument("--algorithm", default="aevb", help=f"{', '.join(ALGORITHMS)} (default: aevb)")
+    kinds = ", ".join(LIKELIHOODS)
+    parser.add_argument("--likelihood", help=f"that of your images: {kinds} (default: bernoulli)")
+    parser.add_argument("--latent-dim", type=int, default=2, help="latents (default: 2)")
+    parser.add_argument("--hidden", type=int, help="hidden units (default: the dataset's)")
+    parser.add_argument("--samples", type=int, default=200_000, help="training samples (default: 200,000)")
+
+
 def fetch_data(_: argparse.Namespace) -> int:
-    """Get both datasets; MNIST is necessary, Frey Face is not."""
-    dataset = data.load("mnist")
-    print(f"mnist: {len(dataset.train)} + {len(dataset.valid)} + {len(dataset.test)} digits, verified")
-    try:
-        dataset = data.load("frey")
-        print(f"frey: {len(dataset.train)} + {len(dataset.test)} faces, verified")
-    except data.DataError as error:
-        print(f"frey: missing. {error}")
+    """Get the paper's datasets. Raises DataError where one is missing, unless the book can do without."""
+    for dataset in PAPER:
+        try:
+            print(f"{dataset.name}: {_counted(dataset.name)}, verified")
+        except DataError as error:
+            if not dataset.optional:
+                raise
+            print(f"{dataset.name}: missing. {error}")
+    return 0
+
+
+def _counted(name: str) -> str:
+    images = datasets.load(name)
+    sizes = [len(split) for split in (images.train, images.valid, images.test) if len(split)]
+    return f"{' + '.join(map(str, sizes))} images"
+
+
+def train(options: argparse.Namespace) -> int:
+    """Train one model and draw what it learned."""
+    dataset = training.find(options.data, options.likelihood)
+    run = training.plan(dataset, options.algorithm, options.latent_dim, options.hidden)
+    height, width = dataset.image_shape
+    print(f"{dataset.title}: {_counted(dataset.name)} of {height} x {width} pixels")
+    curve, picture = training.train(run, options.samples)
+    print(tabulate(curve, ["samples", "train", "test"], floatfmt=("", ".1f", ".1f"), showindex=False))
+    print(f"{MEASURES[run.measure].words} in nats per datapoint. The picture: {picture}")
     return 0
 
 
@@ -108,10 +145,9 @@ def reproduce(options: argparse.Namespace) -> int:
         print(f"FAILED: {faults}")
     if pages.PAGE.exists():
         print(f"\nThe page: {pages.PAGE.relative_to(notebooks.ROOT)}")
-    try:
-        data.load("frey")
-    except data.DataError:
-        print(f"Frey Face is missing: its figures are the recorded ones. To supply it, {data.SUPPLY}.")
+    for dataset in PAPER:
+        if not datasets.available(dataset.name):
+            print(f"{dataset.title} is missing: its figures are the recorded ones. To supply it, {SUPPLY}.")
     return int(bool(failed or faults))
 
 

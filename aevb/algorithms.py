@@ -19,13 +19,14 @@ from aevb.objectives import Objective, Update
 
 Draw = Callable[[], tuple[Tensor, Tensor]]  # the rows of the next minibatch, `(M,)`, and its data, `(M, D)`
 Generators = torch.Generator | list[torch.Generator]  # one, or one per member of an ensemble
-Evaluate = Callable[..., float]  # of a model, a dataset and pixels `(N, D)`, with a generator: nats per datapoint
+Trained = LatentVariableModel | FullVB  # what an algorithm trains
+Evaluate = Callable[..., float]  # of a model, images, pixels `(N, D)` of theirs, and noise: nats per datapoint
 
 
 class Updates(Protocol):
     """The updates that an algorithm makes of minibatches, one after the other, and its memory between them."""
 
-    def next(self, model: LatentVariableModel, draw: Draw, *, generator: Generators) -> Update:
+    def next(self, model: Trained, draw: Draw, *, generator: Generators) -> Update:
         """The next update of `model`; `draw` gives a fresh minibatch."""
 
     def state(self) -> dict[str, Any]:
@@ -41,7 +42,7 @@ class OfMinibatches:
     def __init__(self, objective: Objective):
         self.objective = objective
 
-    def next(self, model: LatentVariableModel, draw: Draw, *, generator: Generators) -> Update:
+    def next(self, model: Trained, draw: Draw, *, generator: Generators) -> Update:
         _, x = draw()
         return self.objective(model, x, generator=generator)
 
@@ -61,7 +62,9 @@ class OfChains:
         self.x = torch.empty(0, dtype=torch.float32, device=generator.device)
         self.left = 0  # updates that the minibatch is still kept for
 
-    def next(self, model: LatentVariableModel, draw: Draw, *, generator: torch.Generator) -> Update:
+    def next(self, model: Trained, draw: Draw, *, generator: Generators) -> Update:
+        assert isinstance(model, LatentVariableModel)
+        assert isinstance(generator, torch.Generator)  # its runs do not stack
         if not self.left:
             self.rows, self.x = draw()
             self.chains.move(model, self.x, self.rows, generator=generator)
@@ -89,21 +92,23 @@ class OfChains:
 class Algorithm:
     """All that is special about one algorithm.
 
-    `title` and `colour` are those of its curves. `model(vae, n_train, initial_sigma)` is what it trains, made of the
-    VAE with which every algorithm starts. `updates(n, latent_dim, generator=...)` begins a run over n training points.
-    `measures` are the measures that its models have, by name, and how each is taken; `lacks` says in half a
-    sentence why it has no other. Runs of an algorithm that `stacks` train as an ensemble; its updates must remember
-    nothing, for there are those of one run alone. Where the `prior_in_loss` is, no weight decay is added.
-    `evidence(model, x, generator=...)` gives the `data` and `evidence` of a point.
+    `title` and `colour` are those of its curves; those that are `compared` are trained side by side in figure 2.
+    `model(vae, n_train, initial_sigma)` is what it trains, made of the VAE with which every algorithm starts.
+    `updates(n, latent_dim, generator=...)` begins a run over n training points. `measures` are the measures that its
+    models have, by name, and how each is taken; `lacks` says in half a sentence why it has no other. Runs of an
+    algorithm that `stacks` train as an ensemble; its updates must remember nothing, for there are those of one run
+    alone. Where the `prior_in_loss` is, no weight decay is added. `evidence(model, x, generator=...)` gives the `data`
+    and `evidence` of a point.
     """
 
     name: str
     title: str
     colour: str
     updates: Callable[..., Updates]
-    model: Callable[[VAE, int, float], LatentVariableModel | FullVB]
+    model: Callable[[VAE, int, float], Trained]
     measures: dict[str, Evaluate]
     lacks: str = ""
+    compared: bool = False
     stacks: bool = True
     prior_in_loss: bool = False
     evidence: Callable[..., tuple[float, float]] | None = None
@@ -118,17 +123,17 @@ def _evidence(model: FullVB, x: Tensor, *, generator: torch.Generator) -> tuple[
     return bound.data / bound.n, bound.per_datapoint
 
 
-def _of_a_vae(name: str, title: str, colour: str, objective: Objective) -> Algorithm:
+def _of_a_vae(name: str, title: str, colour: str, objective: Objective, *, compared: bool = False) -> Algorithm:
     """An algorithm that trains the VAE as it is, by an objective of a minibatch."""
     measures = {"bound": mean_bound, "marginal-likelihood": mean_likelihood}
-    return Algorithm(name, title, colour, _of_minibatches(objective), lambda vae, *_: vae, measures)
+    return Algorithm(name, title, colour, _of_minibatches(objective), lambda vae, *_: vae, measures, compared=compared)
 
 
 ALGORITHMS = {
     algorithm.name: algorithm
     for algorithm in (
-        _of_a_vae("aevb", "AEVB", BLUE, objectives.aevb),
-        _of_a_vae("wake-sleep", "wake-sleep", ORANGE, objectives.wake_sleep),
+        _of_a_vae("aevb", "AEVB", BLUE, objectives.aevb, compared=True),
+        _of_a_vae("wake-sleep", "wake-sleep", ORANGE, objectives.wake_sleep, compared=True),
         _of_a_vae("score-function", "score function", SKY, objectives.score_function),
         Algorithm(
             "mcem",

@@ -7,6 +7,14 @@ import torch
 from torch import Tensor
 
 
+class Known(NamedTuple):
+    """What is known of a tensor's values: the least and the largest, for as long as its `version` is this one."""
+
+    version: int
+    low: float
+    high: float
+
+
 class Domain(NamedTuple):
     """The finite values from `low` to `high`, and in words whose domain that is and what to do."""
 
@@ -31,7 +39,7 @@ def name_datapoints(which: Tensor) -> str:
 def vouch(x: Tensor, low: float, high: float) -> Tensor:
     """`x`, known to lie between `low` and `high` until it is changed in place: `refuse_outside` need not look."""
     if not x.is_inference():  # which do not count their changes
-        x.known_range = (x._version, low, high)
+        vars(x)["known_range"] = Known(x._version, low, high)
     return x
 
 
@@ -39,7 +47,7 @@ def refuse_outside(x: Tensor, domain: Domain) -> None:
     """Raise ValueError, saying what was found, where data `x` `(..., M, D)` are empty or not all in `domain`.
 
     A tensor is looked at once, until it is changed in place: a sampler that comes back to it thousands of times does
-    not pay, and neither do minibatches of `data.Dataset.unit`, which are vouched for. A change through memory shared
+    not pay, and neither do minibatches of `datasets.Images.unit`, which are vouched for. A change through memory shared
     with numpy is not seen. Tensors of the meta device have no values and pass.
     """
     if x.is_meta:
@@ -54,9 +62,9 @@ def refuse_outside(x: Tensor, domain: Domain) -> None:
 
 def _range(x: Tensor) -> tuple[float, float]:
     """The least and the largest value, both NaN where there is one."""
-    version, *known = getattr(x, "known_range", (None,))
-    if known and version == x._version:
-        return tuple(known)
+    known: Known | None = vars(x).get("known_range")
+    if known and known.version == x._version:
+        return known.low, known.high
     least, most = (end.item() for end in torch.aminmax(x.detach()))
     vouch(x, least, most)
     return least, most

@@ -37,7 +37,7 @@ class Ensemble:
         self.parameters = [self.model.get_parameter(name) for name in first.optimizer.names]
         self.generators = [t.generator for t in trainers]
         self.steps = 0
-        self.graph = None
+        self.graph: torch.cuda.CUDAGraph | None = None
         self.stream = torch.cuda.Stream(first.device) if first.device.type == "cuda" else None
 
     def advance(self, samples: int) -> None:
@@ -67,7 +67,7 @@ class Ensemble:
         """The next minibatch of each: their rows `(E, M)` and their data `(E, M, D)`."""
         first = self.trainers[0]
         rows = torch.stack([trainer.draw_rows() for trainer in self.trainers])
-        return rows, first.dataset.unit(first.train_pixels[rows])
+        return rows, first.images.unit(first.train_pixels[rows])
 
     def _learn(self) -> None:
         update = self.trainers[0].updates.next(self.model, self.draw, generator=self.generators)
@@ -76,8 +76,8 @@ class Ensemble:
             trainer.learn([gradient[e] for gradient in gradients], update.bound[e])
 
     def _capture(self) -> None:
-        self.graph = torch.cuda.CUDAGraph()
+        graph = self.graph = torch.cuda.CUDAGraph()
         for generator in self.generators:
-            self.graph.register_generator_state(generator)
-        with CAPTURING, torch.cuda.graph(self.graph, stream=self.stream, capture_error_mode="thread_local"):
+            graph.register_generator_state(generator)
+        with CAPTURING, torch.cuda.graph(graph, stream=self.stream, capture_error_mode="thread_local"):
             self._learn()

@@ -72,7 +72,7 @@ def fit(
 def fit_ensemble(
     runs: list[Run],
     samples: int,
-    checkpoints: list[Path | None] | None = None,
+    checkpoints: Sequence[Path | None] | None = None,
     *,
     device: str = "cpu",
     report: Callable[[int], None] | None = None,
@@ -104,7 +104,9 @@ def follow(
     run = trainers[0].run
     grid = evaluation_grid(samples, run.batch_size, run.measure)
     files = dict(zip(trainers, checkpoints or [None] * len(trainers), strict=True))
-    saved, group, engines = time.monotonic(), [], []
+    saved = time.monotonic()
+    group: list[Trainer] = []
+    engines: list[Trainer | Ensemble] = []
     while behind := [trainer for trainer in trainers if trainer.last_point < grid[-1]]:
         least = min(trainer.samples for trainer in behind)
         if [trainer for trainer in behind if trainer.samples == least] != group:

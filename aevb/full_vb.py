@@ -8,7 +8,7 @@ variance does not vanish as the minibatch grows.
 
 import math
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -20,6 +20,8 @@ from aevb.networks import INITIAL_STD, log_normal
 from aevb.objectives import Update
 
 EVALUATION_BATCH = 1000
+
+Value = TypeVar("Value")
 
 
 class FullVB(nn.Module):
@@ -42,23 +44,34 @@ class FullVB(nn.Module):
         self.log_var = nn.Parameter(torch.full_like(self.mu.detach(), 2 * math.log(initial_sigma)))
 
     @property
+    def decoder(self) -> nn.Module:
+        """The decoder at the posterior mean."""
+        return self.model.decoder
+
+    @property
+    def latent_dim(self) -> int:
+        """The number of latents."""
+        return self.model.latent_dim
+
+    @property
     def mu(self) -> Tensor:
         """The means of q(theta), `(K,)`, differentiable in the decoder's parameters."""
-        return nn.utils.parameters_to_vector(self.model.decoder.parameters())
+        return nn.utils.parameters_to_vector(self.model.get_submodule("decoder").parameters())
 
     def sample_theta(self, *, generator: torch.Generator) -> Tensor:
         """theta = mu + sigma * zeta with zeta ~ N(0, I), `(K,)`: h_phi(zeta) of eq. 19, differentiable."""
         return reparameterize(self.mu, self.log_var, 1, generator=generator)[0]
 
-    def forward(self, function: Callable, *args: Any, **kwargs: Any) -> Any:
+    def forward(self, function: Callable[..., Value], *args: Any, **kwargs: Any) -> Value:
         return function(self.model, *args, **kwargs)
 
-    def at(self, theta: Tensor, function: Callable, *args: Any, **kwargs: Any) -> Any:
+    def at(self, theta: Tensor, function: Callable[..., Value], *args: Any, **kwargs: Any) -> Value:
         """`function(model, *args, **kwargs)` with the generative parameters at `theta` `(K,)`, differentiable in it."""
-        names, means = zip(*self.model.decoder.named_parameters(), strict=True)
+        names, means = zip(*self.model.get_submodule("decoder").named_parameters(), strict=True)
         parts = theta.split([mean.numel() for mean in means])
         values = {f"model.decoder.{n}": part.view_as(m) for n, part, m in zip(names, parts, means, strict=True)}
-        return torch.func.functional_call(self, values, (function, *args), kwargs)
+        value: Value = torch.func.functional_call(self, values, (function, *args), kwargs)
+        return value
 
 
 def kl_theta(model: FullVB) -> Tensor:

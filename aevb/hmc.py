@@ -10,7 +10,7 @@ import copy
 import math
 import warnings
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -66,7 +66,7 @@ def for_autograd(model: LatentVariableModel, x: Tensor) -> tuple[LatentVariableM
         return model, x.clone() if x.is_inference() else x
 
 
-def type_of_latents(model: LatentVariableModel, x: Tensor) -> dict:
+def type_of_latents(model: LatentVariableModel, x: Tensor) -> dict[str, Any]:
     """The type and device of `z`: the more precise of the types of `x` and of the model's parameters, where `x` is."""
     return {"dtype": torch.promote_types(x.dtype, next(model.parameters(), x).dtype), "device": x.device}
 

@@ -14,12 +14,12 @@ import torch
 from torch import Tensor
 
 from aevb import bounds, hmc
-from aevb.checks import at_least
+from aevb.checks import at_least, name_datapoints
+from aevb.densities import DENSITIES, enough_samples
 from aevb.model import LatentVariableModel
 
 BATCH = 250  # datapoints at a time
 TABLE_ELEMENTS = 4_000_000  # of a table of latents against datapoints
-BANDWIDTHS = tuple(math.exp((k - 5) / 2) for k in range(10))  # times Scott's rule: the ten of the author's library
 BURN_IN = 25  # tuning steps, whose draws do not count
 EDGE_MASS = 1e-3
 
@@ -50,66 +50,6 @@ def _log_mean(log_w: Tensor) -> Estimate:
 # ---- Appendix D
 
 
-def fit_gaussian(z: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean `(M, J)` and Cholesky factor of the covariance `(M, J, J)` of samples `z` `(S, M, J)`.
-
-    Raises ValueError, naming datapoints, where the samples are too few or do not span the latent space.
-    """
-    _refuse_too_few(len(z), z.shape[-1])
-    mean = z.mean(0)
-    centred = z - mean
-    covariance = torch.einsum("smi,smj->mij", centred, centred) / (len(z) - 1)
-    factor, failed = torch.linalg.cholesky_ex(covariance)
-    if failed.any():
-        raise ValueError(
-            f"the samples of datapoints {hmc.name_datapoints(failed > 0)} do not span the latent space: take more"
-        )
-    return mean, factor
-
-
-def _refuse_too_few(n_samples: int, latent_dim: int) -> None:
-    if n_samples < (least := 2 * (latent_dim + 1)):
-        raise ValueError(
-            f"{n_samples} samples are too few to fit q(z) in {latent_dim} dimensions: take {least} or more"
-        )
-
-
-def gaussian_density(samples: Tensor, z: Tensor) -> Tensor:
-    """log q(z) `(Q, M)` at `z` `(Q, M, J)` for the Gaussian fitted to `samples` `(S, M, J)`, a fit a datapoint."""
-    mean, factor = fit_gaussian(samples)
-    return torch.distributions.MultivariateNormal(mean, scale_tril=factor).log_prob(z)
-
-
-def kernel_density(samples: Tensor, z: Tensor) -> Tensor:
-    """log q(z) `(Q, M)` at `z` `(Q, M, J)` for a kernel density fitted to `samples` `(S, M, J)`, a fit a datapoint.
-
-    Gaussian kernels with the samples' covariance times a squared bandwidth: of ten around Scott's rule, the one
-    under which a model of one half of the samples gives the other half the highest score. It is what the
-    author's library fitted. In many dimensions it needs far more samples than a Gaussian does.
-    """
-    n_samples, _, latent_dim = samples.shape
-    mean, factor = fit_gaussian(samples)
-    log_det = torch.log(factor.diagonal(dim1=-2, dim2=-1)).sum(-1)  # (M,)
-
-    def whiten(points: Tensor) -> Tensor:
-        solved = torch.linalg.solve_triangular(factor, (points - mean).permute(1, 2, 0), upper=False)
-        return solved.transpose(1, 2)  # (M, points, J)
-
-    def score(distances: Tensor, bandwidth: Tensor) -> Tensor:
-        """log q at each of the queries `(M, Q)`, from squared distances `(M, Q, S)` and `bandwidth` `(M,)` or `()`."""
-        log_kernel = -0.5 * distances / bandwidth[..., None, None].square()
-        volume = latent_dim * (0.5 * math.log(2 * math.pi) + torch.log(bandwidth)) + log_det
-        return torch.logsumexp(log_kernel, -1) - math.log(distances.shape[-1]) - volume[:, None]
-
-    white, half = whiten(samples), n_samples // 2
-    halves = torch.cdist(white[:, half:], white[:, :half]).square()
-    scott = half ** (-1 / (latent_dim + 4))
-    scales = torch.tensor(BANDWIDTHS, dtype=z.dtype, device=z.device)
-    scores = torch.stack([score(halves, scott * scale).sum(-1) for scale in scales])  # (10, M)
-    bandwidth = n_samples ** (-1 / (latent_dim + 4)) * scales[scores.argmax(0)]
-    return score(torch.cdist(whiten(z), white).square(), bandwidth).T
-
-
 def _burn_in(
     model: LatentVariableModel, x: Tensor, n_chains: int, n_leapfrog: int, n_steps: int, generator: torch.Generator
 ) -> tuple[hmc.LogDensity, hmc.State, Tensor]:
@@ -119,7 +59,11 @@ def _burn_in(
     return log_density, *hmc.tune(log_density, state, n_leapfrog, n_steps, generator=generator)
 
 
-DENSITIES = {"kernel": kernel_density, "gaussian": gaussian_density}
+def _draws_per_chain(n_samples: int, n_chains: int) -> int:
+    at_least(2, n_chains=n_chains)  # for the standard error
+    if n_samples % n_chains:
+        raise ValueError(f"n_samples={n_samples} does not divide over n_chains={n_chains}")
+    return n_samples // n_chains
 
 
 def appendix_d(
@@ -147,11 +91,8 @@ def appendix_d(
     if density not in DENSITIES:
         raise ValueError(f"unknown density {density!r}: choose one of {', '.join(DENSITIES)}")
     at_least(1, datapoints=len(x), n_samples=n_samples, n_leapfrog=n_leapfrog)
-    at_least(2, n_chains=n_chains)  # for the standard error
-    if n_samples % n_chains:
-        raise ValueError(f"n_samples={n_samples} does not divide over n_chains={n_chains}")
-    _refuse_too_few(n_samples, model.latent_dim)
-    n_draws = n_samples // n_chains
+    n_draws = _draws_per_chain(n_samples, n_chains)
+    enough_samples(n_samples, model.latent_dim)
 
     def estimate(x: Tensor) -> Estimate:
         log_density, state, size = _burn_in(model, x, n_chains, n_leapfrog, BURN_IN, generator)
@@ -201,7 +142,7 @@ def quadrature(model: LatentVariableModel, x: Tensor, *, points: int, limit: flo
     _refuse_nan(total)
     if (outside := on_edge - total > math.log(EDGE_MASS)).any():
         warnings.warn(
-            f"the lattice cuts off the posterior of datapoints {hmc.name_datapoints(outside)}: raise limit",
+            f"the lattice cuts off the posterior of datapoints {name_datapoints(outside)}: raise limit",
             stacklevel=2,
         )
     sublattices = totals + latent_dim * math.log(2)
@@ -210,7 +151,7 @@ def quadrature(model: LatentVariableModel, x: Tensor, *, points: int, limit: flo
 
 def _refuse_nan(log_px: Tensor) -> None:
     if torch.isnan(log_px).any():
-        raise ValueError(f"the log-density is not a number for datapoints {hmc.name_datapoints(torch.isnan(log_px))}")
+        raise ValueError(f"the log-density is not a number for datapoints {name_datapoints(torch.isnan(log_px))}")
 
 
 @torch.no_grad()
@@ -271,8 +212,8 @@ def annealed_importance(
         return _log_mean(forward), Estimate(-upper.log_px, upper.standard_error)
 
     starts = [None] * math.ceil(len(x) / BATCH) if z is None else z.split(BATCH, dim=1)
-    lower, upper = zip(*map(estimate, x.split(BATCH), starts), strict=True)
-    return _concatenate(lower), _concatenate(upper)
+    pairs = list(map(estimate, x.split(BATCH), starts))
+    return _concatenate([lower for lower, _ in pairs]), _concatenate([upper for _, upper in pairs])
 
 
 def _sigmoid_path(n: int) -> list[float]:

@@ -27,8 +27,7 @@ class Chains:
 
     def __init__(self, n: int, latent_dim: int, *, generator: torch.Generator):
         at_least(1, n=n, latent_dim=latent_dim)
-        shape, of = (n, latent_dim), {"dtype": torch.float32, "device": generator.device}
-        self.z = torch.randn(shape, generator=generator, **of)
+        self.z = torch.randn((n, latent_dim), generator=generator, dtype=torch.float32, device=generator.device)
         self.step_size = 0.1
 
     def move(self, model: LatentVariableModel, x: Tensor, rows: Tensor, *, generator: torch.Generator) -> hmc.Info:

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from aevb.bounds import estimator_b
-from aevb.data import Dataset
+from aevb.datasets import Images
 from aevb.full_vb import FullVB, held_out_bound
 from aevb.marginal_likelihood import appendix_d
 from aevb.model import LatentVariableModel
@@ -19,39 +19,38 @@ class Measure(NamedTuple):
     """The layout of one measure's curves: the places of their points, and the columns of their table.
 
     Points begin at `start` samples, `per_decade` of them in each decade. `column` is the name of the values in a
-    table, and `splits` are the fields of a `run.Point` that it has.
+    table, `words` is what they are called in print, and `splits` are the fields of a `run.Point` that it has.
     """
 
     start: int
     per_decade: int
     column: str
+    words: str
     splits: tuple[str, ...]
 
 
 MEASURES = {
-    "bound": Measure(10_000, 10, "lower_bound", ("train", "test", "running")),
-    "marginal-likelihood": Measure(100_000, 5, "log_likelihood", ("train", "test")),
+    "bound": Measure(10_000, 10, "lower_bound", "The lower bound", ("train", "test", "running")),
+    "marginal-likelihood": Measure(100_000, 5, "log_likelihood", "log p(x)", ("train", "test")),
 }
 
 
 @torch.no_grad()
-def mean_bound(model: LatentVariableModel, dataset: Dataset, pixels: Tensor, *, generator: torch.Generator) -> float:
+def mean_bound(model: LatentVariableModel, images: Images, pixels: Tensor, *, generator: torch.Generator) -> float:
     """The lower bound in nats per datapoint, averaged over `pixels` `(N, D)`, by estimator B with one sample each."""
     total = sum(
-        estimator_b(model, dataset.unit(batch), generator=generator).sum().item()
+        estimator_b(model, images.unit(batch), generator=generator).sum().item()
         for batch in pixels.split(EVALUATION_BATCH)
     )
     return total / len(pixels)
 
 
-def mean_held_out_bound(model: FullVB, dataset: Dataset, pixels: Tensor, *, generator: torch.Generator) -> float:
+def mean_held_out_bound(model: FullVB, images: Images, pixels: Tensor, *, generator: torch.Generator) -> float:
     """The held-out bound of full VB in nats per datapoint, averaged over `pixels` `(N, D)` at one draw of theta."""
-    return held_out_bound(model, dataset.unit(pixels), 1, generator=generator).mean().item()
+    return held_out_bound(model, images.unit(pixels), 1, generator=generator).mean().item()
 
 
-def mean_likelihood(
-    model: LatentVariableModel, dataset: Dataset, pixels: Tensor, *, generator: torch.Generator
-) -> float:
+def mean_likelihood(model: LatentVariableModel, images: Images, pixels: Tensor, *, generator: torch.Generator) -> float:
     """log p(x) in nats per datapoint by Appendix D, over the first `LIKELIHOOD_POINTS` of `pixels` `(N, D)`."""
-    x = dataset.unit(pixels[:LIKELIHOOD_POINTS])
+    x = images.unit(pixels[:LIKELIHOOD_POINTS])
     return appendix_d(model, x, generator=generator).mean()[0]

@@ -7,12 +7,15 @@ model are the paper's theta, those of the recognition model its phi.
 
 import copy
 import math
+from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
 
 from aevb.checks import Domain, at_least, refuse_outside
 from aevb.networks import BernoulliMLP, GaussianMLP, draw, log_normal
+
+Model = TypeVar("Model", bound=nn.Module)
 
 
 def reparameterize(mu: Tensor, log_var: Tensor, n_samples: int, *, generator: torch.Generator) -> Tensor:
@@ -113,7 +116,8 @@ class VAE(Decoder):
         self.encoder = encoder
 
     def posterior(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        return self.encoder(x)
+        mu, log_var = self.encoder(x)
+        return mu, log_var
 
 
 def bernoulli_vae(
@@ -138,7 +142,7 @@ def gaussian_vae(
     return VAE(decoder, GaussianMLP(n_pixels, n_hidden, latent_dim, generator=generator, slow_log_var=slow_log_var))
 
 
-def stack(models: list[VAE]) -> VAE:
+def stack(models: list[Model]) -> Model:
     """An ensemble: one model whose parameters have a leading axis of the E `models`, which must be of one shape.
 
     It takes data `(E, M, D)`, latents `(L, E, M, J)` and a list of E generators; log-densities are `(L, E, M)`. What
@@ -203,7 +207,9 @@ class LinearGaussian(LatentVariableModel):
     def log_evidence(self, x: Tensor) -> Tensor:
         """log p(x) = log N(x; b, WW' + s^2 I), `(M,)`, nats: exact."""
         noise = self.s**2 * torch.eye(len(self.b), dtype=self.b.dtype, device=self.b.device)
-        return torch.distributions.MultivariateNormal(self.b, self.W @ self.W.T + noise).log_prob(x.to(self.b.dtype))
+        density = torch.distributions.MultivariateNormal(self.b, self.W @ self.W.T + noise)
+        log_px: Tensor = density.log_prob(x.to(self.b.dtype))
+        return log_px
 
     def exact_bound(self, x: Tensor) -> Tensor:
         """The lower bound L(theta, phi; x) of eq. 2 at the present q, `(M,)`, nats: exact.

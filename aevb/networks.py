@@ -112,7 +112,8 @@ class BernoulliMLP(nn.Module):
 
     def forward(self, u: Tensor) -> Tensor:
         """Logits of the means, `(..., n_out)`, for `u` of shape `(..., n_in)`."""
-        return self.logit(torch.tanh(self.hidden(u)))
+        logits: Tensor = self.logit(torch.tanh(self.hidden(u)))
+        return logits
 
     def log_prob(self, v: Tensor, u: Tensor) -> Tensor:
         """log p(v|u) of eq. 11, `(...)`, nats; `v` is `(..., n_out)` with values in [0, 1]."""
@@ -125,7 +126,7 @@ class BernoulliMLP(nn.Module):
     def log_prob_table(self, v: Tensor, u: Tensor) -> Tensor:
         """log p(v|u) of every `v` `(M, n_out)` given every `u` `(K, n_in)`: `(K, M)`, nats, as one matrix product."""
         refuse_outside(v, self.domain)
-        logits = self(u)
+        logits: Tensor = self(u)
         return logits @ v.to(logits.dtype).T - F.softplus(logits).sum(-1, keepdim=True)
 
     def mean(self, u: Tensor) -> Tensor:
@@ -185,9 +186,11 @@ class GaussianMLP(nn.Module):
 
     def mean(self, u: Tensor) -> Tensor:
         """The means mu, `(..., n_out)`."""
-        return self(u)[0]
+        mu: Tensor = self(u)[0]
+        return mu
 
     def sample(self, u: Tensor, *, generator: torch.Generator) -> Tensor:
         """One draw v ~ p(v|u), `(..., n_out)`; gradients do not flow through it."""
-        mu, log_var = (part.detach() for part in self(u))
+        parts: tuple[Tensor, Tensor] = self(u)
+        mu, log_var = (part.detach() for part in parts)
         return mu + torch.exp(0.5 * log_var) * draw(torch.randn, mu.shape, like=mu, generator=generator)

@@ -1,5 +1,7 @@
 """Adagrad with the prior on the weights in its gradient: the MAP updates of section 5."""
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 from torch.optim.adagrad import adagrad
@@ -22,7 +24,7 @@ class MapAdagrad:
 
         named = sorted(model.named_parameters(), key=is_free)
         self.names = [name for name, _ in named]
-        self.parameters = [parameter for _, parameter in named]
+        self.parameters: list[Tensor] = [parameter for _, parameter in named]
         self.sum_squares = [torch.zeros_like(parameter) for parameter in self.parameters]
         self.n_covered = sum(not is_free(item) for item in named)
         self.prior_weight = prior_weight
@@ -30,7 +32,7 @@ class MapAdagrad:
         self._counts = [torch.zeros((), dtype=torch.float32, device="cpu") for _ in self.parameters]
 
     @torch.no_grad()
-    def step(self, gradients: list[Tensor], step_size: float) -> None:
+    def step(self, gradients: Sequence[Tensor], step_size: float) -> None:
         """One update from `gradients`, in the order of `parameters`; a step size of zero only accumulates squares."""
         on_cpu = self.parameters[0].device.type == "cpu"  # where torch has it as one pass over the memory
         gradients = [gradient.contiguous() for gradient in gradients]  # the fused kernel reads any other order wrongly

@@ -47,7 +47,7 @@ class Run:
     slow_log_var: bool = False
     prior_on_encoder: bool = True
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         n_train = 1 if self.n_train is None else self.n_train
         at_least(1, latent_dim=self.latent_dim, hidden=self.hidden, batch_size=self.batch_size, n_train=n_train)
         at_least(0, warm_up=self.warm_up)

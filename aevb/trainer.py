@@ -7,9 +7,9 @@ import torch
 from torch import Tensor
 
 from aevb.algorithms import ALGORITHMS
-from aevb.data import Dataset, load
+from aevb.datasets import Dataset, load
 from aevb.full_vb import FullVB
-from aevb.model import LatentVariableModel, bernoulli_vae, gaussian_vae
+from aevb.model import LatentVariableModel
 from aevb.objectives import Update
 from aevb.optimizer import MapAdagrad
 from aevb.run import Point, Run
@@ -19,15 +19,16 @@ class DivergedError(RuntimeError):
     """A run whose bound is no longer a number."""
 
 
-def build_model(run: Run, dataset: Dataset, *, generator: torch.Generator) -> LatentVariableModel | FullVB:
-    """The model of section 5 for this dataset: Bernoulli decoder for MNIST, Gaussian for Frey Face.
+def build_model(
+    run: Run, dataset: Dataset, n_train: int, *, generator: torch.Generator
+) -> LatentVariableModel | FullVB:
+    """The model of section 5 with the dataset's likelihood, for `n_train` training points.
 
     The algorithm trains a model made of it. With the same seed all algorithms start from the same weights.
     """
-    build = gaussian_vae if dataset.name == "frey" else bernoulli_vae
-    shape = dataset.train.shape[1], run.hidden, run.latent_dim
-    vae = build(*shape, generator=generator, slow_log_var=run.slow_log_var).float()  # whatever torch's default is
-    n_train = len(dataset.train) if run.n_train is None else run.n_train
+    shape = math.prod(dataset.image_shape), run.hidden, run.latent_dim
+    vae = dataset.likelihood.vae(*shape, generator=generator, slow_log_var=run.slow_log_var)
+    vae = vae.float()  # whatever torch's default is
     return ALGORITHMS[run.algorithm].model(vae, n_train, run.initial_sigma)
 
 
@@ -41,17 +42,18 @@ class Trainer:
     def __init__(self, run: Run, step_size: float, device: str = "cpu"):
         self.run, self.step_size, self.device = run, step_size, torch.device(device)
         self.algorithm = ALGORITHMS[run.algorithm]
-        self.dataset = load(run.dataset).to(self.device)
-        self.train_pixels = self.dataset.train[: run.n_train]
+        self.images = load(run.dataset).to(self.device)
+        self.train_pixels = self.images.train[: run.n_train]
         if run.n_train is not None and len(self.train_pixels) < run.n_train:
             raise ValueError(f"n_train={run.n_train}, but {run.dataset} has {len(self.train_pixels)} training points")
         self.generator = torch.Generator().manual_seed(run.seed)
-        self.model = build_model(run, self.dataset, generator=self.generator).to(self.device)
+        n_train = len(self.train_pixels)
+        self.model = build_model(run, self.images.dataset, n_train, generator=self.generator).to(self.device)
         if self.device.type != "cpu":  # the same start on every device, and then the device's own noise
             self.generator = torch.Generator(self.device).manual_seed(run.seed)
-        share = 0.0 if self.algorithm.prior_in_loss else run.batch_size / len(self.train_pixels)
+        share = 0.0 if self.algorithm.prior_in_loss else run.batch_size / n_train
         self.optimizer = MapAdagrad(self.model, share, "" if run.prior_on_encoder else "decoder")
-        self.updates = self.algorithm.updates(len(self.train_pixels), run.latent_dim, generator=self.generator)
+        self.updates = self.algorithm.updates(n_train, run.latent_dim, generator=self.generator)
         self.steps = 0
         self.seconds = 0.0
         self.curve: list[Point] = []
@@ -76,7 +78,7 @@ class Trainer:
     def draw(self) -> tuple[Tensor, Tensor]:
         """The next minibatch: its rows `(M,)` and its data `(M, D)`."""
         rows = self.draw_rows()
-        return rows, self.dataset.unit(self.train_pixels[rows])
+        return rows, self.images.unit(self.train_pixels[rows])
 
     def update(self) -> Update:
         """The algorithm's update from the next minibatch."""
@@ -106,14 +108,14 @@ class Trainer:
         # the same noise at each point, apart from training's
         generator = torch.Generator(self.device).manual_seed(self.run.seed)
         measure = self.algorithm.measures[self.run.measure]
-        test = measure(self.model, self.dataset, self.dataset.test, generator=generator)
-        some = self.train_pixels[: len(self.dataset.test)]
-        train = measure(self.model, self.dataset, some, generator=generator)
+        test = measure(self.model, self.images, self.images.test, generator=generator)
+        some = self.train_pixels[: len(self.images.test)]
+        train = measure(self.model, self.images, some, generator=generator)
         if not (math.isfinite(train) and math.isfinite(test)):
             raise self.diverged()
         evidence: tuple[float, ...] = ()
         if self.algorithm.evidence:  # over the whole training set
-            evidence = self.algorithm.evidence(self.model, self.dataset.unit(self.train_pixels), generator=generator)
+            evidence = self.algorithm.evidence(self.model, self.images.unit(self.train_pixels), generator=generator)
         self.curve.append(Point(self.samples, train, test, running, *evidence))
         self.reset_average()
 

@@ -5,22 +5,29 @@ step stands on, and the step by hand is the bound of what torch can do with the 
 """
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from aevb.model import VAE
+from aevb.networks import BernoulliMLP, GaussianMLP
 from aevb.optimizer import MapAdagrad
 from aevb.run import Run
 from aevb.trainer import Trainer
 
 
-def products(model: VAE, batch_size: int) -> list[tuple[Tensor, Tensor, Tensor]]:
+def networks(model: nn.Module) -> tuple[GaussianMLP, BernoulliMLP]:
+    """Encoder and decoder of the MNIST model of section 5, which is what everything here is about."""
+    assert isinstance(model, VAE) and isinstance(model.decoder, BernoulliMLP)
+    return model.encoder, model.decoder
+
+
+def products(model: nn.Module, batch_size: int) -> list[tuple[Tensor, Tensor, Tensor]]:
     """`(left, right, out)` of every matrix product in one step of AEVB, in their order, outputs allocated once.
 
     A linear layer is one product forward and two backward, for its weights and for its input; the gradient in x
     is of no use and left out.
     """
-    encoder, decoder = model.encoder, model.decoder
+    encoder, decoder = networks(model)
     forward, backward = [], []
     for layer in (encoder.hidden, encoder.mu, encoder.log_var, decoder.hidden, decoder.logit):
         W = layer.weight.detach()
@@ -49,7 +56,7 @@ class HandWritten:
 
     def __init__(self, run: Run, step_size: float):
         trainer = Trainer(run, step_size)
-        self.run, self.pixels, self.scale = run, trainer.train_pixels, trainer.dataset.scale
+        self.run, self.pixels, self.scale = run, trainer.train_pixels, trainer.images.dataset.scale
         self.model, self.generator = trainer.model, trainer.generator
         self.step_size, self.prior_weight = step_size, run.batch_size / len(self.pixels)
         self.allocate()
@@ -57,7 +64,7 @@ class HandWritten:
 
     def allocate(self) -> None:
         """Buffers for the model as it is, in its precision, and an optimiser for it."""
-        encoder, decoder, M = self.model.encoder, self.model.decoder, self.run.batch_size
+        (encoder, decoder), M = networks(self.model), self.run.batch_size
         layers = (decoder.hidden, decoder.logit, encoder.hidden, encoder.mu, encoder.log_var)
         self.weights = [layer.weight.detach() for layer in layers]  # W1 to W5 of Appendix C
         self.biases = [layer.bias.detach() for layer in layers]

@@ -31,6 +31,7 @@ CLEAR = "() => { window.painted.clear(); window.offered = 0; return performance.
 def drag(tab: Page) -> tuple[float, float]:
     """Pictures and frames a second while the explorer's point is led around a circle."""
     box = tab.get_by_role("application").first.bounding_box()
+    assert box  # in sight
     middle, reach = (box["x"] + box["width"] / 2, box["y"] + box["height"] / 2), 0.3 * box["width"]
     tab.mouse.move(*middle)
     tab.mouse.down()

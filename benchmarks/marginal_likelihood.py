@@ -5,29 +5,32 @@ Both in one process on one thread, in turn, medians of several repetitions: `pyt
 
 import statistics
 import time
+from collections.abc import Callable
 
 import torch
 from tabulate import tabulate
 
-from aevb import data, marginal_likelihood
+from aevb import datasets, marginal_likelihood
 from aevb.model import bernoulli_vae
+from aevb.networks import BernoulliMLP
+from benchmarks.by_hand import networks
 
 REPETITIONS = 5
 DIGITS, HIDDEN, LATENT = 1000, 100, 3  # figure 3's
 
 
-def decoder_passes(model: torch.nn.Module, estimate) -> list[int]:
+def decoder_passes(decoder: BernoulliMLP, estimate: Callable[[], object]) -> list[int]:
     """The rows of every pass through the decoder's output layer while `estimate()` runs."""
-    rows = []
-    hook = model.decoder.logit.register_forward_hook(lambda _, inputs, __: rows.append(inputs[0][..., 0].numel()))
+    rows: list[int] = []
+    hook = decoder.logit.register_forward_hook(lambda _, inputs, __: rows.append(inputs[0][..., 0].numel()))
     estimate()
     hook.remove()
     return rows
 
 
-def products(model: torch.nn.Module, rows: list[int]) -> None:
+def products(decoder: BernoulliMLP, rows: list[int]) -> None:
     """The matrix products of those passes, forward and backward to z, and nothing else."""
-    W1, W2 = model.decoder.hidden.weight.detach(), model.decoder.logit.weight.detach()
+    W1, W2 = decoder.hidden.weight.detach(), decoder.logit.weight.detach()
     sizes = {n: [torch.zeros(n, width) for width in (LATENT, HIDDEN, HIDDEN, len(W2))] for n in set(rows)}
     for n in rows:
         z, h, to_h, to_x = sizes[n]
@@ -37,7 +40,7 @@ def products(model: torch.nn.Module, rows: list[int]) -> None:
         torch.mm(to_h, W1, out=z)
 
 
-def seconds(work) -> float:
+def seconds(work: Callable[[], object]) -> float:
     start = time.perf_counter()
     work()
     return time.perf_counter() - start
@@ -45,15 +48,16 @@ def seconds(work) -> float:
 
 def main() -> None:
     torch.set_num_threads(1)
-    dataset = data.load("mnist")
+    dataset = datasets.load("mnist")
     x = dataset.unit(dataset.test[:DIGITS])
     model = bernoulli_vae(x.shape[1], HIDDEN, LATENT, generator=torch.Generator().manual_seed(0))
 
     def estimate() -> None:
         marginal_likelihood.appendix_d(model, x, generator=torch.Generator().manual_seed(1))
 
-    rows = decoder_passes(model, estimate)
-    times = [(seconds(estimate), seconds(lambda: products(model, rows))) for _ in range(REPETITIONS)]
+    _, decoder = networks(model)
+    rows = decoder_passes(decoder, estimate)
+    times = [(seconds(estimate), seconds(lambda: products(decoder, rows))) for _ in range(REPETITIONS)]
     ours, bare = (statistics.median(column) for column in zip(*times, strict=True))
     ratios = sorted(a / b for a, b in times)
     table = [

@@ -4,15 +4,17 @@ The same model, minibatches of the same digits, the same number of matrix produc
 """
 
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.data import DataLoader
 
 from aevb.run import Run
 from aevb.trainer import Trainer
+from benchmarks.by_hand import networks
 
 Step = Callable[[], object]
 
@@ -20,13 +22,13 @@ Step = Callable[[], object]
 class Digits(torch.utils.data.Dataset):
     """MNIST as tutorials hold it: each item is turned into floats when it is asked for."""
 
-    def __init__(self, pixels: torch.Tensor):
+    def __init__(self, pixels: Tensor):
         self.pixels = pixels.numpy().reshape(-1, 28, 28)
 
     def __len__(self) -> int:
         return len(self.pixels)
 
-    def __getitem__(self, index: int) -> torch.Tensor:
+    def __getitem__(self, index: int) -> Tensor:
         return torch.from_numpy(self.pixels[index]).to(torch.float32).div(255)
 
 
@@ -38,7 +40,7 @@ def tutorial(run: Run) -> Step:
     decoder = nn.Sequential(nn.Linear(run.latent_dim, run.hidden), nn.Tanh(), nn.Linear(run.hidden, 784), nn.Sigmoid())
     optimizer = torch.optim.Adam(nn.ModuleList([encoder, heads, decoder]).parameters(), lr=1e-3)
 
-    def epochs():
+    def epochs() -> Iterator[Tensor]:
         while True:
             yield from DataLoader(Digits(pixels), batch_size=run.batch_size, shuffle=True)
 
@@ -73,32 +75,33 @@ def pyro_steps(run: Run) -> dict[str, Step]:
     pyro.enable_validation(False)
     warnings.filterwarnings("ignore", category=DeprecationWarning)  # torch's, about its JIT
     about = Trainer(run, 0.01)
-    data = about.dataset.unit(about.train_pixels)
+    data = about.images.unit(about.train_pixels)
     decay = run.batch_size / len(data)
 
-    def build(name: str):
+    def build(name: str) -> tuple[nn.Module, Callable[[Tensor], None], Callable[[Tensor], None]]:
         """The generative model and the guide, Pyro's word for q(z|x), of a new VAE called `name`."""
         vae = Trainer(run, 0.01).model
+        encoder, decoder = networks(vae)
 
-        def model(x):
-            pyro.module(f"{name}.decoder", vae.decoder)
+        def model(x: Tensor) -> None:
+            pyro.module(f"{name}.decoder", decoder)
             with pyro.plate("data", len(x)):
                 prior = dist.Normal(x.new_zeros(len(x), run.latent_dim), 1.0).to_event(1)
-                logits = vae.decoder(pyro.sample("z", prior))
+                logits = decoder(pyro.sample("z", prior))
                 pyro.sample("x", dist.Bernoulli(logits=logits, validate_args=False).to_event(1), obs=x)
 
-        def guide(x):
-            pyro.module(f"{name}.encoder", vae.encoder)
+        def guide(x: Tensor) -> None:
+            pyro.module(f"{name}.encoder", encoder)
             with pyro.plate("data", len(x)):
-                mu, log_var = vae.encoder(x)
+                mu, log_var = encoder(x)
                 pyro.sample("z", dist.Normal(mu, torch.exp(0.5 * log_var)).to_event(1))
 
         return vae, model, guide
 
-    def batch() -> torch.Tensor:
+    def batch() -> Tensor:
         return data[torch.randint(len(data), (run.batch_size,))]
 
-    def svi(name: str, elbo) -> Step:
+    def svi(name: str, elbo: Any) -> Step:
         _, model, guide = build(name)
 
         def options(parameter: str) -> dict:
@@ -107,9 +110,9 @@ def pyro_steps(run: Run) -> dict[str, Step]:
         inference = SVI(model, guide, pyro.optim.PyroOptim(torch.optim.Adagrad, options), loss=elbo)
         return lambda: inference.step(batch())
 
-    def one_optimizer(name: str, elbo) -> Step:
+    def one_optimizer(name: str, elbo: Any) -> Step:
         vae, model, guide = build(name)
-        groups = [
+        groups: list[dict[str, Any]] = [
             {"params": [p for p in vae.parameters() if p.ndim > 1], "weight_decay": decay},
             {"params": [p for p in vae.parameters() if p.ndim == 1]},
         ]

@@ -18,6 +18,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from multiprocessing.synchronize import Barrier
 from pathlib import Path
 
 import pandas as pd
@@ -25,7 +26,7 @@ import torch
 from tabulate import tabulate
 from tqdm import tqdm
 
-from aevb.data import TITLES
+from aevb.datasets import TITLES
 from aevb.reproduction import provenance, results
 from aevb.run import Run
 from aevb.trainer import Trainer
@@ -112,7 +113,12 @@ def beside_the_floor(run: Run, more: dict[str, Step], n: int) -> list[dict]:
     trainer = Trainer(run, run.step_sizes[0])
     products = by_hand.products(trainer.model, run.batch_size)
     square, work = square_product()
-    steps = {OURS: trainer.step, **more, IN_TURN: functools.partial(by_hand.multiply, products), SQUARE: square}
+    steps: dict[str, Step] = {
+        OURS: trainer.step,
+        **more,
+        IN_TURN: functools.partial(by_hand.multiply, products),
+        SQUARE: square,
+    }
     times = in_turn(steps, n)
     square_times = times.pop(SQUARE)
     times[AT_PEAK] = [by_hand.flops(products) * value / work for value in square_times]
@@ -164,7 +170,7 @@ def parts_of_a_step() -> list[dict]:
     trainer = Trainer(PAPER, 0.01)
     step, alone = trainer.step, functools.partial(by_hand.multiply, by_hand.products(trainer.model, PAPER.batch_size))
     seconds(step, 5)
-    parts = {name: [] for name in ("matrix products", "optimiser", "other kernels", "rest")}
+    parts: Times = {name: [] for name in ("matrix products", "optimiser", "other kernels", "rest")}
     with_profiler, without, inside_over_alone = [], [], []
     for _ in range(ROUNDS):
         without.append(seconds(step, STEPS // 2))
@@ -194,8 +200,9 @@ def _kind(kernel: str) -> str:
 def what_was_tried(compiled: bool) -> list[dict]:
     """Each idea's time over that of the same step without it."""
     tried = variants.TRIED | (variants.COMPILED if compiled else {})
-    steps = {name: variants.Variant(PAPER, 0.01, **pieces).step for name, pieces in tried.items()}
-    with torch.compiler.config.patch(force_disable_caches=True):  # what it costs where nothing is compiled yet
+    steps: dict[str, Step] = {name: variants.Variant(PAPER, 0.01, **pieces).step for name, pieces in tried.items()}
+    # what it costs where nothing is compiled yet
+    with torch.compiler.config.patch(force_disable_caches=True):  # type: ignore[attr-defined] # torch adds it
         first = {name: seconds(step, 1) for name, step in steps.items()}
     times = in_turn(steps)
     plain = times[variants.PLAIN]
@@ -205,7 +212,11 @@ def what_was_tried(compiled: bool) -> list[dict]:
     return rows
 
 
-def _prepare(barriers: dict) -> None:
+BARRIERS: dict[int, Barrier]
+STEP: Step
+
+
+def _prepare(barriers: dict[int, Barrier]) -> None:
     """In a new process: its own run, and the barriers it shares with the others."""
     global BARRIERS, STEP
     torch.set_num_threads(1)

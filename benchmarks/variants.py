@@ -4,16 +4,20 @@ All compute what `Trainer.step` computes, without its warm-up.
 """
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from aevb.bounds import kl_to_prior
-from aevb.model import VAE
+from aevb.networks import Affine
 from aevb.optimizer import MapAdagrad
 from aevb.run import Run
 from aevb.trainer import Trainer
+from benchmarks.by_hand import networks
+
+Update = Callable[[Tensor], None]  # of a loss
 
 
 def log_bernoulli(logits: Tensor, x: Tensor) -> Tensor:
@@ -25,12 +29,12 @@ class FusedBernoulli(torch.autograd.Function):
     """`log_bernoulli` with its own backward pass: one kernel less forward, and x - y at once backward."""
 
     @staticmethod
-    def forward(ctx, logits, x):
+    def forward(ctx: Any, logits: Tensor, x: Tensor) -> Tensor:
         ctx.save_for_backward(logits, x)
         return (logits * x).sum(-1) - F.softplus(logits).sum(-1)
 
     @staticmethod
-    def backward(ctx, gradient):
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
         logits, x = ctx.saved_tensors
         return (x - torch.sigmoid(logits)).mul_(gradient[..., None]), None
 
@@ -39,13 +43,13 @@ class TanhBySigmoid(torch.autograd.Function):
     """tanh(a) = 2 sigmoid(2a) - 1: torch's sigmoid can be the faster kernel."""
 
     @staticmethod
-    def forward(ctx, a):
+    def forward(ctx: Any, a: Tensor) -> Tensor:
         h = (2 * a).sigmoid_().mul_(2).sub_(1)
         ctx.save_for_backward(h)
         return h
 
     @staticmethod
-    def backward(ctx, gradient):
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:
         (h,) = ctx.saved_tensors
         return torch.ops.aten.tanh_backward(gradient, h)
 
@@ -57,27 +61,27 @@ class LinearIntoGrad(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx, u, weight, bias):
+    def forward(ctx: Any, u: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
         ctx.save_for_backward(u, weight, bias)
         return torch.addmm(bias, u, weight.T)
 
     @staticmethod
-    def backward(ctx, gradient):
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, None, None]:
         u, weight, bias = ctx.saved_tensors
         torch.mm(gradient.T, u, out=weight.grad)
         torch.sum(gradient, 0, out=bias.grad)
         return gradient @ weight if ctx.needs_input_grad[0] else None, None, None
 
 
-def by_function(model: VAE, step_size: float, decay: float) -> Callable[[Tensor], None]:
+def by_function(model: nn.Module, step_size: float, decay: float) -> Update:
     """The update by autograd.grad and torch's Adagrad as a function, as `Trainer.step` has it."""
     optimizer = MapAdagrad(model, decay)
     return lambda loss: optimizer.step(torch.autograd.grad(loss, optimizer.parameters), step_size)
 
 
-def by_class(model: VAE, step_size: float, decay: float) -> Callable[[Tensor], None]:
+def by_class(model: nn.Module, step_size: float, decay: float) -> Update:
     """The update by backward() and the torch.optim.Adagrad class."""
-    groups = [
+    groups: list[dict[str, Any]] = [
         {"params": [p for p in model.parameters() if p.ndim > 1], "weight_decay": decay},
         {"params": [p for p in model.parameters() if p.ndim == 1]},
     ]
@@ -91,15 +95,16 @@ def by_class(model: VAE, step_size: float, decay: float) -> Callable[[Tensor], N
     return update
 
 
-def into_grad(model: VAE, step_size: float, decay: float) -> Callable[[Tensor], None]:
+def into_grad(model: nn.Module, step_size: float, decay: float) -> Update:
     """The update from `.grad` allocated once, for `LinearIntoGrad`."""
     optimizer = MapAdagrad(model, decay)
-    for parameter in optimizer.parameters:
-        parameter.grad = torch.zeros_like(parameter)
+    gradients = [torch.zeros_like(parameter) for parameter in optimizer.parameters]
+    for parameter, gradient in zip(optimizer.parameters, gradients, strict=True):
+        parameter.grad = gradient
 
     def update(loss: Tensor) -> None:
         loss.backward()
-        optimizer.step([parameter.grad for parameter in optimizer.parameters], step_size)
+        optimizer.step(gradients, step_size)
 
     return update
 
@@ -108,12 +113,20 @@ class Variant:
     """One step of AEVB from these pieces; by default the plain ones."""
 
     def __init__(
-        self, run: Run, step_size: float, *,
-        tanh=torch.tanh, log_likelihood=log_bernoulli, linear=F.linear, update=by_function, wrap=lambda bound: bound,
-    ):  # fmt: skip
+        self,
+        run: Run,
+        step_size: float,
+        *,
+        tanh: Callable[..., Tensor] = torch.tanh,
+        log_likelihood: Callable[..., Tensor] = log_bernoulli,
+        linear: Callable[..., Tensor] = F.linear,
+        update: Callable[[nn.Module, float, float], Update] = by_function,
+        wrap: Callable[[Callable[..., Tensor]], Callable[..., Tensor]] = lambda bound: bound,
+    ):
         trainer = Trainer(run, step_size)
         self.run, self.model, self.generator = run, trainer.model, trainer.generator
-        self.dataset, self.pixels = trainer.dataset, trainer.train_pixels
+        self.networks = networks(self.model)
+        self.images, self.pixels = trainer.images, trainer.train_pixels
         self.tanh, self.log_likelihood, self.linear = tanh, log_likelihood, linear
         self.update = update(self.model, step_size, run.batch_size / len(self.pixels))
         self.bound = wrap(self.plain_bound)
@@ -121,21 +134,21 @@ class Variant:
 
     def plain_bound(self, x: Tensor, eps: Tensor) -> Tensor:
         """Estimator B with one sample, `(M,)`, nats."""
-        model: VAE = self.model
+        encoder, decoder = self.networks
 
-        def layer(module, u):
+        def layer(module: Affine, u: Tensor) -> Tensor:
             return self.linear(u, module.weight, module.bias)
 
-        h = self.tanh(layer(model.encoder.hidden, x))
-        mu, log_var = layer(model.encoder.mu, h), layer(model.encoder.log_var, h)
+        h = self.tanh(layer(encoder.hidden, x))
+        mu, log_var = layer(encoder.mu, h), layer(encoder.log_var, h)
         z = mu + torch.exp(0.5 * log_var) * eps
-        logits = layer(model.decoder.logit, self.tanh(layer(model.decoder.hidden, z)))
+        logits = layer(decoder.logit, self.tanh(layer(decoder.hidden, z)))
         return self.log_likelihood(logits, x) - kl_to_prior(mu, log_var)
 
     def step(self) -> None:
         """One minibatch and one update."""
         rows = torch.randint(len(self.pixels), (self.run.batch_size,), generator=self.generator)
-        x = self.dataset.unit(self.pixels[rows])
+        x = self.images.unit(self.pixels[rows])
         shape = self.run.batch_size, self.run.latent_dim
         bound = self.bound(x, torch.randn(shape, generator=self.generator, dtype=x.dtype))
         self.update(-bound.sum())
@@ -143,11 +156,11 @@ class Variant:
 
 
 PLAIN = "as it is"
-TRIED = {
+TRIED: dict[str, dict[str, Any]] = {
     PLAIN: {},
     "the optimiser as a class": {"update": by_class},
     "tanh by a sigmoid": {"tanh": TanhBySigmoid.apply},
     "Bernoulli fused": {"log_likelihood": FusedBernoulli.apply},
     "gradients allocated once": {"linear": LinearIntoGrad.apply, "update": into_grad},
 }
-COMPILED = {"torch.compile": {"wrap": torch.compile}}  # apart: it takes long to compile
+COMPILED: dict[str, dict[str, Any]] = {"torch.compile": {"wrap": torch.compile}}  # apart: it takes long to compile

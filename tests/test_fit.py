@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from aevb import data
+from aevb.datasets import GAUSSIAN
 from aevb.fit import choose_step_size, fit, fit_ensemble, load_checkpoint, save_checkpoint
 from aevb.run import evaluation_grid
 from aevb.trainer import DivergedError, Trainer
@@ -25,7 +26,7 @@ STATE = ("run", "step_size", "model", "sum_squares", "generator", "progress", "u
 def test_training_raises_the_bound():
     """From y = 1/2 at every pixel to what the best constant mean of each pixel can give."""
     trainer = fit(RUN, 40_000)
-    mean = trainer.dataset.unit(trainer.train_pixels).mean(0).clamp_min(1e-6)
+    mean = trainer.images.unit(trainer.train_pixels).mean(0).clamp_min(1e-6)
     best_constant = (torch.xlogy(mean, mean) + torch.xlogy(1 - mean, 1 - mean)).sum().item()
     assert trainer.curve[-1].train > best_constant - 0.1 > -20 * math.log(2) + 2
 
@@ -248,7 +249,8 @@ def test_selection_leaves_no_trace_in_the_run():
 @pytest.mark.parametrize("bad", [1e6, 1e38])
 def test_a_candidate_that_diverges_loses(tiny, monkeypatch, algorithm, bad, decoder):
     if decoder == "gaussian":
-        monkeypatch.setattr("aevb.trainer.load", lambda name: dataclasses.replace(tiny, name="frey"))
+        gaussian = dataclasses.replace(tiny.dataset, likelihood=GAUSSIAN)
+        monkeypatch.setattr("aevb.trainer.load", lambda name: dataclasses.replace(tiny, dataset=gaussian))
     for step_sizes in ((bad, 0.05), (0.05, bad)):
         run = dataclasses.replace(RUN, algorithm=algorithm, step_sizes=step_sizes)
         assert choose_step_size(run) == 0.05

@@ -11,9 +11,10 @@ import matplotlib
 import pytest
 import yaml
 
-from aevb import data
+from aevb import data, datasets
 from aevb.__main__ import main
 from aevb.book import notebooks, pages
+from aevb.datasets import MNIST_FILES
 from aevb.reproduction import claims, results
 from aevb.reproduction.curves import Curves
 
@@ -67,18 +68,18 @@ def missing(name):
 
 
 def test_without_mnist_nothing_is_begun(capsys, monkeypatch):
-    monkeypatch.setattr(data, "load", missing)
+    monkeypatch.setattr(datasets, "load", missing)
     monkeypatch.setattr(pages, "stage", lambda profile: pytest.fail("chapters were executed"))
     assert main(["reproduce"]) == 2
     assert capsys.readouterr().err == "aevb: mnist could not be fetched: go online\n"
 
 
 def test_without_frey_face_the_data_will_do(capsys, monkeypatch):
-    load = data.load
-    monkeypatch.setattr(data, "load", lambda name: missing(name) if name == "frey" else load(name))
+    load = datasets.load
+    monkeypatch.setattr(datasets, "load", lambda name: missing(name) if name == "frey" else load(name))
     assert main(["data"]) == 0
     mnist, frey = capsys.readouterr().out.splitlines()
-    assert mnist == "mnist: 50000 + 10000 + 10000 digits, verified"
+    assert mnist == "mnist: 50000 + 10000 + 10000 images, verified"
     assert frey == "frey: missing. frey could not be fetched: go online"
 
 
@@ -156,8 +157,8 @@ def lay_out(folder: Path, **chapters: str) -> None:
     for name in ("pyproject.toml", "_config.yml", "package.json", "package-lock.json"):
         shutil.copy(notebooks.ROOT / name, folder)
     (folder / "digits").mkdir()
-    for name in data.FILES["mnist"]:
-        (folder / "digits" / name).write_bytes(data.payload(name))
+    for file in MNIST_FILES.files:
+        (folder / "digits" / file.name).write_bytes(data.payload(MNIST_FILES, file))
     for name, text in chapters.items():
         (folder / "book" / f"{name.strip('_')}.md").write_text(HEADER + text, encoding="utf-8")
     names = [f"book/{name.strip('_')}.ipynb" for name in chapters]
@@ -188,10 +189,10 @@ profile = "quick"
 ```
 
 ```{code-cell} ipython3
-from aevb import data
+from aevb import datasets
 from aevb.reproduction import results
 
-results.save_measurement(profile, "estimator-variance", len(data.load("mnist").test) / 16_000)
+results.save_measurement(profile, "estimator-variance", len(datasets.load("mnist").test) / 16_000)
 ```
 """
 FAILS = """# Fails

@@ -7,7 +7,7 @@ import torch
 from scipy import stats
 from torch import Tensor
 
-from aevb import bounds, hmc
+from aevb import bounds, densities, hmc
 from aevb import marginal_likelihood as ml
 from aevb.model import Decoder, LinearGaussian, bernoulli_vae
 
@@ -100,7 +100,7 @@ def test_a_perfect_q_leaves_no_error(generator):
     mean, covariance = (part.detach() for part in model.exact_posterior(x))
     exact_q = torch.distributions.MultivariateNormal(mean, covariance).log_prob(z)
     torch.testing.assert_close(log_joint - exact_q, model.log_evidence(x).detach().expand(1000, M))
-    for density in ml.DENSITIES.values():
+    for density in densities.DENSITIES.values():
         errors = [(density(z[:n], z) - exact_q).std(0).mean() for n in (50, 500)]
         assert errors[1] < 0.6 * errors[0]
 
@@ -111,26 +111,26 @@ def test_kernel_density_is_scipys(generator):
         torch.randn(40, 3, 2, generator=generator, dtype=torch.float64) @ torch.tensor([[1.0, 0.5], [0, 0.3]]).double()
     )
     z = torch.randn(7, 3, 2, generator=generator, dtype=torch.float64)
-    ours = ml.kernel_density(samples, z)
+    ours = densities.kernel_density(samples, z)
     for i in range(3):
         points, half = samples[:, i].T.numpy(), 20
-        candidates = [k * half ** (-1 / 6) for k in ml.BANDWIDTHS]
+        candidates = [k * half ** (-1 / 6) for k in densities.BANDWIDTHS]
         covariance = torch.cov(samples[:, i].T)
         scores = []
         for bandwidth in candidates:
             kernels = torch.distributions.MultivariateNormal(samples[:half, i], covariance * bandwidth**2)
             scores.append(torch.logsumexp(kernels.log_prob(samples[half:, None, i]), 1).sum())
-        best = ml.BANDWIDTHS[int(torch.stack(scores).argmax())] * 40 ** (-1 / 6)
+        best = densities.BANDWIDTHS[int(torch.stack(scores).argmax())] * 40 ** (-1 / 6)
         expected = stats.gaussian_kde(points, bw_method=best).logpdf(z[:, i].T.numpy())
         torch.testing.assert_close(ours[:, i], torch.from_numpy(expected))
 
 
-@pytest.mark.parametrize("density", ml.DENSITIES)
+@pytest.mark.parametrize("density", densities.DENSITIES)
 def test_densities_are_normalised(generator, density):
     samples = torch.randn(30, 1, 2, generator=generator, dtype=torch.float64)
     axis = torch.linspace(-12, 12, 241, dtype=torch.float64)
     grid = torch.cartesian_prod(axis, axis)[:, None]
-    assert ml.DENSITIES[density](samples, grid).exp().sum().item() * 0.1**2 == pytest.approx(1, abs=1e-6)
+    assert densities.DENSITIES[density](samples, grid).exp().sum().item() * 0.1**2 == pytest.approx(1, abs=1e-6)
 
 
 def test_batches_are_only_batches(generator, monkeypatch):
@@ -189,7 +189,7 @@ def test_mistakes_are_named(generator):
     flat = torch.randn(50, 3, 2, generator=generator, dtype=torch.float64)
     flat[:, 1, 1] = 0.0
     with pytest.raises(ValueError, match="samples of datapoints 1 do not span"):
-        ml.gaussian_density(flat, flat)
+        densities.gaussian_density(flat, flat)
     decoder = Decoder(bernoulli_vae(8, 5, 2, generator=generator).decoder)
     with pytest.raises(TypeError, match="a Decoder has no recognition model"):
         ml.importance_weighted(decoder, torch.rand(3, 8), generator=generator)

@@ -10,7 +10,9 @@ from pathlib import Path
 import pytest
 
 from aevb import __main__ as cli
+from aevb.algorithms import ALGORITHMS
 from aevb.book import api, notebooks
+from aevb.datasets import DATASETS
 from aevb.reproduction import claims, results
 
 ROOT = notebooks.ROOT
@@ -121,6 +123,15 @@ def test_what_a_package_imports_is_declared_by_its_extra(extra):
     assert outside([*in_folder(f"aevb/{extra}"), *commands]) <= declared(extra)
 
 
+def test_what_the_packages_hold_beside_modules_is_installed_too():
+    """The marker that says that they have types, and what the widgets are made of."""
+    data = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["setuptools"]["package-data"]
+    folders = {ROOT / name.replace(".", "/"): patterns for name, patterns in data.items()}
+    installed = {path for folder, patterns in folders.items() for pattern in patterns for path in folder.glob(pattern)}
+    held = {path for path in (ROOT / "aevb").rglob("*") if path.is_file() and path.suffix not in (".py", ".pyc")}
+    assert held == installed >= {ROOT / "aevb" / "py.typed"}
+
+
 def test_the_pins_are_what_runs_here():
     """The environment is the lock's, but for torch's build."""
     from importlib.metadata import version
@@ -149,6 +160,26 @@ def test_imports_point_up_the_documented_order():
                 names = [f"{node.module}.{name}" for name in names] if is_package else [node.module]
             for name in (name for name in names if name.startswith("aevb")):
                 assert order.index(name) < order.index(module(path)), f"{module(path)} imports {name}"
+
+
+def test_no_module_and_no_function_is_long():
+    """A module has one reason to change, and a function fits a screen."""
+    for path in MODULES:
+        text = path.read_text(encoding="utf-8")
+        assert text.count("\n") <= 300, module(path)
+        for node in ast.walk(ast.parse(text)):
+            if isinstance(node, ast.FunctionDef):
+                assert node.end_lineno - node.lineno < 40, f"{module(path)}.{node.name}"
+
+
+def test_nothing_is_decided_by_the_name_of_a_dataset_or_an_algorithm():
+    """What is special about one is in its own value."""
+    names = {*ALGORITHMS, *DATASETS}
+    for path in MODULES:
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Compare | ast.match_case):
+                constants = {part.value for part in ast.walk(node) if isinstance(part, ast.Constant)}
+                assert not constants & names, f"{module(path)}, line {node.lineno}: {ast.unparse(node)}"
 
 
 def test_make_runs_commands_that_exist():

@@ -10,6 +10,7 @@ import torch
 from conftest import assert_unbiased
 
 from aevb.bounds import estimator_b
+from aevb.datasets import BERNOULLI, GAUSSIAN
 from aevb.measures import mean_bound
 from aevb.trainer import Trainer, build_model
 from tests.runs import RUN, assert_identical, each_algorithm, map_gradient, parameters, squares
@@ -64,7 +65,7 @@ def test_a_step_does_not_look_at_its_data(run, dataset, monkeypatch):
 
 def test_pixels_that_a_scale_takes_out_of_the_domain_are_looked_at(tiny):
     trainer = Trainer(RUN, 0.05)
-    trainer.dataset = dataclasses.replace(tiny, scale=1.0)
+    trainer.images = dataclasses.replace(tiny, dataset=dataclasses.replace(tiny.dataset, scale=1.0))
     with pytest.raises(ValueError, match=r"^data from 0\.0 to 2\d\d\.0, but the Bernoulli"):
         trainer.step()
 
@@ -172,7 +173,7 @@ def test_the_train_bound_is_evaluated_on_the_first_training_points(tiny):
     trainer.advance(10_000)
     with torch.no_grad():
         trainer.model.encoder.log_var.bias.fill_(-40.0)
-    trainer.dataset = dataclasses.replace(tiny, test=tiny.train[:32])
+    trainer.images = dataclasses.replace(tiny, test=tiny.train[:32])
     trainer.add_point()
     assert trainer.curve[0].train == pytest.approx(trainer.curve[0].test, rel=1e-5)
 
@@ -214,8 +215,9 @@ def test_a_state_is_taken_up_bit_for_bit(run, steps):
 # its model
 
 
-def test_frey_face_has_the_gaussian_decoder_and_mnist_the_bernoulli_one(tiny, generator):
-    for name, unit_mean in (("frey", True), ("mnist", None)):
-        model = build_model(RUN, dataclasses.replace(tiny, name=name), generator=generator)
+def test_the_decoder_is_the_likelihoods(tiny, generator):
+    for likelihood, unit_mean in ((GAUSSIAN, True), (BERNOULLI, None)):
+        dataset = dataclasses.replace(tiny.dataset, likelihood=likelihood)
+        model = build_model(RUN, dataset, 64, generator=generator)
         assert getattr(model.decoder, "unit_mean", None) is unit_mean
         assert (model.latent_dim, model.decoder(torch.zeros(1, 2))[0].shape[-1]) == (2, 20)

@@ -4,6 +4,7 @@ import ast
 import inspect
 import re
 from importlib import import_module
+from typing import Any
 
 from aevb.book import sources
 
@@ -12,7 +13,7 @@ PACKAGES = {"The core": "aevb", "The reproduction": "aevb.reproduction", "The bo
 
 def modules(package: str) -> list[str]:
     """The dotted names of a package's modules, in the order that its docstring gives: each imports those before it."""
-    names = import_module(package).__doc__.rsplit(":", 1)[1]
+    names = inspect.cleandoc(str(import_module(package).__doc__)).rsplit(":", 1)[1]
     return [f"{package}.{name}" for name in re.findall(r"\w+", names)]
 
 
@@ -42,10 +43,12 @@ def constants(source: str) -> dict[str, str]:
 
 def _comment(source: str, name: str) -> str:
     found = re.search(rf"^((?:# (?!fmt:).*\n)*)(?:.*, )?{name}\b(?:.*?  # (.*))?", source, re.MULTILINE)
+    if found is None:
+        raise ValueError(f"{name} is not assigned at the beginning of a line")
     return found[2] or " ".join(re.findall(r"^# (.*)", found[1], re.MULTILINE))
 
 
-def skip(app, kind: str, name: str, member: object, skipped: bool, options: object) -> bool | None:
+def skip(app: Any, kind: str, name: str, member: object, skipped: bool, options: object) -> bool | None:
     """True for what has no docstring of ours: a field of a named tuple, a module's `forward`; else None.
 
     The parameters are those of autodoc's event.
@@ -54,7 +57,7 @@ def skip(app, kind: str, name: str, member: object, skipped: bool, options: obje
     return True if inherited or str(member.__doc__).startswith("Alias for field number") else None
 
 
-def as_it_stands(app, kind: str, name: str, member: object, options: object, lines: list[str]) -> None:
+def as_it_stands(app: Any, kind: str, name: str, member: object, options: object, lines: list[str]) -> None:
     """Let nothing in a docstring be markup but its backticks; the parameters are those of autodoc's event."""
     lines[:] = _escaped("\n".join(lines)).split("\n")
 

@@ -59,7 +59,7 @@ def execute(text: Path, notebook: Path, profile: str, seed: int | None = None) -
         source, problem = _as_it_stands(text), f"cannot be read as a chapter, {type(failure).__name__}: {failure}"
     names = parameters(source)
     asked = {"profile": None if profile == DEFAULT_PROFILE else profile, "seed": seed}
-    given = {name: value for name, value in asked.items() if name in names and value is not None}
+    given: dict[str, object] = {name: value for name, value in asked.items() if name in names and value is not None}
     write_text(notebook, nbformat.writes(source))
     start = time.perf_counter()
     error, cell = (problem, None) if problem else _run(notebook, given, text.parent)
@@ -72,7 +72,8 @@ def parameters(notebook: NotebookNode) -> set[str]:
     """The names that a notebook's cell tagged `parameters` gives a value; papermill can give them another."""
     tagged = (cell.source for cell in notebook.cells if "parameters" in cell.metadata.get("tags", []))
     statements = (statement for source in tagged for statement in ast.parse(source).body)
-    return {target.id for s in statements if isinstance(s, ast.Assign) for target in s.targets}
+    targets = (target for s in statements if isinstance(s, ast.Assign) for target in s.targets)
+    return {target.id for target in targets if isinstance(target, ast.Name)}
 
 
 def _as_it_stands(text: Path) -> NotebookNode:

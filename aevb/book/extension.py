@@ -14,6 +14,7 @@ import subprocess
 import tempfile
 from hashlib import sha256
 from pathlib import Path
+from typing import Any
 
 from tabulate import tabulate
 
@@ -82,7 +83,7 @@ def _served(vendor: Path) -> bool:
     return lock.exists() and lock.read_bytes() == LOCK.read_bytes()
 
 
-def setup(app) -> dict:
+def setup(app: Any) -> dict[str, bool]:
     """Called by Sphinx."""
     app.connect("config-inited", use_served_scripts)
     app.connect("config-inited", use_address)
@@ -96,7 +97,7 @@ def setup(app) -> dict:
     return {"parallel_read_safe": True, "parallel_write_safe": True}
 
 
-def use_served_scripts(app, config) -> None:
+def use_served_scripts(app: Any, config: Any) -> None:
     """Name the served scripts where they are, and else leave the CDNs' that Sphinx and MyST-NB name."""
     if not _served(Path(app.srcdir) / config.html_static_path[0] / "vendor"):
         return
@@ -109,7 +110,7 @@ def use_served_scripts(app, config) -> None:
     }
 
 
-def use_address(app, config) -> None:
+def use_address(app: Any, config: Any) -> None:
     """Let the launch buttons open the repository that builds the page; where none does, leave them out."""
     options = config.html_theme_options
     options |= {"repository_url": sources.address(), "repository_branch": sources.BRANCH}
@@ -127,19 +128,19 @@ def fingerprint(text: Path) -> str:
     return sha256(text.read_text(encoding="utf-8").encode()).hexdigest()[:12]
 
 
-def add_executions(app, page: str, content: list[str]) -> None:
+def add_executions(app: Any, page: str, content: list[str]) -> None:
     """Let the status page end with the table; the parameters are those of Sphinx's event."""
     if page == "book/execution_status":
         content[0] += f"\n{executions(Path(app.srcdir) / 'book')}\n"
 
 
-def add_reference(app, page: str, content: list[str]) -> None:
+def add_reference(app: Any, page: str, content: list[str]) -> None:
     """Let the page of the API end with its lists; the parameters are those of Sphinx's event."""
     if page == "book/api":
         content[0] += f"\n{api.reference()}\n"
 
 
-def source(app, about: dict[str, str]) -> str:
+def source(app: Any, about: dict[str, str]) -> str:
     """A link to where the name that `about` describes is defined, as `sphinx.ext.linkcode` asks for it."""
     return sources.place(app, f"{about['module'].replace('.', '/')}.py", about["fullname"])
 
@@ -147,7 +148,7 @@ def source(app, about: dict[str, str]) -> str:
 def executions(folder: Path) -> str:
     """Tables in Markdown of the chapters in `folder`: when each ran, how long, at which profile; and on what."""
     headers = ["chapter", "", "started (UTC)", "seconds", "profile", "on", "commit"]
-    places = {}  # each with its number
+    places: dict[tuple[str, str], int] = {}  # each with its number
     rows = [_execution(text, places) for text in sorted(folder.glob("[0-9][0-9]_*.md"))]
     tables = [tabulate(rows, headers, "pipe", disable_numparse=True)]
     if places:
@@ -157,7 +158,7 @@ def executions(folder: Path) -> str:
     return "\n\n".join(tables)
 
 
-def _execution(text: Path, places: dict[tuple, int]) -> list[str]:
+def _execution(text: Path, places: dict[tuple[str, str], int]) -> list[str]:
     name = f"{{doc}}`{text.stem}`"
     kept = execution(text)
     if not kept.exists():

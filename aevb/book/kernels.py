@@ -10,8 +10,8 @@ import os
 from pathlib import Path
 
 import matplotlib.font_manager  # makes its list of fonts where there is none
-from jupyter_client import AsyncKernelManager
 from jupyter_client.kernelspec import KernelSpecManager
+from jupyter_client.manager import AsyncKernelManager
 from traitlets import default
 
 from aevb.book import guard
@@ -74,6 +74,6 @@ class Manager(AsyncKernelManager):
     def _own_specifications(self) -> KernelSpecManager:
         return KernelSpecManager(kernel_dirs=[str(FOLDER / "jupyter" / "kernels")], ensure_native_kernel=False)
 
-    async def start_kernel(self, **options: object) -> None:
+    async def start_kernel(self, **options: object) -> None:  # type: ignore[override] # as in AsyncKernelManager
         """Start it; `options` as Jupyter's, but for the environment."""
         await super().start_kernel(**options | {"env": environment()})

@@ -111,7 +111,7 @@ def _widgets(notebook: NotebookNode) -> dict:
 
 def _merged(outputs: list[NotebookNode]) -> list[NotebookNode]:
     """The same outputs with neighbouring pieces of one stream joined: where a kernel flushes is chance."""
-    merged = []
+    merged: list[NotebookNode] = []
     for output in outputs:
         if merged and output.output_type == "stream" == merged[-1].output_type and output.name == merged[-1].name:
             merged[-1].text += output.text
@@ -174,5 +174,5 @@ def write_headline() -> None:
     text = readme.read_text(encoding="utf-8")
     found = {"claims": claims.headline(claims.of_record()), "headline": f"\n{results.headline()}\n"}
     for name, words in found.items():
-        text = re.sub(rf"(?s)(<!-- {name} -->).*?(<!-- end -->)", lambda part, new=words: part[1] + new + part[2], text)
+        text = re.sub(rf"(?s)(<!-- {name} -->).*?(<!-- end -->)", rf"\g<1>{words}\2", text)
     write_text(readme, text)

@@ -53,7 +53,8 @@ def build(source: Path = notebooks.ROOT, output: Path = notebooks.ROOT, strict: 
     for leftover in (output / "_build" / "html", output / "_build" / ".doctrees"):
         shutil.rmtree(leftover, ignore_errors=True)
     extension.serve(source / "book" / "_static")
-    command = [Path(sys.executable).with_name("jupyter-book"), "build", source, *["-W", "-n"] * strict]
+    program = Path(sys.executable).with_name("jupyter-book")
+    command: list[str | Path] = [program, "build", source, *["-W", "-n"] * strict]
     command += ["--keep-going", "-q", "--path-output", output]
     return subprocess.run(command, cwd=notebooks.ROOT, env=kernels.environment()).returncode
 

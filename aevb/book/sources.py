@@ -7,6 +7,7 @@ import ast
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from docutils import nodes
 from sphinx import addnodes
@@ -20,7 +21,7 @@ def address() -> str:
     return os.environ.get("AEVB_REPOSITORY", "")
 
 
-def place(app, path: str, name: str) -> str:
+def place(app: Any, path: str, name: str) -> str:
     """A link from the page that Sphinx reads to where `path`, a file of this tree, defines `name`."""
     number = line((ROOT / path).read_text(encoding="utf-8"), name)
     if address():
@@ -50,7 +51,7 @@ def defined(node: ast.stmt) -> list[str]:
     return [part.id for target in targets for part in ast.walk(target) if isinstance(part, ast.Name)]
 
 
-def link_tests(app, document: nodes.document) -> None:
+def link_tests(app: Any, document: nodes.document) -> None:
     """Let a link such as `[words](../tests/test_a.py "test_name")` lead to the test, not to a copy of its file."""
     for node in list(document.findall(addnodes.download_reference)):
         path, _ = app.env.relfn2path(node["reftarget"], app.env.docname)
@@ -59,7 +60,7 @@ def link_tests(app, document: nodes.document) -> None:
             node.replace_self(nodes.reference("", "", *node.children, **where))
 
 
-def pages(app) -> Iterator[tuple[str, dict, str]]:
+def pages(app: Any) -> Iterator[tuple[str, dict, str]]:
     """The source pages of a book that no repository builds: of each the name, content and template, for Sphinx."""
     if address() or "book/api" not in app.env.found_docs:
         return

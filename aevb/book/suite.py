@@ -34,11 +34,13 @@ class Step(NamedTuple):
 LINT = Step("lint", [*PYTHON, "ruff", "check", "."])
 FORMAT = Step("format", [*PYTHON, "ruff", "format", "--check", "."])
 
+TYPES = Step("types", [*PYTHON, "mypy"])
+
 
 def everything() -> list[Step]:
     """The steps of `test`."""
     more = ["-n", str(min(3, _cores() + 1)), "--dist", "loadscope"]  # who tries pages in a browser mostly waits
-    return [LINT, FORMAT, compared(committed()), Step("unit tests", [*PYTHON, "pytest", *more, "tests"])]
+    return [LINT, FORMAT, TYPES, compared(committed()), Step("unit tests", [*PYTHON, "pytest", *more, "tests"])]
 
 
 def live() -> list[Step]:
@@ -54,6 +56,7 @@ def quick() -> list[Step]:
     return [
         LINT,
         FORMAT,
+        TYPES,
         Step("pairs in step", [*PYTHON, "pytest", "-q", *pairs]),
         Step("the core", [*PYTHON, "pytest", "-q", *parallel, *core]),
     ]

@@ -18,7 +18,8 @@ import traitlets
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from aevb.data import TITLES, Dataset
+from aevb import datasets
+from aevb.datasets import Images
 from aevb.model import VAE, LinearGaussian
 from aevb.reproduction import figures
 from aevb.run import Run
@@ -102,34 +103,38 @@ class Explorer(Widget):
 
 
 @torch.no_grad()
-def explorer(models: dict[str, VAE], datasets: dict[str, Dataset]) -> Explorer:
-    """The explorer of trained models with two latents by dataset: "mnist", and perhaps "frey".
+def explorer(models: dict[str, VAE], images: dict[str, Images]) -> Explorer:
+    """The explorer of trained models with two latents, by dataset.
 
-    `datasets` has MNIST, for its test digits and their labels; a model without its data is shown without codes.
+    A model without its `images` is shown without codes. Where they are labelled, with digits, the reader can draw one,
+    so one dataset must be.
     """
     contents = {}
     for name, model in models.items():
-        digits = name == "mnist"
-        parts = ("decoder", "encoder") if digits else ("decoder.hidden", "decoder.mu")
+        dataset, labelled = datasets.get(name), name in images and bool(images[name].labels)
+        parts = ("decoder", "encoder") if labelled else ("decoder.hidden", "decoder.mu", "decoder.logit")
         contents[name] = pack_network(model, parts) | {
-            "title": TITLES[name],
-            "shape": list(figures.IMAGE_SHAPES[name]),
-            "light": not digits,
+            "title": dataset.title,
+            "shape": list(dataset.image_shape),
+            "light": dataset.light,
             "extent": 3.0,
         }
-        if name in datasets:
-            dataset = datasets[name]
-            codes, _ = model.posterior(dataset.unit(dataset.test[:CODES]))
+        if name in images:
+            codes, _ = model.posterior(images[name].unit(images[name].test[:CODES]))
             contents[name] |= {"codes": pack(codes), "extent": max(3.0, math.ceil(2 * codes.abs().max().item()) / 2)}
-    digits = datasets["mnist"]
+        if labelled:
+            contents[name] |= _labelled(images[name])
+    return Explorer(models=contents)
+
+
+def _labelled(digits: Images) -> dict:
     labels = digits.labels["test"]
     first = [int((labels == digit).nonzero()[0]) for digit in range(10)]
-    contents["mnist"] |= {
+    return {
         "labels": labels[:CODES].to(torch.uint8).numpy().tobytes(),
         "marks": figures.DIGITS,
         "examples": digits.test[first].numpy().tobytes(),
     }
-    return Explorer(models=contents)
 
 
 class Bound(Widget):

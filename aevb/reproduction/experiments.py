@@ -11,7 +11,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from aevb.data import TITLES
+from aevb.datasets import PAPER
 from aevb.measures import mean_bound
 from aevb.reproduction import settings
 from aevb.reproduction.curves import FIGURE_2, FIGURE_3, Kind
@@ -22,7 +22,7 @@ from aevb.trainer import Trainer
 # how many seeds each profile has; how far it goes says each experiment, and it never changes what is computed
 PROFILES = {"smoke": 1, "quick": 1, "standard": 1, "paper": 3}
 OTHERWISE_SAMPLES = 1_000_000  # how far an experiment goes at a profile of which it does not say it
-BOTH, ON_MNIST, ON_FREY = tuple(TITLES), ("mnist",), ("frey",)
+BOTH, ON_MNIST, ON_FREY = tuple(dataset.name for dataset in PAPER), ("mnist",), ("frey",)
 
 
 class Member(NamedTuple):
@@ -97,7 +97,7 @@ def on_each_ten_thousand(trainer: Trainer) -> list[dict]:
     Splits: "training 1" to "training 5", in the order of the file, "validation", which no run sees, and "test". All
     have the noise of the curve's test points, so that "test" is the curve's.
     """
-    digits, run = trainer.dataset, trainer.run
+    digits, run = trainer.images, trainer.run
     parts = {f"training {k}": part for k, part in enumerate(digits.train.split(10_000), 1)}
     about = {"run": run.key} | {name: getattr(run, name) for name in ("dataset", "latent_dim", "algorithm", "seed")}
 

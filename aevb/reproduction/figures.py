@@ -8,15 +8,17 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import LogLocator
 from torch import Tensor
 
+from aevb import datasets
 from aevb.algorithms import ALGORITHMS
 from aevb.colours import BLUE, GREEN, GREY, ORANGE, PINK, SKY, YELLOW
-from aevb.data import TITLES
-from aevb.model import VAE
+from aevb.full_vb import FullVB
+from aevb.model import Decoder
 from aevb.reproduction.curves import Curves
-from aevb.reproduction.settings import LATENT_DIMS
+from aevb.reproduction.settings import FIGURE2, LATENT_DIMS
 
 COLOURS = {name: algorithm.colour for name, algorithm in ALGORITHMS.items()}
-NAMES = {name: algorithm.title for name, algorithm in ALGORITHMS.items()} | TITLES
+NAMES = {name: algorithm.title for name, algorithm in ALGORITHMS.items()}
+NAMES |= datasets.TITLES
 # how each source of a curve is drawn: the paper's behind, pale and wide; ours in front
 SOURCES = {
     "published": {"linewidth": 4.5, "alpha": 0.28},
@@ -29,9 +31,7 @@ DIGITS = (
     *((BLUE, False), (BLUE, True), (ORANGE, False), (GREEN, False), (PINK, False)),
     *((SKY, False), (GREEN, True), (SKY, True), (PINK, True), (ORANGE, True)),
 )
-PAPER_AXES = {"samples": (1e5, 1e8), "mnist": (-150.0, -100.0), "frey": (0.0, 1600.0)}
-IMAGE_SHAPES = {"mnist": (28, 28), "frey": (28, 20)}
-MANIFOLDS = {"mnist": 20, "frey": 10}  # images per side in figure 4
+PAPER_AXES = {"samples": (1e5, 1e8)} | {name: panels.limits for name, panels in FIGURE2.items()}
 PANELS = tuple((name, dim) for name, dims in LATENT_DIMS.items() for dim in dims)
 
 
@@ -128,14 +128,14 @@ def _legend(sources: dict[str, Curves]) -> list[Line2D]:
     return algorithms + splits + kinds
 
 
-def image_grid(images: Tensor, image_shape: tuple[int, int], columns: int, inverted: bool = False) -> np.ndarray:
+def image_grid(images: Tensor, image_shape: tuple[int, int], columns: int, light: bool = False) -> np.ndarray:
     """Tile `images` `(n, D)`, values in [0, 1], into one array of `columns` columns with a thin gap between.
 
-    `inverted` is for faces, which are drawn light on dark while digits are drawn black on white.
+    The gap is 1 for images that are `light`, which are drawn light on dark, and 0 for others: white either way.
     """
     height, width = image_shape
     rows = -(-len(images) // columns)
-    canvas = np.full((rows * (height + 1) - 1, columns * (width + 1) - 1), 1.0 if inverted else 0.0)
+    canvas = np.full((rows * (height + 1) - 1, columns * (width + 1) - 1), 1.0 if light else 0.0)
     for index, image in enumerate(images.reshape(-1, height, width).numpy()):
         row, column = divmod(index, columns)
         top, left = row * (height + 1), column * (width + 1)
@@ -143,11 +143,11 @@ def image_grid(images: Tensor, image_shape: tuple[int, int], columns: int, inver
     return canvas
 
 
-def show_images(axis: plt.Axes, images: Tensor, image_shape: tuple[int, int], columns: int, dataset: str) -> None:
-    """Draw `images` `(n, D)` on `axis` as a grid: digits black on white, faces as photographs."""
-    faces = dataset == "frey"
-    canvas = image_grid(images, image_shape, columns, inverted=faces)
-    axis.imshow(canvas, cmap="gray" if faces else "gray_r", vmin=0, vmax=1)
+def show_images(axis: plt.Axes, images: Tensor, columns: int, dataset: str) -> None:
+    """Draw `images` `(n, D)` of a dataset on `axis` as a grid, light on dark or black on white as that has it."""
+    about = datasets.get(dataset)
+    canvas = image_grid(images, about.image_shape, columns, light=about.light)
+    axis.imshow(canvas, cmap="gray" if about.light else "gray_r", vmin=0, vmax=1)
     axis.axis("off")
 
 
@@ -163,13 +163,17 @@ def latent_grid(n: int) -> Tensor:
 
 
 @torch.no_grad()
-def manifold(axis: plt.Axes, model: VAE, dataset: str, n: int) -> None:
-    """A panel of figure 4: the decoder's means at the `latent_grid` of `n` by `n`, for a model with two latents."""
-    show_images(axis, model.decoder.mean(latent_grid(n)), IMAGE_SHAPES[dataset], n, dataset)
+def manifold(axis: plt.Axes, model: Decoder | FullVB, dataset: str, n: int | None = None) -> None:
+    """A panel of figure 4: the decoder's means at the `latent_grid` of `n` by `n`, for a model with two latents.
+
+    By default `n` is the number of tiles that the dataset has.
+    """
+    n = n or datasets.get(dataset).tiles
+    show_images(axis, model.decoder.mean(latent_grid(n)), n, dataset)
 
 
 @torch.no_grad()
-def samples_grid(axis: plt.Axes, model: VAE, dataset: str, n: int, *, generator: torch.Generator) -> None:
+def samples_grid(axis: plt.Axes, model: Decoder | FullVB, dataset: str, n: int, *, generator: torch.Generator) -> None:
     """A panel of figure 5: the decoder's means at `n` by `n` draws z ~ N(0, I)."""
     z = torch.randn(n * n, model.latent_dim, generator=generator)
-    show_images(axis, model.decoder.mean(z), IMAGE_SHAPES[dataset], n, dataset)
+    show_images(axis, model.decoder.mean(z), n, dataset)

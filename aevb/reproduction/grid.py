@@ -4,16 +4,18 @@ import contextlib
 import dataclasses
 import os
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TypedDict, Unpack
 
 import joblib
 import pandas as pd
 import torch
 from tqdm import tqdm
 
+from aevb import datasets
 from aevb.checks import at_least
+from aevb.datasets import Dataset
 from aevb.files import write_text
 from aevb.fit import fit_ensemble, follow, load_checkpoint
 from aevb.measures import MEASURES
@@ -33,6 +35,15 @@ class Outcome(NamedTuple):
     key: str
     rows: list[dict]
     entry: dict
+
+
+class Options(TypedDict, total=False):
+    """On what `outcomes` trains: its own arguments, each with the default that it has there."""
+
+    jobs: int | None
+    threads: int
+    backend: str
+    device: str
 
 
 def checkpoint_path(run: Run, device: str = "cpu") -> Path:
@@ -68,13 +79,23 @@ def _about(member: Member) -> dict[str, str]:
     return {"question": member.question, "answer": member.answer} if member.change else {}
 
 
-def train(members: list[Member], samples: int, threads: int = 1, device: str = "cpu") -> list[Outcome]:
+def train(
+    members: list[Member],
+    samples: int,
+    threads: int = 1,
+    device: str = "cpu",
+    described: tuple[Dataset, ...] = (),
+) -> list[Outcome]:
     """Train one member, or several of one configuration together, or take them up where they were.
 
-    A reading is alone, is not taken up, and may diverge, which ends its curve early. Returns one outcome per member, in
-    their order. Raises ValueError where there are no threads, and DivergedError where a plain run diverges.
+    `described` are their datasets: another process knows none of yours. A reading is alone, is not taken up, and may
+    diverge, which ends its curve early. Returns one outcome per member, in their order. Raises ValueError where there
+    are no threads, and DivergedError where a plain run diverges.
     """
     at_least(1, threads=threads)
+    for dataset in described:
+        if dataset.name not in datasets.DATASETS:
+            datasets.add(dataset)
     before = torch.get_num_threads()
     torch.set_num_threads(threads)
 
@@ -86,7 +107,7 @@ def train(members: list[Member], samples: int, threads: int = 1, device: str = "
 
     try:
         if members[0].change:
-            trainers = [_changed(member, samples, report) for member in members]
+            trainers = [_changed(member, member.change, samples, report) for member in members if member.change]
         else:
             runs = [member.run for member in members]
             checkpoints = [checkpoint_path(run, device) for run in runs]
@@ -103,9 +124,11 @@ def _one_step_size(reading: Member) -> float:
     return reading.run.step_sizes[0]
 
 
-def _changed(reading: Member, samples: int, report: Callable[[int], None]) -> Trainer:
+def _changed(
+    reading: Member, change: Callable[[Trainer], None], samples: int, report: Callable[[int], None]
+) -> Trainer:
     trainer = Trainer(reading.run, _one_step_size(reading))
-    reading.change(trainer)
+    change(trainer)
     with contextlib.suppress(DivergedError):
         follow([trainer], samples, report=report)
     return trainer
@@ -114,10 +137,13 @@ def _changed(reading: Member, samples: int, report: Callable[[int], None]) -> Tr
 def check(members: list[Member], samples: int, jobs: int | None, threads: int, device: str) -> list[int]:
     """Refuse what cannot run; otherwise the samples at which each member ends.
 
-    Raises ValueError where there are no members, jobs or threads, for `samples` too few for a point, where a reading
-    does not have one step size, for there is no choice among several, and for a reading on another device than the CPU.
+    Raises ValueError where there are no members, jobs or threads, for an unknown dataset, for `samples` too few for a
+    point, where a reading does not have one step size, for there is no choice among several, and for a reading on
+    another device than the CPU.
     """
     at_least(1, runs=len(members), threads=threads, jobs=1 if jobs is None else jobs)
+    for member in members:
+        datasets.get(member.run.dataset)
     for reading in (member for member in members if member.change):
         _one_step_size(reading)
         if device != "cpu":
@@ -164,7 +190,7 @@ def outcomes(
     backend: str = "loky",
     device: str = "cpu",
     progress: bool = False,
-) -> Iterator[Outcome]:
+) -> Generator[Outcome, None, None]:
     """Train all `members` to `samples`, side by side on `jobs` processes (default: one per core) of `threads` threads.
 
     Each outcome comes as soon as it is there, in any order. Two threads that spin on a busy machine can be many times
@@ -177,6 +203,7 @@ def outcomes(
     `check` does, and DivergedError where a plain run diverges.
     """
     goals = check(members, samples, jobs, threads, device)
+    described = tuple(datasets.get(name) for name in sorted({member.run.dataset for member in members}))
     for reading in (member for member in members if member.change):
         progress_path(reading.key).unlink(missing_ok=True)  # it begins anew
     if progress:
@@ -188,11 +215,11 @@ def outcomes(
         n_jobs = jobs or (os.cpu_count() if backend == "loky" else -1)
         parallel = joblib.Parallel(n_jobs=n_jobs, return_as="generator_unordered")
     with _bar(members, goals, device, show=progress):
-        for group in parallel(joblib.delayed(train)(group, samples, threads, device) for group in together):
+        for group in parallel(joblib.delayed(train)(group, samples, threads, device, described) for group in together):
             yield from group
 
 
-def run_grid(runs: list[Run], samples: int, **options: object) -> tuple[pd.DataFrame, dict[str, dict]]:
+def run_grid(runs: list[Run], samples: int, **options: Unpack[Options]) -> tuple[pd.DataFrame, dict[str, dict]]:
     """`outcomes` of plain `runs`, whole: the table of their curves, and their manifest entries by run key.
 
     Both are in the order of `runs`. Arguments and errors are those of `outcomes`.

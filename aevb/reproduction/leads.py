@@ -3,9 +3,11 @@
 import numpy as np
 import pandas as pd
 
+from aevb.algorithms import ALGORITHMS
 from aevb.reproduction import results
 from aevb.reproduction.curves import Curves, value_at
 
+RIVALS = ("aevb", "wake-sleep")  # of the paper, in figure 2
 PAPER_END = 1e8  # where the axes of figure 2 end
 FIGURE3_END = 6e7
 PAPER_SIZE = "MNIST, 500 hidden, 20 latents, M = 100"  # the benchmark's name for a step of figure 2
@@ -14,7 +16,7 @@ PAPER_SIZE = "MNIST, 500 hidden, 20 latents, M = 100"  # the benchmark's name fo
 def panels(curves: Curves) -> list[tuple[str, int]]:
     """The panels (dataset, latent_dim) of figure 2 that have both algorithms of the paper."""
     panels = curves.each("dataset", "latent_dim")
-    return [panel for panel, part in panels if {"aevb", "wake-sleep"} <= set(part.table["algorithm"])]
+    return [panel for panel, part in panels if set(RIVALS) <= set(part.table["algorithm"])]
 
 
 def _ends_shared(*curves: pd.Series) -> tuple[float, ...]:
@@ -90,12 +92,12 @@ def lead(curves: Curves, n_train: int, algorithm: str, rival: str, split: str = 
     return value_at(ours, end) - value_at(theirs, end)
 
 
-def cost_per_sample(entries: dict[str, dict]) -> dict[str, float]:
-    """Seconds per training sample on MNIST for each algorithm, the median over the runs of a manifest."""
-    mnist = [entry for entry in entries.values() if entry["config"]["dataset"] == "mnist"]
-    names = {entry["config"]["algorithm"] for entry in mnist}
+def cost_per_sample(entries: dict[str, dict], dataset: str) -> dict[str, float]:
+    """Seconds per training sample on `dataset` for each algorithm, the median over the runs of a manifest."""
+    chosen = [entry for entry in entries.values() if entry["config"]["dataset"] == dataset]
+    names = {entry["config"]["algorithm"] for entry in chosen}
     return {
-        name: float(np.median([1 / e["samples_per_second"] for e in mnist if e["config"]["algorithm"] == name]))
+        name: float(np.median([1 / e["samples_per_second"] for e in chosen if e["config"]["algorithm"] == name]))
         for name in sorted(names)
     }
 
@@ -108,5 +110,5 @@ def recorded_cost() -> dict[str, float]:
     speed, _ = results.speed()
     chosen = (speed["quantity"] == "time a step") & (speed["setting"] == PAPER_SIZE)
     milliseconds = speed[chosen].set_index("what")["median"] / 100  # a sample's share of a step
-    names = {"aevb": "AEVB", "wake-sleep": "wake-sleep"}
-    return {algorithm: milliseconds[name] / 1e3 for algorithm, name in names.items() if name in milliseconds}
+    titles = {name: ALGORITHMS[name].title for name in RIVALS}
+    return {name: milliseconds[title] / 1e3 for name, title in titles.items() if title in milliseconds}

@@ -17,6 +17,7 @@ ROOT = Path(__file__).resolve().parents[2]
 NUMERICAL = (
     "checks",
     "data",
+    "datasets",
     "networks",
     "model",
     "bounds",
@@ -24,6 +25,7 @@ NUMERICAL = (
     "hmc",
     "mcem",
     "full_vb",
+    "densities",
     "marginal_likelihood",
     "optimizer",
     "measures",
@@ -58,8 +60,9 @@ def commit() -> str:
     environment = {name: value for name, value in os.environ.items() if name not in ("GIT_DIR", "GIT_WORK_TREE")}
 
     def git(*words: str) -> str:
-        how = {"cwd": ROOT, "env": environment, "capture_output": True, "text": True, "check": True}
-        return subprocess.run(["git", *words], **how).stdout.strip()
+        command = ["git", *words]
+        ran = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=True)
+        return ran.stdout.strip()
 
     try:
         if git("rev-parse", "--show-prefix"):

@@ -17,15 +17,16 @@ from aevb.algorithms import OfMinibatches
 from aevb.bounds import estimator_b
 from aevb.model import LatentVariableModel
 from aevb.objectives import Update
-from aevb.reproduction.settings import LATENT_DIMS, WARM_UP, baseline
+from aevb.reproduction.settings import FIGURE2, baseline
 from aevb.run import Run
 from aevb.trainer import Trainer
 
 BASELINE = "baseline"  # the question that the unchanged runs answer
+LATENT_DIMS = {"mnist": 20, "frey": 10}  # of the panel that readings are tried in
 BASELINES = {
     (run.dataset, run.algorithm): run
     for run in baseline(1, tuple(LATENT_DIMS))
-    if (run.dataset, run.latent_dim) in (("mnist", 20), ("frey", 10))
+    if run.latent_dim == LATENT_DIMS[run.dataset]
 }
 DIGITS, DIGITS_WAKE_SLEEP, FACES, FACES_WAKE_SLEEP = (
     BASELINES[name, algorithm] for name in ("mnist", "frey") for algorithm in ("aevb", "wake-sleep")
@@ -52,10 +53,11 @@ class Reading(NamedTuple):
 
 def _with_pixels(trainer: Trainer, binary: Callable[[Tensor], Tensor]) -> None:
     """Replace each split's grey levels by zeros and ones."""
-    dataset = trainer.dataset
-    splits = {name: (binary(getattr(dataset, name)) * dataset.scale).to(torch.uint8) for name in ("train", "test")}
-    trainer.dataset = dataclasses.replace(dataset, **splits)
-    trainer.train_pixels = trainer.dataset.train
+    images = trainer.images
+    scale = images.dataset.scale
+    splits = {name: (binary(getattr(images, name)) * scale).to(torch.uint8) for name in ("train", "test")}
+    trainer.images = dataclasses.replace(images, **splits)
+    trainer.train_pixels = trainer.images.train
 
 
 def thresholded(trainer: Trainer) -> None:
@@ -112,15 +114,16 @@ def without_replacement(trainer: Trainer) -> None:
 
 def all_digits(trainer: Trainer) -> None:
     """The validation digits are trained on too."""
-    pixels = torch.cat([trainer.dataset.train, trainer.dataset.valid])
-    trainer.dataset = dataclasses.replace(trainer.dataset, train=pixels)
+    pixels = torch.cat([trainer.images.train, trainer.images.valid])
+    trainer.images = dataclasses.replace(trainer.images, train=pixels)
     trainer.train_pixels = pixels
     trainer.optimizer.prior_weight = trainer.run.batch_size / len(pixels)
 
 
 def divided_by_255(trainer: Trainer) -> None:
     """The brightest grey level is one."""
-    trainer.dataset = dataclasses.replace(trainer.dataset, scale=255.0)
+    dataset = dataclasses.replace(trainer.images.dataset, scale=255.0)
+    trainer.images = dataclasses.replace(trainer.images, dataset=dataset)
 
 
 def dreams_of_means(trainer: Trainer) -> None:
@@ -157,7 +160,7 @@ ALL, ON_DIGITS = (DIGITS, DIGITS_WAKE_SLEEP, FACES, FACES_WAKE_SLEEP), (DIGITS, 
 READINGS = (
     *(Reading(BASELINE, BASELINE, run) for run in ALL),
     *(Reading("warm-up", f"{steps} steps", _with(run, warm_up=steps))
-      for run in ALL for steps in (0, 10, 100) if steps != WARM_UP[run.dataset]),
+      for run in ALL for steps in (0, 10, 100) if steps != FIGURE2[run.dataset].warm_up),
     *(Reading("initial weights", "s.d. 0.1", run, wide) for run in ALL),
     *(Reading("step size", f"{size}", _with(run, step_sizes=(size,))) for run in ALL for size in (0.01, 0.1)),
     *(Reading("pixels", "cut at one half", run, thresholded) for run in ON_DIGITS),
@@ -186,7 +189,6 @@ READINGS = (
 BY_LATENTS = tuple(
     reading
     for run in baseline(1, ("mnist",))
-    if run.algorithm in ("aevb", "wake-sleep")
     for reading in (Reading("initial weights", "s.d. 0.1", run, wide), *{
         "aevb": (Reading("log-variance of q", "from zero, at a tenth", _with(run, slow_log_var=True)),),
         "wake-sleep": (Reading("log-variance of q", "from zero", run, log_var_from_zero),
@@ -196,8 +198,8 @@ BY_LATENTS = tuple(
 # what keeps wake-sleep on its plateau on the faces; M = 300 is what suits AEVB there
 PLATEAU = tuple(
     reading
-    for run in baseline(1, ("frey",))
-    if run.algorithm == "wake-sleep" and run.latent_dim in (10, 20)
+    for run in baseline(1, ("frey",), ("wake-sleep",))
+    if run.latent_dim in (10, 20)
     for on_theta in (_with(run, prior_on_encoder=False, warm_up=100),)
     for reading in (
         Reading("weight prior", "none", run, no_prior),

@@ -1,15 +1,18 @@
 """Computing an experiment for a page, recording it for good, and the models that come of it."""
 
 import contextlib
+from typing import Unpack
 
 import pandas as pd
 
 from aevb.algorithms import ALGORITHMS
+from aevb.full_vb import FullVB
 from aevb.model import VAE
 from aevb.reproduction import experiments, grid, results
 from aevb.reproduction.curves import Curves
 from aevb.reproduction.experiments import BOTH, Experiment, Member
 from aevb.run import Run, evaluation_grid
+from aevb.trainer import Trainer
 
 
 def compute(name: str, profile: str, datasets: tuple[str, ...] = BOTH, *, seed: int = 0) -> Curves:
@@ -33,7 +36,7 @@ def record(
     profile: str = "standard",
     datasets: tuple[str, ...] = BOTH,
     samples: int | None = None,
-    **options: object,
+    **options: Unpack[grid.Options],
 ) -> int:
     """Run an experiment at `profile` and add it to `results/recorded/`, each run as soon as it is done.
 
@@ -54,7 +57,7 @@ def record(
         return 0
     with contextlib.closing(grid.outcomes(list(missing.values()), samples, progress=True, **options)) as done:
         for outcome in done:
-            _keep(experiment, missing[outcome.key].run, outcome, str(options.get("device", "cpu")))
+            _keep(experiment, missing[outcome.key].run, outcome, options.get("device", "cpu"))
     return len(missing)
 
 
@@ -93,17 +96,18 @@ def _keep(experiment: Experiment, run: Run, outcome: grid.Outcome, device: str) 
     results.write_record(experiment.name, results.lay_out(experiment.name, pd.DataFrame(rows)), {key: entry})
     if experiment.keeps_weights:
         trainer = grid.trained(run, device)
-        results.write_model(run, trainer.model, entry | {"samples": trainer.samples})
+        results.write_model(run, _vae(trainer), entry | {"samples": trainer.samples})
     if _has_posterior(experiment, run):
         trainer = grid.trained(run, device)
-        if trainer.samples == results.manifest(experiment.name)[key]["samples"]:
+        at_its_end = trainer.samples == results.manifest(experiment.name)[key]["samples"]
+        if at_its_end and isinstance(trainer.model, FullVB):
             results.write_posterior(key, trainer.model.mu, trainer.model.log_var)
 
 
 def drawn_model(run: Run) -> tuple[VAE, str]:
     """The model of `run` to draw, and what to call it: the recorded one, else what this machine trained.
 
-    Raises ValueError where there is neither.
+    Raises ValueError where there is neither, and for an algorithm that trains no VAE.
     """
     if run.key in results.manifest("models"):
         return results.recorded_model(run), f"recorded, {results.manifest('models')[run.key]['samples']:,} samples"
@@ -113,7 +117,13 @@ def drawn_model(run: Run) -> tuple[VAE, str]:
 def live_model(run: Run) -> tuple[VAE, str]:
     """The model of `run` as this machine trained it last, as far as it went, and what to call it.
 
-    Raises ValueError where it has not.
+    Raises ValueError where it has not, and for an algorithm that trains no VAE.
     """
     trainer = grid.trained(run)
-    return trainer.model, f"live, {trainer.samples:,} samples"
+    return _vae(trainer), f"live, {trainer.samples:,} samples"
+
+
+def _vae(trainer: Trainer) -> VAE:
+    if not isinstance(trainer.model, VAE):
+        raise ValueError(f"{trainer.run} trains a {type(trainer.model).__name__} and no VAE")
+    return trainer.model

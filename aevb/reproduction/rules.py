@@ -1,11 +1,11 @@
 """The rules that judge claims: by curves, by numbers that chapters measured, by the clock."""
 
 from collections.abc import Callable, Mapping
-from typing import NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 
-from aevb.data import TITLES
+from aevb.datasets import TITLES
 from aevb.reproduction import leads, verdicts
 from aevb.reproduction.curves import Curves, concat
 from aevb.reproduction.verdicts import DOES_NOT_HOLD, HOLDS, IN_PART, NOT_MEASURED, NOT_TESTABLE, Interval, share
@@ -15,7 +15,9 @@ RELIABLE_WITHIN = 0.5  # nats per datapoint: what we take "good" to mean in clai
 NO_WORSE = 1.0  # nats per datapoint: a smaller difference is none, in claims 4 and 8
 
 Panel = tuple[str, int]
-Values = dict[str, float] | dict[Panel, float]
+ByPanel = dict[Panel, float]
+ByName = dict[str, float]
+Name = TypeVar("Name", Panel, str)  # of the values of one measure
 
 
 class Evidence(NamedTuple):
@@ -47,16 +49,16 @@ Rule = Callable[[Evidence], Judged]
 # rules by curves: what is measured on them, by name, and when one of its values bears the claim out
 
 
-def _listed(values: Mapping) -> str:
+def _listed(values: Mapping[Any, float]) -> str:
     return "; ".join(f"{name} {value:+.1f}" for name, value in values.items())
 
 
 def by_curves(
     figure: str,
-    measure: Callable[[Curves], Values],
+    measure: Callable[[Curves], dict[Name, float]],
     bears_out: Callable[[float], bool],
-    tell: Callable[[Values], str] = _listed,
-    shown: Callable[[dict], dict[str, Interval]] = dict,
+    tell: Callable[[dict[Name, float]], str] = _listed,
+    shown: Callable[[dict[Name, Interval]], dict[Any, Interval]] = dict,
     interval: Callable[[list[float]], Interval] = verdicts.interval,
 ) -> Rule:
     """A rule for the curves of `figure`: `measure` gives values, `bears_out` says whether one supports the claim.
@@ -89,23 +91,23 @@ def _reach(shared: Curves) -> str:
     return f"to {ends.min():.0e} samples{' or further' if ends.nunique() > 1 else ''}"
 
 
-def speed_ups(curves: Curves) -> Values:
+def speed_ups(curves: Curves) -> ByPanel:
     """`leads.speed_up` of each panel."""
     return {panel: leads.speed_up(curves, *panel) for panel in leads.panels(curves)}
 
 
-def median_speed_up(ratios: Values) -> str:
+def median_speed_up(ratios: ByPanel) -> str:
     """The median of `ratios` in words, and the number of panels in which AEVB is faster."""
     wins = sum(ratio > 1 for ratio in ratios.values())
     return f"{np.median(list(ratios.values())):.1f}x in the median, {wins} of {len(ratios)} panels"
 
 
-def advantages(curves: Curves) -> Values:
+def advantages(curves: Curves) -> ByPanel:
     """`leads.advantage` in each panel."""
     return {panel: leads.advantage(curves, *panel) for panel in leads.panels(curves)}
 
 
-def range_of_leads(advantages: Values) -> str:
+def range_of_leads(advantages: ByPanel) -> str:
     """The least and the largest advantage of each dataset, in words."""
     return "; ".join(
         f"{title} {min(values):+.1f} to {max(values):+.1f}"
@@ -125,10 +127,10 @@ def lowest(intervals: dict[Panel, Interval]) -> dict[str, Interval]:
     return lowest
 
 
-def over(measure: Callable[[Curves, str], float]) -> Callable[[Curves], Values]:
+def over(measure: Callable[[Curves, str], float]) -> Callable[[Curves], ByName]:
     """`measure` for each dataset with several numbers of latents and curves long enough to overfit."""
 
-    def of_curves(curves: Curves) -> Values:
+    def of_curves(curves: Curves) -> ByName:
         ends: dict[str, list[int]] = {name: [] for name in TITLES}
         for (name, _), part in curves.select(algorithm="aevb").each("dataset", "latent_dim"):
             ends[name].append(part.end)
@@ -138,12 +140,12 @@ def over(measure: Callable[[Curves, str], float]) -> Callable[[Curves], Values]:
     return of_curves
 
 
-def mcem_lead(curves: Curves) -> Values:
+def mcem_lead(curves: Curves) -> ByName:
     """log p(x) of MCEM minus AEVB's on 50,000 digits, nats per datapoint; empty where either is missing."""
     return _all_or_nothing({"MCEM": leads.lead(curves, 50_000, "mcem", "aevb")})
 
 
-def aevb_leads(curves: Curves) -> Values:
+def aevb_leads(curves: Curves) -> ByName:
     """log p(x) of AEVB minus each rival's on each training set, nats per datapoint; empty where a curve is missing."""
     rivals = {"wake-sleep": "wake-sleep", "mcem": "MCEM"}
     return _all_or_nothing(
@@ -155,7 +157,7 @@ def aevb_leads(curves: Curves) -> Values:
     )
 
 
-def _all_or_nothing(values: dict[str, float]) -> Values:
+def _all_or_nothing(values: ByName) -> ByName:
     return {} if np.isnan(list(values.values())).any() else values
 
 
@@ -212,16 +214,24 @@ def good_below(below: float, above: float) -> str:
 # rules by the clock
 
 
-def cost(evidence: Evidence) -> Judged:
+def minutes_per_million(algorithm: str) -> Rule:
     """The verdict on minutes per million samples: not testable, for the paper's machine is not here."""
-    if "aevb" not in evidence.cost:
-        return Judged("20-40", "-", "-", NOT_MEASURED)
-    return Judged("20-40", f"{evidence.cost['aevb'] * 1e6 / 60:.1f}", "one machine", NOT_TESTABLE)
+
+    def rule(evidence: Evidence) -> Judged:
+        if algorithm not in evidence.cost:
+            return Judged("20-40", "-", "-", NOT_MEASURED)
+        return Judged("20-40", f"{evidence.cost[algorithm] * 1e6 / 60:.1f}", "one machine", NOT_TESTABLE)
+
+    return rule
 
 
-def same_cost(evidence: Evidence) -> Judged:
-    """Borne out where a sample of wake-sleep costs less than two of AEVB."""
-    if not {"aevb", "wake-sleep"} <= set(evidence.cost):
-        return Judged("same complexity", "-", "-", NOT_MEASURED)
-    ratio = evidence.cost["wake-sleep"] / evidence.cost["aevb"]
-    return Judged("same complexity", f"{ratio:.2f}", "one machine", HOLDS if ratio < 2 else DOES_NOT_HOLD)
+def same_cost(algorithm: str, other: str) -> Rule:
+    """Borne out where a sample of `algorithm` costs less than two of the `other`."""
+
+    def rule(evidence: Evidence) -> Judged:
+        if not {algorithm, other} <= set(evidence.cost):
+            return Judged("same complexity", "-", "-", NOT_MEASURED)
+        ratio = evidence.cost[algorithm] / evidence.cost[other]
+        return Judged("same complexity", f"{ratio:.2f}", "one machine", HOLDS if ratio < 2 else DOES_NOT_HOLD)
+
+    return rule

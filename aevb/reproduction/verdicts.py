@@ -47,4 +47,7 @@ def prediction_interval(values: Sequence[float], confidence: float = 0.999) -> I
 
 def ratio_interval(ratios: Sequence[float]) -> Interval:
     """`interval` of ratios, taken of their logarithms; where a ratio is 0, from there to the largest."""
-    return tuple(map(float, np.exp(interval(np.log(ratios))))) if min(ratios) > 0 else (0.0, max(ratios))
+    if min(ratios) <= 0:
+        return 0.0, max(ratios)
+    low, high = np.exp(interval(np.log(ratios).tolist()))
+    return float(low), float(high)

@@ -43,6 +43,14 @@ def test_a_seed_is_injected_where_a_chapter_has_one(tmp_path):
     assert printed(tmp_path / "out.ipynb") == "False\n"
 
 
+def test_a_parameter_has_one_name(tmp_path):
+    """papermill can give no other value to part of something."""
+    text = write(tmp_path / "03_a.md", ("profile = 'quick'\nfirst, last = 1, 2", "parameters"), "print(profile, last)")
+    outcome = execute(text, tmp_path / "out.ipynb", "smoke")
+    assert outcome.error == ""
+    assert printed(tmp_path / "out.ipynb") == "smoke 2\n"
+
+
 def test_other_seeds_are_tried_where_there_is_one_and_leave_no_measurement(tmp_path, monkeypatch):
     source = tmp_path / "book"
     write(source / "03_none.md", "1 / 0")

@@ -28,16 +28,16 @@ def executed(steps: list[list[str]]) -> set[str]:
     return {Path(word).name for step in steps if "--nbval" in step for word in step if word.endswith(".ipynb")}
 
 
-@pytest.mark.parametrize("failing", [None, 0, 1, 2, 3])
+@pytest.mark.parametrize("failing", [None, 0, 1, 2, 3, 4])
 def test_a_failing_step_fails_the_tests_and_the_summary_names_it(failing, monkeypatch, capsys):
-    """Lint, format, notebooks, units: all run, whatever the first one says."""
+    """Lint, format, types, notebooks, units: all run, whatever the first one says."""
     status, steps, _ = ran(["test"], monkeypatch, failing)
     assert status == (0 if failing is None else 1)
-    assert len(steps) == 4
+    assert len(steps) == 5
     assert executed(steps) == {path.name for path in notebooks.BOOK.glob("*.ipynb")}
-    summary = capsys.readouterr().out.splitlines()[-4:]
-    assert [("FAILED" in line) for line in summary] == [number == failing for number in range(4)]
-    assert [line.split("  ")[0] for line in summary] == ["lint", "format", "notebooks", "unit tests"]
+    summary = capsys.readouterr().out.splitlines()[-5:]
+    assert [("FAILED" in line) for line in summary] == [number == failing for number in range(5)]
+    assert [line.split("  ")[0] for line in summary] == ["lint", "format", "types", "notebooks", "unit tests"]
 
 
 def test_every_step_computes_by_the_arithmetic_that_was_asked_for(monkeypatch, capsys):

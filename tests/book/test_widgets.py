@@ -12,7 +12,7 @@ import pytest
 import torch
 from playwright.sync_api import sync_playwright
 
-from aevb import bounds, data, hmc
+from aevb import bounds, datasets, hmc
 from aevb.book import notebooks, widgets
 from aevb.model import LinearGaussian, bernoulli_vae
 from aevb.reproduction import experiments, results
@@ -167,7 +167,7 @@ def plane(tab):
 @pytest.mark.parametrize("name", ["mnist", "frey"])
 def test_the_image_follows_the_point_that_is_dragged(visit, models, name):
     tab = visit(EXPLORER)
-    tab.get_by_label(data.TITLES[name]).check()
+    tab.get_by_label(datasets.TITLES[name]).check()
     picture = tab.locator(".aevb-stack canvas:visible")
     seen = []
     for path in ([(0.5, 0.5), (0.3, 0.4)], [(0.6, 0.6), (0.8, 0.2)], [(0.5, 0.5), (0.45, 0.75)]):
@@ -255,7 +255,7 @@ def test_where_and_how_large_one_draws_does_not_matter(visit):
 
 def test_a_test_digit_is_encoded(visit, models):
     tab = visit(EXPLORER)
-    digits = data.load("mnist")
+    digits = datasets.load("mnist")
     for digit in (0, 7):
         tab.get_by_role("button", name=f"Encode a test digit {digit}").click()
         x = 1 - pixels(tab.get_by_role("img", name="What the encoder sees"))

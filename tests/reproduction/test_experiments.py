@@ -5,7 +5,7 @@ import dataclasses
 import pytest
 import torch
 
-from aevb.data import load
+from aevb.datasets import load
 from aevb.fit import fit
 from aevb.measures import mean_bound
 from aevb.reproduction import experiments, settings

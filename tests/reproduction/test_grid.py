@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 
+import numpy as np
 import pytest
 import torch
 
@@ -91,6 +92,25 @@ def copied(folder):
     copy = folder / "copy"
     shutil.copytree(provenance.ROOT / "aevb", copy / "aevb", ignore=shutil.ignore_patterns("__pycache__"))
     return copy, os.environ | {"PYTHONPATH": str(copy)}
+
+
+def test_other_processes_know_data_of_your_own(root, tmp_path):
+    """What is added here is nowhere else; the other process gets its description."""
+    noise = np.random.RandomState(0).randint(0, 256, (120, 4, 6)).astype(np.uint8)
+    np.savez(tmp_path / "noise.npz", noise)
+    copy, environment = copied(tmp_path)
+    code = (
+        "from aevb import datasets, own_data\n"
+        "from aevb.reproduction import grid\n"
+        "from aevb.run import Run\n"
+        f"noise = own_data.describe({str(tmp_path / 'noise.npz')!r})\n"
+        "datasets.add(noise)\n"
+        "runs = [Run(noise.name, 'aevb', 2, 5, seed, step_sizes=(0.02,)) for seed in (0, 1)]\n"
+        "print(grid.run_grid(runs, 10_000, jobs=2)[0]['lower_bound'].notna().sum())\n"
+    )
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, cwd=copy, env=environment, capture_output=True, text=True, timeout=300)
+    assert (done.stdout, done.returncode) == ("6\n", 0), done.stderr
 
 
 def test_two_processes_give_the_numbers_of_one(root, tmp_path):

@@ -64,13 +64,13 @@ def test_a_reading_differs_from_the_baseline_in_one_thing():
         two_things = reading.answer == "L = 10, M = 10" or reading.answer.endswith(", step size 0.01")
         assert changes == (2 if two_things else int(reading.question != readings.BASELINE or bool(reading.run.seed)))
     for reading in readings.BY_LATENTS:
-        warm_up = settings.WARM_UP[reading.run.dataset]
+        warm_up = settings.FIGURE2[reading.run.dataset].warm_up
         plain = dataclasses.replace(reading.run, warm_up=warm_up, slow_log_var=False)
         assert plain in settings.baseline(1, BOTH)
         assert (reading.run == plain) == (reading.change is not readings.unchanged)
         assert reading.run not in settings.figure2(1, BOTH)  # whose record it would be
     for reading in readings.PLATEAU:
-        of_faces = {"batch_size": 100, "warm_up": settings.WARM_UP["frey"], "prior_on_encoder": True}
+        of_faces = {"batch_size": 100, "warm_up": settings.FIGURE2["frey"].warm_up, "prior_on_encoder": True}
         assert dataclasses.replace(reading.run, **of_faces) in settings.baseline(1, ("frey",))
     for chosen in (READINGS, readings.BY_LATENTS, readings.PLATEAU):
         assert len({reading.key for reading in chosen}) == len(chosen)
@@ -85,12 +85,12 @@ def test_pixels_become_zeros_and_ones():
     for change in (readings.thresholded, readings.sampled_once):
         made = trainer(change)
         for split in ("train", "test"):
-            x = made.dataset.unit(getattr(made.dataset, split))
+            x = made.images.unit(getattr(made.images, split))
             assert set(x.unique().tolist()) == {0.0, 1.0}
-        assert torch.equal(made.train_pixels, made.dataset.train)
+        assert torch.equal(made.train_pixels, made.images.train)
     at_half = trainer(readings.thresholded).dataset
     assert torch.equal(at_half.unit(at_half.test) == 1, grey.unit(grey.test) > 0.5)
-    drawn = made.dataset
+    drawn = made.images
     share, grey_level = (dataset.unit(dataset.train).double().mean().item() for dataset in (drawn, grey))
     assert share == pytest.approx(grey_level, abs=4 * 0.5 / drawn.train.numel() ** 0.5)
     sure = (grey.train == 0) | (grey.train == 255)
@@ -146,12 +146,12 @@ def test_all_digits_are_trained_on():
 
 def test_the_brightest_grey_level_is_one():
     made = trainer(readings.divided_by_255)
-    assert made.dataset.unit(torch.tensor([255], dtype=torch.uint8)).item() == 1.0
+    assert made.images.unit(torch.tensor([255], dtype=torch.uint8)).item() == 1.0
 
 
 def test_dreams_of_means_change_the_sleep_phase_alone():
     plain, made = trainer(readings.unchanged, DREAMING), trainer(readings.dreams_of_means, DREAMING)
-    x = plain.dataset.unit(plain.train_pixels[:100])
+    x = plain.images.unit(plain.train_pixels[:100])
     model, noise = plain.model, [torch.Generator().manual_seed(3) for _ in range(2)]
     theirs = wake_sleep(model, x, generator=noise[0])
     ours = made.updates.objective(model, x, generator=noise[1])
@@ -170,7 +170,7 @@ def test_dreams_of_means_change_the_sleep_phase_alone():
 def test_ten_samples_are_ten():
     """The variance of the bound's estimate is a tenth of that with one."""
     made, plain = trainer(readings.ten_samples), trainer(readings.unchanged)
-    x = made.dataset.unit(made.train_pixels[:100])
+    x = made.images.unit(made.train_pixels[:100])
     noise = torch.Generator().manual_seed(0)
     with torch.no_grad():
         plain.model.decoder.logit.weight *= 100  # so that z matters

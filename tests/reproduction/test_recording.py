@@ -15,7 +15,7 @@ from aevb.reproduction.curves import FIGURE_2, Kind
 from aevb.reproduction.experiments import Experiment
 from aevb.reproduction.grid import run_grid
 from aevb.reproduction.readings import Reading
-from aevb.trainer import DivergedError
+from aevb.trainer import DivergedError, Trainer
 from tests.runs import ON_DIGITS, PAIR, SAMPLES, bounds
 
 SMALL = dataclasses.replace(ON_DIGITS, step_sizes=(0.02,))
@@ -234,6 +234,13 @@ def test_what_is_drawn_is_the_recorded_model_or_else_the_live_one(root, small_fi
     again, name = recording.live_model(ON_DIGITS)
     assert name == "live, 12,600 samples"
     assert torch.equal(again.encoder.mu.weight, live.encoder.mu.weight)
+
+
+def test_what_an_algorithm_trains_that_is_no_vae_is_not_drawn(monkeypatch):
+    run = dataclasses.replace(ON_DIGITS, algorithm="full-vb", step_sizes=(0.1,))
+    monkeypatch.setattr(grid, "trained", lambda run: Trainer(run, 0.1))
+    with pytest.raises(ValueError, match="trains a FullVB and no VAE"):
+        recording.live_model(run)
 
 
 # readings

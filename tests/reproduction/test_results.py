@@ -10,7 +10,7 @@ import torch
 from conftest import assert_anonymous
 
 from aevb.bounds import kl_to_prior
-from aevb.data import available, load
+from aevb.datasets import available, load
 from aevb.fit import fit
 from aevb.measures import mean_bound
 from aevb.model import bernoulli_vae, gaussian_vae

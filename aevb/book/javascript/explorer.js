@@ -79,7 +79,9 @@ function eachFrame(work) {
 
 async function render({ model, el }) {
   const models = model.get("models");
-  const kinds = ["mnist", "frey"].filter((name) => name in models);
+  const labelled = (name) => "labels" in models[name];
+  const kinds = Object.keys(models).sort((a, b) => labelled(b) - labelled(a)); // what the reader can draw comes first
+  const digits = models[kinds[0]];
   const networks = {};
   const codes = {};
   for (const kind of kinds) {
@@ -87,8 +89,8 @@ async function render({ model, el }) {
     codes[kind] = models[kind].codes ? await unpack(models[kind].codes) : [];
   }
   const bytes = (view) => new Uint8Array(view.buffer, view.byteOffset, view.byteLength);
-  const labels = bytes(models.mnist.labels);
-  const examples = bytes(models.mnist.examples);
+  const labels = bytes(digits.labels);
+  const examples = bytes(digits.examples);
   let kind = model.get("dataset");
   let z = model.get("z");
   let strokes = [];
@@ -108,7 +110,7 @@ async function render({ model, el }) {
     },
     under: scatter,
     over: (_, context) => {
-      if (drawn && kind === "mnist") ellipse(context);
+      if (drawn && labelled(kind)) ellipse(context);
       plane.handle(context, ...z);
     },
   });
@@ -120,8 +122,8 @@ async function render({ model, el }) {
     const [points, radius] = [codes[kind], plane.width < 300 ? 1.6 : 2.2];
     const sums = Array.from({ length: 10 }, () => [[], []]);
     for (let i = 0; i < points.length / 2; i++) {
-      const [a, b, digit] = [points[2 * i], points[2 * i + 1], kind === "mnist" ? labels[i] : 0];
-      const [tint, ring] = models.mnist.marks[digit];
+      const [a, b, digit] = [points[2 * i], points[2 * i + 1], labelled(kind) ? labels[i] : 0];
+      const [tint, ring] = digits.marks[digit];
       plane.dot(context, a, b, radius);
       context.strokeStyle = context.fillStyle = tint;
       context.globalAlpha = 0.75;
@@ -131,7 +133,7 @@ async function render({ model, el }) {
       sums[digit][1].push(b);
     }
     context.globalAlpha = 1;
-    if (kind !== "mnist") return;
+    if (!labelled(kind)) return;
     const median = (list) => list.sort((a, b) => a - b)[Math.floor(list.length / 2)];
     context.font = `bold 15px ${getComputedStyle(el).fontFamily}`;
     [context.textAlign, context.textBaseline, context.lineJoin] = ["center", "middle", "round"];
@@ -231,7 +233,7 @@ async function render({ model, el }) {
   const later = eachFrame(showDrawing);
   function showDrawing() {
     const x = Float64Array.from(pixels, (v) => v / 255);
-    drawn = pixels.some(Boolean) ? encode(networks.mnist, x, model.get("quadrature")) : undefined;
+    drawn = pixels.some(Boolean) ? encode(networks[kinds[0]], x, model.get("quadrature")) : undefined;
     seen.draw(x);
     again.draw(drawn ? drawn.mean : x);
     numbers.set(
@@ -292,7 +294,7 @@ async function render({ model, el }) {
       radios[i].checked = name === kind;
       images[name].canvas.hidden = name !== kind;
     });
-    drawing.hidden = kind !== "mnist";
+    drawing.hidden = !labelled(kind);
     Object.assign(plane.x, extent());
     Object.assign(plane.y, extent());
     plane.renew();

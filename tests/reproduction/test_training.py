@@ -1,0 +1,64 @@
+import re
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pytest
+import torch
+
+from aevb.__main__ import main
+from aevb.algorithms import ALGORITHMS
+from aevb.datasets import DATASETS, TITLES
+from aevb.fit import fit
+from aevb.reproduction import training
+
+
+@pytest.fixture
+def blobs(tmp_path, root):
+    """The path of images of your own; what is added is forgotten again."""
+    noise = np.random.RandomState(0).randint(0, 256, (120, 4, 6)) * np.linspace(0, 1, 24).reshape(4, 6)
+    np.savez(tmp_path / "blobs.npz", noise.astype(np.uint8))
+    yield tmp_path / "blobs.npz"
+    for name in set(DATASETS) - set(TITLES):
+        del DATASETS[name]
+
+
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
+def test_the_command_trains_and_draws_what_the_model_learned(blobs, capsys, algorithm):
+    sizes = {"aevb": ("--latent-dim", "3"), "full-vb": ("--likelihood", "gaussian")}.get(algorithm, ())
+    samples = "100000" if algorithm == "mcem" else "12600"
+    assert main(["train", str(blobs), "--algorithm", algorithm, "--hidden", "4", "--samples", samples, *sizes]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == "blobs: 108 + 12 images of 4 x 6 pixels"
+    assert lines[1].split() == ["samples", "train", "test"]
+    assert float(lines[-2].split()[0]) == float(samples)
+    picture = plt.imread(re.search(r"The picture: (.*)$", lines[-1])[1])
+    assert picture[..., :3].std() > 0.05  # something is drawn
+
+
+def test_a_picture_shows_the_decoders_means(blobs, tmp_path, monkeypatch):
+    """Of the model as it was trained, at the grid of two latents."""
+    trainer = fit(training.plan(training.find(str(blobs)), "aevb", 2, hidden=5), 10_000)
+    drawn = []
+    monkeypatch.setattr(training.figures, "show_images", lambda axis, images, columns, name: drawn.append(images))
+    training.draw(trainer, tmp_path / "picture.png")
+    tests, means = drawn
+    assert torch.equal(tests, trainer.images.unit(trainer.images.test))
+    assert torch.equal(means, trainer.model.decoder.mean(training.figures.latent_grid(10)))
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["mnist", "--likelihood", "gaussian"], "mnist has its likelihood, bernoulli: leave out --likelihood"),
+        (["nothing.npz"], "is neither an .npz file nor a folder of images"),
+        (["mnist", "--algorithm", "em"], "unknown algorithm 'em': choose one of aevb"),
+        (["{blobs}", "--likelihood", "poisson"], "unknown likelihood 'poisson': choose one of bernoulli, gaussian"),
+        (["{blobs}", "--samples", "10"], "ask for more"),
+        (["{blobs}", "--latent-dim", "0"], "latent_dim must be 1 or more, not 0"),
+    ],
+)
+def test_what_cannot_be_trained_is_one_line(blobs, capsys, words, said):
+    assert main(["train", *(word.format(blobs=blobs) for word in words)]) == 2
+    error = capsys.readouterr().err
+    assert said in error
+    assert error.count("\n") == 1

@@ -1,0 +1,202 @@
+import dataclasses
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from aevb import datasets, own_data
+from aevb.data import DataError
+from aevb.datasets import BERNOULLI, DATASETS, GAUSSIAN, Dataset, Splits
+from aevb.fit import fit
+from aevb.measures import MEASURES
+from aevb.trainer import Trainer
+from tests.runs import each_algorithm
+
+
+@pytest.fixture(autouse=True)
+def known(monkeypatch):
+    """What a test adds is unknown to the next."""
+    for name in list(DATASETS):
+        monkeypatch.setitem(DATASETS, name, DATASETS[name])
+    yield
+    for name in set(DATASETS) - set(datasets.TITLES):
+        del DATASETS[name]
+
+
+def stripes(n: int, dtype: type = np.uint8) -> np.ndarray:
+    """Images of 4 x 6 with one bright column each, `(n, 4, 6)`."""
+    images = np.zeros((n, 4, 6), dtype)
+    images[np.arange(n), :, np.arange(n) % 6] = 200 if dtype == np.uint8 else 0.75
+    return images
+
+
+def saved(folder, **arrays):
+    np.savez(folder / "stripes.npz", **arrays)
+    return folder / "stripes.npz"
+
+
+def refusal(path) -> str:
+    with pytest.raises(DataError) as caught:
+        own_data.describe(path)
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+# what is read
+
+
+def test_the_splits_of_an_npz_are_those_it_names(tmp_path):
+    train, valid, test = stripes(12), stripes(5), stripes(7)
+    dataset = own_data.describe(saved(tmp_path, train=train, valid=valid, test=test))
+    datasets.add(dataset)
+    images = datasets.load(dataset.name)
+    assert (dataset.title, dataset.image_shape, dataset.scale) == ("stripes", (4, 6), 255.0)
+    for mine, theirs in ((images.train, train), (images.valid, valid), (images.test, test)):
+        assert np.array_equal(mine.numpy(), theirs.reshape(-1, 24))
+    assert images.unit(images.train).max().item() == pytest.approx(200 / 255)
+
+
+def test_every_tenth_image_of_a_single_array_is_held_out(tmp_path):
+    images = stripes(25)
+    splits = own_data.describe(saved(tmp_path, anything=images)).read()
+    assert np.array_equal(splits.test.numpy(), images[[9, 19]].reshape(2, 24))
+    assert np.array_equal(splits.train.numpy(), np.delete(images, [9, 19], axis=0).reshape(23, 24))
+
+
+@pytest.mark.parametrize(
+    ("images", "scale"),
+    [
+        (stripes(20), 255.0),
+        (stripes(20, np.float64), 1.0),
+        (stripes(20) > 0, 1.0),
+        (stripes(20).astype(np.int64), 255.0),
+    ],
+)
+def test_whatever_holds_the_grey_levels_they_end_between_zero_and_one(tmp_path, images, scale):
+    dataset = own_data.describe(saved(tmp_path, train=images))
+    datasets.add(dataset)
+    loaded = datasets.load(dataset.name)
+    assert dataset.scale == scale
+    grey = torch.from_numpy(images.reshape(-1, 24).astype(np.float64) / scale)
+    assert torch.allclose(loaded.unit(loaded.test).double(), grey[9::10], atol=1e-7)
+
+
+def test_a_folder_of_pictures_is_read_in_the_order_of_names_as_grey(tmp_path):
+    for number, image in enumerate(stripes(20)):
+        colours = np.stack([image] * 3, axis=-1)
+        Image.fromarray(colours if number % 2 else image).save(tmp_path / f"{number:02d}.png")
+    (tmp_path / "notes.txt").write_text("no picture", encoding="utf-8")
+    splits = own_data.describe(tmp_path).read()
+    assert np.array_equal(splits.test.numpy(), stripes(20)[9::10].reshape(2, 24))
+
+
+def test_folders_called_train_and_test_are_the_splits(tmp_path):
+    for split, count in (("train", 4), ("test", 3)):
+        (tmp_path / split).mkdir()
+        for number, image in enumerate(stripes(count)):
+            Image.fromarray(image).save(tmp_path / split / f"{number}.bmp")
+    splits = own_data.describe(tmp_path).read()
+    assert [len(split) for split in splits[:3]] == [4, 0, 3]
+
+
+def test_another_scale_or_likelihood_is_another_dataset(tmp_path):
+    """For its runs are others, and must not go on from these checkpoints."""
+    path = saved(tmp_path, train=stripes(20))
+    others = [
+        own_data.describe(path, likelihood=likelihood, scale=scale)
+        for likelihood in (BERNOULLI, GAUSSIAN)
+        for scale in (255.0, 256.0)
+    ]
+    assert len({dataset.name for dataset in others}) == 4
+
+
+def test_other_pixels_are_another_dataset(tmp_path):
+    first = own_data.describe(saved(tmp_path, train=stripes(20)))
+    assert own_data.describe(saved(tmp_path, train=stripes(20))) == first
+    second = own_data.describe(saved(tmp_path, train=stripes(20)[::-1]))
+    assert second.name != first.name
+    with pytest.raises(DataError, match="has changed since it was described: describe it again"):
+        first.read()
+
+
+# what is refused
+
+
+@pytest.mark.parametrize(
+    ("arrays", "words"),
+    [
+        ({"train": np.zeros((20, 24))}, "shape (20, 24): images are (N, height, width)"),
+        ({"train": np.zeros((20, 4, 6, 3))}, "shape (20, 4, 6, 3): images are (N, height, width), in grey"),
+        ({"train": np.zeros((0, 4, 6)), "test": np.zeros((3, 4, 6))}, "shape (0, 4, 6)"),
+        ({"train": np.zeros((5, 4, 6))}, "5 images, too few to hold one in 10 out"),
+        ({"train": np.full((20, 4, 6), 256)}, "whole numbers from 0 to 255"),
+        ({"train": np.full((20, 4, 6), -1)}, "whole numbers from 0 to 255"),
+        ({"train": np.full((20, 4, 6), "a")}, "grey levels are fractions, or whole numbers"),
+        ({"train": np.zeros((20, 4, 6)), "test": np.zeros((5, 6, 4))}, "not of one size"),
+        ({"images": np.zeros((20, 4, 6)), "labels": np.zeros(20)}, "has images, labels: call them train and test"),
+    ],
+)
+def test_an_npz_that_is_not_images_is_refused_in_one_line(tmp_path, arrays, words):
+    assert words in refusal(saved(tmp_path, **arrays))
+
+
+def test_what_is_no_data_is_refused_in_one_line(tmp_path):
+    assert "is neither an .npz file nor a folder of images" in refusal(tmp_path / "nothing.npz")
+    (tmp_path / "broken.npz").write_bytes(b"PK nothing")
+    assert "cannot be read" in refusal(tmp_path / "broken.npz")
+    assert "has no pictures" in refusal(tmp_path)
+    saved(tmp_path, train=np.array([{"an": "object"}] * 20, dtype=object))
+    assert "cannot be read (ValueError)" in refusal(tmp_path / "stripes.npz")  # it would have to be unpickled
+
+
+def test_pictures_of_two_sizes_or_damaged_are_named(tmp_path):
+    for number, image in enumerate(stripes(12)):
+        Image.fromarray(image).save(tmp_path / f"{number:02d}.png")
+    Image.fromarray(np.zeros((6, 4), np.uint8)).save(tmp_path / "07.png")
+    assert refusal(tmp_path).endswith("07.png is not of the size of 00.png (6 x 4 and 4 x 6): bring all to one size")
+    (tmp_path / "07.png").write_bytes(b"\x89PNG\r\n\x1a\n")
+    assert refusal(tmp_path).endswith("07.png cannot be read as a picture: mend it or take it out")
+
+
+@pytest.mark.parametrize("likelihood", [BERNOULLI, GAUSSIAN])
+def test_values_outside_the_likelihoods_domain_are_refused(tmp_path, likelihood):
+    path = saved(tmp_path, train=stripes(20, np.float32) * 4)
+    dataset = own_data.describe(path, likelihood=likelihood)
+    with pytest.raises(ValueError, match=r"^data from 0\.0 to 3\.0, but .*: divide by the largest grey$"):
+        datasets.add(dataset)
+    datasets.add(own_data.describe(path, likelihood=likelihood, scale=3.0))
+
+
+def described(name="mine", shape=(4, 6), n_test=3, **fields) -> Dataset:
+    pixels = torch.from_numpy(stripes(20)).flatten(1)
+    splits = Splits(pixels, pixels[:0], pixels[:n_test], {})
+    return Dataset(name, "Mine", lambda: splits, shape, BERNOULLI, **fields)
+
+
+def test_a_value_written_by_hand_is_checked_too():
+    with pytest.raises(ValueError, match=r"\(20, 24\) are not rows of \(4, 5\) pixels"):
+        datasets.add(described(shape=(4, 5)))
+    with pytest.raises(ValueError, match="test must be 1 or more, not 0"):
+        datasets.add(described(n_test=0))
+    with pytest.raises(ValueError, match="another dataset is called 'mnist': give yours a name of its own"):
+        datasets.add(described(name="mnist"))
+    assert "mine" not in DATASETS
+
+
+# what is trained
+
+
+@pytest.mark.parametrize("likelihood", [BERNOULLI, GAUSSIAN])
+@each_algorithm
+def test_every_algorithm_learns_it(tmp_path, run, likelihood):
+    """From dark to bright, which the weights of the start do not know."""
+    noise = np.random.RandomState(0).randint(0, 256, (200, 4, 6)) * np.linspace(0, 1, 24).reshape(4, 6)
+    dataset = own_data.describe(saved(tmp_path, train=noise.astype(np.uint8)), likelihood=likelihood)
+    datasets.add(dataset)
+    run = dataclasses.replace(run, dataset=dataset.name, batch_size=200, warm_up=10, step_sizes=(0.02,))
+    before, images = Trainer(run, 0.02), datasets.load(dataset.name)
+    measure = before.algorithm.measures[run.measure]
+    start = measure(before.model, images, images.test, generator=torch.Generator().manual_seed(run.seed))
+    after = fit(run, MEASURES[run.measure].start)
+    assert after.curve[-1].test > start + 1
