@@ -62,7 +62,7 @@ def _parser() -> argparse.ArgumentParser:
     reproduce_parser.add_argument("--profile", default=notebooks.DEFAULT_PROFILE, help=", ".join(experiments.PROFILES))
     notebooks_parser = add("notebooks", update_notebooks, "execute chapters again and update the committed notebooks")
     notebooks_parser.add_argument("names", nargs="*", help="chapters, such as 07_vae (default: all)")
-    add("address", write_address, "write the public address that _config.yml names into the committed notebooks")
+    add("colab", add_colab_cell, "let every notebook begin with the cell that Colab needs, before it is published")
     add("book", build_book, "build the page from the committed notebooks")
     test_parser = add("test", run_tests, "everything CI runs")
     kinds = ", ".join(arithmetic.SETTINGS)
@@ -179,9 +179,9 @@ def update_notebooks(options: argparse.Namespace) -> int:
     return int(any(outcome.error for outcome in outcomes))
 
 
-def write_address(_: argparse.Namespace) -> int:
-    """Write the public address that `_config.yml` names into the committed notebooks."""
-    notebooks.write_address()
+def add_colab_cell(_: argparse.Namespace) -> int:
+    """Let every text and notebook begin with the cell that Colab needs: for the workflow that publishes them."""
+    notebooks.add_colab_cell()
     return 0
 
 

@@ -1,4 +1,4 @@
-"""What the tests share: a seed, a model whose answers are known, small data, an empty record, the built book.
+"""What the tests share: a seed, a model whose answers are known, small data, an empty record, a small book, the book.
 
 And what "unbiased" and "anonymous" mean.
 """
@@ -8,6 +8,7 @@ import getpass
 import os
 import platform
 import re
+import shutil
 from pathlib import Path
 
 import pytest
@@ -23,6 +24,7 @@ from aevb.reproduction import provenance, results
 
 if os.environ.get("AEVB_DATA"):
     os.environ["AEVB_DATA"] = str(Path(os.environ["AEVB_DATA"]).resolve())  # tests change folder
+os.environ.pop("AEVB_REPOSITORY", None)  # the page is built as anywhere, not by the repository's workflow
 torch.set_num_threads(1)
 pytest.register_assert_rewrite("tests.runs")
 
@@ -97,6 +99,18 @@ def assert_anonymous(text: str) -> None:
     for name in {platform.node(), getpass.getuser()} - {""}:
         assert not re.search(rf"\b{re.escape(name)}\b", text)
     assert not re.search(r"(?<![\w<])(/|[A-Z]:\\\\)\w+", text), "an absolute path"
+
+
+@pytest.fixture
+def small_book(tmp_path) -> Path:
+    """A project with the book's own settings and one page."""
+    source = tmp_path / "source"
+    shutil.copytree(notebooks.BOOK / "_static", source / "book" / "_static")
+    shutil.copy(notebooks.BOOK / "references.bib", source / "book")
+    shutil.copy(notebooks.ROOT / "_config.yml", source)
+    (source / "_toc.yml").write_text("format: jb-book\nroot: book/page\n", encoding="utf-8")
+    (source / "book" / "page.md").write_text("# Front\n\nText.\n", encoding="utf-8")
+    return source
 
 
 @pytest.fixture(scope="session")

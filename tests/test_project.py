@@ -6,17 +6,14 @@ import subprocess
 import sys
 import tomllib
 from pathlib import Path
-from types import ModuleType
 
 import pytest
 
-import aevb.book
-import aevb.reproduction
 from aevb import __main__ as cli
 from aevb.algorithms import ALGORITHMS
-from aevb.book import notebooks
+from aevb.book import api, notebooks
 from aevb.datasets import DATASETS
-from aevb.reproduction import results
+from aevb.reproduction import claims, results
 
 ROOT = notebooks.ROOT
 MODULES = sorted(path for path in (ROOT / "aevb").rglob("*.py") if path.name != "__init__.py")
@@ -56,6 +53,18 @@ def normal(name: str) -> str:
     return re.sub(r"[-_.]+", "-", name).lower()
 
 
+def in_folder(name: str) -> list[Path]:
+    return [path for path in MODULES if path.parent == ROOT / name and path.name != "__main__.py"]
+
+
+def declared(extra: str = "") -> set[str]:
+    """The packages that `aevb[extra]` asks for, and with them those of the extras that it names."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    lines = [*project["dependencies"], *(project["optional-dependencies"][extra] if extra else [])]
+    names = {normal(re.match(r"[\w.-]+", line)[0]) for line in lines} - {"aevb"}
+    return names.union(*(declared(inner) for line in lines for inner in re.findall(r"^aevb\[(\w+)\]", line)))
+
+
 def pinned(requirements: str = "requirements.txt") -> dict[str, str]:
     lines = (ROOT / requirements).read_text(encoding="utf-8").splitlines()
     pins = [re.fullmatch(r"([\w.-]+)==([\w.]+)", line) for line in lines if line and not line.startswith("#")]
@@ -90,9 +99,9 @@ def test_nothing_built_or_private_is_kept(kept):
 
 
 def test_everything_needed_is_pinned_exactly():
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
-    wanted = [*project["project"]["dependencies"], *project["build-system"]["requires"]]
-    assert {normal(re.match(r"[\w.-]+", line)[0]) for line in wanted} <= set(pinned())
+    build = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["build-system"]["requires"]
+    needed = {name for extra in ("", "reproduction", "book", "dask") for name in declared(extra)}
+    assert needed | {normal(re.match(r"[\w.-]+", line)[0]) for line in build} <= set(pinned())
     assert outside([*MODULES, *(ROOT / "tests").rglob("*.py")]) <= set(pinned())
 
 
@@ -104,12 +113,14 @@ def test_the_benchmarks_pin_what_they_alone_need():
     assert needed == {"pyro-ppl"} <= set(extra)
 
 
-def test_what_the_package_imports_is_what_it_declares():
-    """In the dependencies proper or in an extra."""
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-    extras = project.get("optional-dependencies", {}).values()
-    declared = [*project["dependencies"], *(line for extra in extras for line in extra)]
-    assert outside(MODULES) <= {normal(re.match(r"[\w.-]+", line)[0]) for line in declared}
+def test_the_core_imports_what_it_declares_and_nothing_else():
+    assert outside(in_folder("aevb")) == declared()
+
+
+@pytest.mark.parametrize("extra", ["reproduction", "book"])
+def test_what_a_package_imports_is_declared_by_its_extra(extra):
+    commands = [ROOT / "aevb" / "__main__.py"] * (extra == "book")
+    assert outside([*in_folder(f"aevb/{extra}"), *commands]) <= declared(extra)
 
 
 def test_what_the_packages_hold_beside_modules_is_installed_too():
@@ -137,13 +148,8 @@ def module(path: Path) -> str:
     return ".".join(path.relative_to(ROOT).with_suffix("").parts)
 
 
-def documented(package: ModuleType) -> list[str]:
-    """The modules of a package, in the order that its docstring gives."""
-    return [f"{package.__name__}.{name}" for name in re.findall(r"\w+", package.__doc__.rsplit(":", 1)[1])]
-
-
 def test_imports_point_up_the_documented_order():
-    order = [*documented(aevb), *documented(aevb.reproduction), *documented(aevb.book), "aevb.__main__"]
+    order = [*(name for package in api.PACKAGES.values() for name in api.modules(package)), "aevb.__main__"]
     assert sorted(order) == sorted(map(module, MODULES))
     for path in MODULES:
         for node in imports(path):
@@ -202,10 +208,24 @@ def test_the_readme_names_both_commands_and_no_others_that_do_not_exist():
         cli._parser().parse_args([command] + ["figure2"] * (command == "record"))
     assert not re.search(r"@[A-Z]+@|TODO", readme), "a placeholder is left"
     for target in re.findall(r"\]\(([^)#:]+)\)", readme):
-        assert (ROOT / target).exists(), target
+        # `../..` is the repository's own address on GitHub, whoever's it is
+        assert target == "../../deployments" or (ROOT / target).exists(), target
 
 
-def test_the_readme_says_how_the_record_meets_the_published_points():
+def test_the_readme_says_what_the_record_does(tmp_path, monkeypatch):
     """`python -m aevb notebooks` writes these lines; a longer record changes them."""
-    written = re.search(r"(?s)<!-- headline -->\n(.*?)<!-- end -->", (ROOT / "README.md").read_text(encoding="utf-8"))
-    assert written[1] == f"{results.headline()}\n"
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert f"<!-- claims -->{claims.headline(claims.of_record())}<!-- end -->" in readme
+    assert f"<!-- headline -->\n{results.headline()}\n<!-- end -->" in readme
+    stale = re.sub(r"(?s)(<!-- \w+ -->\n?).*?(\n?<!-- end -->)", r"\1of old\2", readme)
+    (tmp_path / "README.md").write_text(stale, encoding="utf-8")
+    monkeypatch.setattr(notebooks, "ROOT", tmp_path)
+    notebooks.write_headline()
+    assert (tmp_path / "README.md").read_text(encoding="utf-8") == readme
+
+
+def test_the_changelog_begins_with_this_version():
+    version = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["version"]
+    headings = re.findall(r"^## \[(.*?)\]", (ROOT / "CHANGELOG.md").read_text(encoding="utf-8"), re.MULTILINE)
+    assert headings[0] in ("Unreleased", version)
+    assert version in headings

@@ -54,9 +54,7 @@ def execute(text: Path, notebook: Path, profile: str, seed: int | None = None) -
     notebook (`extension.execution`).
     """
     try:
-        source = to_notebook(text)
-        del source.cells[0]  # the one for Colab
-        problem = ""
+        source, problem = to_notebook(text), ""
     except Exception as failure:  # whatever jupytext meets in a text that is none
         source, problem = _as_it_stands(text), f"cannot be read as a chapter, {type(failure).__name__}: {failure}"
     names = parameters(source)

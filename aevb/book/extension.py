@@ -1,6 +1,6 @@
 """All that the pages have beyond Jupyter Book. A Sphinx extension, named in `_config.yml`.
 
-Scripts served with the book, and the table of what ran when.
+Scripts served with the book, buttons that launch a chapter elsewhere, and the table of what ran when.
 
 The scripts come from npm, at the versions and checksums of `package-lock.json`, which names only the packages
 themselves: those of the book's that have dependencies ship them bundled.
@@ -16,8 +16,9 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-import yaml
 from tabulate import tabulate
+
+from aevb.book import api, sources
 
 ROOT = Path(__file__).resolve().parents[2]
 LOCK = ROOT / "package-lock.json"
@@ -29,11 +30,6 @@ SERVED = {
     "anywidget": ("LICENSE", "dist/index.js"),
 }
 CDN = "the pages will ask public CDNs for their scripts"
-
-
-def address() -> str:
-    """The public address of the repository, which `_config.yml` says and nothing else."""
-    return yaml.safe_load((ROOT / "_config.yml").read_text(encoding="utf-8"))["repository"]["url"]
 
 
 def packages() -> Path | None:
@@ -90,7 +86,14 @@ def _served(vendor: Path) -> bool:
 def setup(app: Any) -> dict[str, bool]:
     """Called by Sphinx."""
     app.connect("config-inited", use_served_scripts)
+    app.connect("config-inited", use_address)
     app.connect("source-read", add_executions)
+    app.connect("source-read", add_reference)
+    app.connect("autodoc-process-docstring", api.as_it_stands)
+    app.connect("autodoc-skip-member", api.skip)
+    app.connect("doctree-read", sources.link_tests, priority=400)  # before what they link to would be copied
+    app.connect("html-collect-pages", sources.pages)
+    app.config.linkcode_resolve = lambda domain, about: source(app, about)
     return {"parallel_read_safe": True, "parallel_write_safe": True}
 
 
@@ -107,6 +110,14 @@ def use_served_scripts(app: Any, config: Any) -> None:
     }
 
 
+def use_address(app: Any, config: Any) -> None:
+    """Let the launch buttons open the repository that builds the page; where none does, leave them out."""
+    options = config.html_theme_options
+    options |= {"repository_url": sources.address(), "repository_branch": sources.BRANCH}
+    if not sources.address():
+        options.pop("launch_buttons", None)
+
+
 def execution(notebook: Path) -> Path:
     """The path of the file on what an execution of this notebook took."""
     return notebook.parent / "executions" / f"{notebook.stem}.json"
@@ -121,6 +132,17 @@ def add_executions(app: Any, page: str, content: list[str]) -> None:
     """Let the status page end with the table; the parameters are those of Sphinx's event."""
     if page == "book/execution_status":
         content[0] += f"\n{executions(Path(app.srcdir) / 'book')}\n"
+
+
+def add_reference(app: Any, page: str, content: list[str]) -> None:
+    """Let the page of the API end with its lists; the parameters are those of Sphinx's event."""
+    if page == "book/api":
+        content[0] += f"\n{api.reference()}\n"
+
+
+def source(app: Any, about: dict[str, str]) -> str:
+    """A link to where the name that `about` describes is defined, as `sphinx.ext.linkcode` asks for it."""
+    return sources.place(app, f"{about['module'].replace('.', '/')}.py", about["fullname"])
 
 
 def executions(folder: Path) -> str:

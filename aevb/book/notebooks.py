@@ -12,15 +12,13 @@ import jupytext
 import nbformat
 from nbformat import NotebookNode
 
-from aevb.book import extension
+from aevb.book import extension, sources
 from aevb.files import write_text
-from aevb.reproduction import results
+from aevb.reproduction import claims, results
 
 ROOT = Path(__file__).resolve().parents[2]
 BOOK = ROOT / "book"
 DEFAULT_PROFILE = "quick"  # the one the parameters cells carry
-COLAB = "colab"  # the id of the cell every notebook begins with
-ON_COLAB = 'if "google.colab" in sys.modules:'  # what tells it from others in a text, where cells have no ids
 TRANSIENT = ("papermill", "execution", "jupyter", "widgets", "ExecuteTime")
 WIDGET_VIEW = "application/vnd.jupyter.widget-view+json"
 WIDGET_STATE = "application/vnd.jupyter.widget-state+json"
@@ -37,24 +35,25 @@ def to_notebook(text: Path) -> NotebookNode:
 
 
 def tidy(text: Path) -> None:
-    """Write a chapter's text as JupyterLab saves it, the cell for Colab in front: saving it there is then no change.
+    """Write a chapter's text as JupyterLab saves it: saving it there is then no change.
 
     Nothing of it would execute otherwise than before, so what is known of its execution stays true of it.
     """
+    _write_text(text, to_notebook(text))
+
+
+def _write_text(text: Path, notebook: NotebookNode) -> None:
+    """Write a chapter's text, of which what is known of its execution stays true."""
     before, kept = extension.fingerprint(text), extension.execution(text)
-    notebook = nbformat.reads(nbformat.writes(to_notebook(text)), as_version=4)  # which sorts the metadata
+    notebook = nbformat.reads(nbformat.writes(notebook), as_version=4)  # which sorts the metadata
     write_text(text, jupytext.writes(notebook, "md:myst"))
     if kept.exists():
         write_text(kept, kept.read_text(encoding="utf-8").replace(before, extension.fingerprint(text)))
 
 
 def normalise(notebook: NotebookNode) -> NotebookNode:
-    """The same notebook without what differs between two executions: ids, times, machine, versions.
-
-    It begins with the cell for Colab, which is no part of an execution here.
-    """
+    """The same notebook without what differs between two executions: ids, times, machine, versions."""
     notebook.nbformat, notebook.nbformat_minor = 4, 5
-    notebook.cells = [cell for cell in notebook.cells if ON_COLAB not in cell.source]
     for number, cell in enumerate(notebook.cells):
         cell["id"] = f"cell-{number:03d}"
         for name in TRANSIENT:
@@ -78,7 +77,6 @@ def normalise(notebook: NotebookNode) -> NotebookNode:
             **widgets,
         }
     )
-    notebook.cells.insert(0, _colab_cell())
     return notebook
 
 
@@ -111,24 +109,6 @@ def _widgets(notebook: NotebookNode) -> dict:
     return {"widgets": {WIDGET_STATE: {"state": state, "version_major": 2, "version_minor": 0}}}
 
 
-def _colab_cell() -> NotebookNode:
-    """The cell that makes a chapter run on Colab, which fetches the notebook alone."""
-    source = f"""\
-import os
-import subprocess
-import sys
-
-{ON_COLAB}  # fetch the book and what it needs
-    if not os.path.exists("/content/aevb"):
-        address = "{extension.address()}"
-        subprocess.run(["git", "clone", "--depth=1", address, "/content/aevb"])
-        install = [sys.executable, "-m", "pip", "install", "--quiet", "--editable"]
-        subprocess.run([*install, "/content/aevb"], check=True)
-    sys.path.insert(0, "/content/aevb")
-    os.chdir("/content/aevb/book")"""
-    return nbformat.v4.new_code_cell(source, id=COLAB, metadata={"tags": ["remove-cell"]})
-
-
 def _merged(outputs: list[NotebookNode]) -> list[NotebookNode]:
     """The same outputs with neighbouring pieces of one stream joined: where a kernel flushes is chance."""
     merged: list[NotebookNode] = []
@@ -154,16 +134,45 @@ def differences(text: Path, notebook: Path) -> list[str]:
     return found
 
 
-def write_address() -> None:
-    """Bring the committed texts and notebooks in line with the public address, without executing them."""
+def add_colab_cell() -> None:
+    """Let every text and notebook begin with the cell that Colab needs, without executing them: to be published.
+
+    The cell names the repository, so what is committed goes without. Raises ValueError where its address is unknown.
+    """
+    cell = _colab_cell()
     for text in chapters():
-        tidy(text)
-        notebook = text.with_suffix(".ipynb")
-        write_text(notebook, nbformat.writes(normalise(nbformat.read(notebook, as_version=4))) + "\n")
+        written, executed = to_notebook(text), nbformat.read(text.with_suffix(".ipynb"), as_version=4)
+        for notebook in (written, executed):
+            notebook.cells.insert(0, cell)
+        _write_text(text, written)
+        write_text(text.with_suffix(".ipynb"), nbformat.writes(executed) + "\n")
+
+
+def _colab_cell() -> NotebookNode:
+    """The cell that makes a chapter run on Colab, which fetches the notebook alone."""
+    if not sources.address():
+        raise ValueError("set AEVB_REPOSITORY to the public address from which Colab is to fetch the book")
+    source = f"""\
+import os
+import subprocess
+import sys
+
+if "google.colab" in sys.modules:  # fetch the book and what it needs
+    if not os.path.exists("/content/aevb"):
+        clone = ["git", "clone", "--depth=1", "--branch={sources.BRANCH}"]
+        subprocess.run([*clone, "{sources.address()}", "/content/aevb"], check=True)
+        install = [sys.executable, "-m", "pip", "install", "--quiet", "--editable"]
+        subprocess.run([*install, "/content/aevb[book]"], check=True)
+    sys.path.insert(0, "/content/aevb")
+    os.chdir("/content/aevb/book")"""
+    return nbformat.v4.new_code_cell(source, id="colab", metadata={"tags": ["remove-cell"]})
 
 
 def write_headline() -> None:
-    """Bring the README's lines on how the record meets the published points in line with `results.headline`."""
+    """Bring what the README says of the claims and of the published points in line with the record."""
     readme = ROOT / "README.md"
     text = readme.read_text(encoding="utf-8")
-    write_text(readme, re.sub(r"(?s)(<!-- headline -->\n).*?(<!-- end -->)", rf"\g<1>{results.headline()}\n\2", text))
+    found = {"claims": claims.headline(claims.of_record()), "headline": f"\n{results.headline()}\n"}
+    for name, words in found.items():
+        text = re.sub(rf"(?s)(<!-- {name} -->).*?(<!-- end -->)", rf"\g<1>{words}\2", text)
+    write_text(readme, text)

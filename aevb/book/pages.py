@@ -22,8 +22,8 @@ def stage(profile: str) -> list[Outcome]:
     shutil.rmtree(STAGE, ignore_errors=True)
     left = shutil.ignore_patterns("*.ipynb", ".ipynb_checkpoints", "executions")
     shutil.copytree(notebooks.BOOK, STAGE / "book", ignore=left)
-    for name in ("aevb", "tests"):  # pages show their source
-        shutil.copytree(notebooks.ROOT / name, STAGE / name, ignore=shutil.ignore_patterns("__pycache__"))
+    tests = notebooks.ROOT / "tests"  # which pages link to
+    shutil.copytree(tests, STAGE / "tests", ignore=shutil.ignore_patterns("__pycache__"))
     for name in ("_config.yml", "_toc.yml"):
         shutil.copy(notebooks.ROOT / name, STAGE)
     jobs = min(2, os.cpu_count() or 1)  # 2: for memory

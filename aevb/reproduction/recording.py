@@ -45,6 +45,7 @@ def record(
     ValueError for an experiment, a profile or a dataset that does not exist, for what `grid.check` refuses, and, before
     anything is trained, where the runs lack a column of the table.
     """
+    results.must_be_in_checkout("a record to add to")
     experiment = experiments.get(name)
     members = experiment.members(profile, datasets)
     _must_fit(experiment, members)

@@ -27,8 +27,8 @@ from aevb.reproduction.curves import COMPARABLE_FROM, Curves, Kind, against_poin
 from aevb.reproduction.settings import FIGURE2
 from aevb.run import Run
 
-ROOT = Path(__file__).resolve().parents[2] / "results"
-IN_CHECKOUT = (ROOT.parent / "pyproject.toml").exists()  # and not installed without it
+IN_CHECKOUT = (Path(__file__).resolve().parents[2] / "pyproject.toml").exists()  # and not installed without it
+ROOT = Path(__file__).resolve().parents[2 if IN_CHECKOUT else 1] / "results"  # installed, `results` is in the package
 SPEED_COLUMNS = ["what", "quantity", "setting", "median", "low", "high", "unit"]
 
 
@@ -64,14 +64,21 @@ def live(figure: str, profile: str) -> tuple[Curves, dict[str, dict]]:
     return _curves(live_folder() / profile, figure), _manifest(live_folder() / profile, figure)
 
 
-def _kept(part: str) -> Path:
-    """The folder "published" or "recorded". Raises ValueError where the package is installed without its checkout."""
+def must_be_in_checkout(what: str) -> None:
+    """Raises ValueError where the package is installed without its checkout, to which `what` belongs."""
     if not IN_CHECKOUT:
         raise ValueError(
-            f"results/{part} belongs to the checkout and is not installed: clone the repository, and install the "
-            "package from there by `python -m pip install --editable .`"
+            f"{what} belongs to the checkout and is not installed: clone the repository, and install the package from "
+            "there by `python -m pip install --editable .`"
         )
-    return ROOT / part
+
+
+def _kept(part: str) -> Path:
+    """The folder "published" or "recorded", or one in it. Raises ValueError for one that is not installed: weights."""
+    folder = ROOT / part
+    if not folder.exists():
+        must_be_in_checkout(f"results/{part}")
+    return folder
 
 
 def _curves(folder: Path, figure: str) -> Curves:
@@ -134,7 +141,7 @@ def write_record(figure: str, curves: Curves, entries: dict[str, dict]) -> None:
 
 def model_path(run: Run) -> Path:
     """The path of the recorded weights of `run`, which need not exist."""
-    return _kept("recorded") / "models" / f"{run.key}.npz"
+    return _kept("recorded/models") / f"{run.key}.npz"
 
 
 def write_model(run: Run, model: VAE, entry: dict) -> None:
@@ -192,7 +199,7 @@ def write_posterior(key: str, mu: Tensor, log_var: Tensor) -> None:
 
 def posterior_path(key: str) -> Path:
     """The path of the recorded q(theta) of the run `key`, which need not exist."""
-    return _kept("recorded") / "posteriors" / f"{key}.npz"
+    return _kept("recorded/posteriors") / f"{key}.npz"
 
 
 def recorded_posterior(key: str) -> tuple[Tensor, Tensor]:

@@ -95,12 +95,24 @@ def test_a_missing_item_is_noticed(item, monkeypatch):
 
 def test_the_committed_page_shows_the_table_as_it_is():
     cells = nbformat.read(notebooks.BOOK / "23_equation_index.ipynb", as_version=4).cells
-    table, *sources = [output.data["text/markdown"] for cell in cells for output in cell.get("outputs", [])]
+    (table,) = [output.data["text/markdown"] for cell in cells for output in cell.get("outputs", [])]
     shown = [line.strip("| ").split(" | ") for line in table.splitlines()[2:]]
     assert [re.sub(r"^\[|\].*", "", line[0]) for line in shown] == [row["item"] for row in ROWS]
     for line, row in zip(shown, ROWS, strict=True):
         assert line[1].startswith(f"{row['what']} (")
         links = re.findall(r"\]\(([^)]*)\)", " ".join(line))
-        assert links == [f"#{row['anchor']}", f"{row['chapter']}.ipynb", f"#{row['function']}", f"#{row['test']}"]
-        assert f"({row['function']})=" in sources[0]
-        assert f"({row['test']})=" in sources[1]
+        file, test = row["test"].split("::")
+        expected = [f"#{row['anchor']}", f"{row['chapter']}.ipynb", f"#{row['function']}", f'../tests/{file} "{test}"']
+        assert links == expected
+
+
+def test_the_page_leads_to_functions_and_tests(page):
+    """It was built here, so the tests are in source pages of its own."""
+    content = (page / "book" / "23_equation_index.html").read_text(encoding="utf-8")
+    for row in ROWS:
+        assert f'href="api.html#{row["function"]}"' in content
+        file, test = row["test"].split("::")
+        link = rf'href="\.\./source/tests/{file.removesuffix(".py")}\.html#L-(\d+)" title="{test}"'
+        (number,) = set(re.findall(link, content))
+        source = (notebooks.ROOT / "tests" / file).read_text(encoding="utf-8")
+        assert source.splitlines()[int(number) - 1].startswith(f"def {test}(")

@@ -14,12 +14,14 @@ from dataclasses import dataclass, field
 from types import SimpleNamespace
 
 import anywidget
+import nbformat
 import pytest
 import yaml
 from playwright.sync_api import sync_playwright
 
-from aevb.book import extension, notebooks
+from aevb.book import extension, notebooks, pages, sources
 from tests.browser import CHROMIUM, KNOWN, served
+from tests.written import write
 
 PAGES = [f"book/{path.stem}" for path in sorted(notebooks.BOOK.glob("*.md"))]
 each_page = pytest.mark.parametrize("name", PAGES)
@@ -276,12 +278,27 @@ def test_a_build_names_the_served_scripts_where_they_are(tmp_path, served):
 # what a page offers
 
 
+def test_a_page_that_a_repository_builds_is_launched_from_there(small_book, tmp_path, monkeypatch):
+    monkeypatch.setenv("AEVB_REPOSITORY", "https://github.com/me/fork")
+    nbformat.write(notebooks.to_notebook(write(tmp_path / "a.md")), small_book / "book" / "page.ipynb")
+    (small_book / "book" / "page.md").unlink()
+    assert pages.build(small_book, tmp_path) == 0
+    content = (tmp_path / "_build" / "html" / "book" / "page.html").read_text(encoding="utf-8")
+    assert f'href="https://colab.research.google.com/github/me/fork/blob/{sources.BRANCH}/book/page.ipynb"' in content
+    assert f'href="https://mybinder.org/v2/gh/me/fork/{sources.BRANCH}?urlpath=lab/tree/book/page.ipynb"' in content
+
+
+def test_the_workflow_says_its_repository_and_publishes_what_the_buttons_open():
+    workflow = yaml.safe_load((notebooks.ROOT / ".github" / "workflows" / "pages.yml").read_text(encoding="utf-8"))
+    assert workflow["env"]["AEVB_REPOSITORY"] == "${{ github.server_url }}/${{ github.repository }}"
+    commands = "\n".join(step.get("run", "") for step in workflow["jobs"]["publish"]["steps"])
+    assert re.search(rf"-m aevb colab\nmake book\n(?s:.*)git push --force origin HEAD:{sources.BRANCH}\n", commands)
+
+
 @pytest.mark.parametrize("chapter", [path.stem for path in notebooks.chapters()])
-def test_a_chapter_can_be_launched_and_downloaded(page, chapter):
+def test_a_page_built_elsewhere_offers_a_chapter_to_be_downloaded_and_no_dead_button(page, chapter):
     content = (page / "book" / f"{chapter}.html").read_text(encoding="utf-8")
-    place, branch = extension.address().removeprefix("https://github.com/"), "main"
-    assert f'href="https://colab.research.google.com/github/{place}/blob/{branch}/book/{chapter}.ipynb"' in content
-    assert f'href="https://mybinder.org/v2/gh/{place}/{branch}?urlpath=lab/tree/book/{chapter}.ipynb"' in content
+    assert not re.search("colab.research|mybinder.org", content)
     assert f'href="../_sources/book/{chapter}.ipynb"' in content
     download = (page / "_sources" / "book" / f"{chapter}.ipynb").read_bytes()
     assert download == (notebooks.BOOK / f"{chapter}.ipynb").read_bytes()

@@ -3,13 +3,14 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from types import ModuleType
 
 import jupytext
 import nbformat
 import pytest
 import yaml
 
-from aevb.book import extension, notebooks
+from aevb.book import extension, notebooks, sources
 from aevb.book.execution import execute
 from aevb.book.notebooks import chapters, differences, normalise
 from aevb.files import write_text
@@ -55,35 +56,64 @@ def test_the_table_of_contents_names_every_page_once():
     assert {name.removesuffix(".ipynb") for name in named} == pages
 
 
-def test_the_cell_for_colab_names_the_public_address_and_does_nothing_here(monkeypatch):
-    cell = notebooks.to_notebook(TEXTS[0]).cells[0]
-    assert f'"{extension.address()}"' in cell.source
+def test_nothing_committed_names_the_repository_or_colab(checkout):
+    """A fork's page is its own: the workflow that builds it says where, and adds the cell for Colab."""
+    words = ["-e", "AEVB_REPOSITORY=https", "-e", "google\\.colab", "-e", "github\\.com/[A-Za-z]*/aevb"]
+    found = subprocess.run(["git", "grep", "-l", *words, "--", "book"], cwd=checkout, capture_output=True, text=True)
+    assert found.stdout == ""
+
+
+@pytest.fixture
+def published(tmp_path, monkeypatch) -> Path:
+    """The text of an executed chapter, the only one of a book, as a workflow publishes it."""
+    text = write(tmp_path / "03_a.md", "print(1)")
+    notebook = text.with_suffix(".ipynb")
+    execute(text, notebook, "quick")
+    write_text(notebook, nbformat.writes(normalise(nbformat.read(notebook, as_version=4))) + "\n")
+    monkeypatch.setattr(notebooks, "chapters", lambda: [text])
+    monkeypatch.setenv("AEVB_REPOSITORY", "https://example.org/me/fork")
+    notebooks.add_colab_cell()
+    return text
+
+
+def test_a_published_notebook_begins_with_the_cell_for_colab_and_is_otherwise_the_same(published):
+    notebook = published.with_suffix(".ipynb")
+    cell, *others = nbformat.read(notebook, as_version=4).cells
+    assert '"https://example.org/me/fork"' in cell.source
+    assert cell.metadata["tags"] == ["remove-cell"]
+    assert [other["id"] for other in others] == ["cell-000", "cell-001"]
+    assert printed(notebook) == "1\n"
+    assert differences(published, notebook) == []
+    assert "| current" in extension.executions(published.parent)
+
+
+def test_the_cell_for_colab_does_nothing_here(published):
+    cell = nbformat.read(published.with_suffix(".ipynb"), as_version=4).cells[0]
     before, folder = list(sys.path), Path.cwd()
     exec(cell.source, {})
     assert (sys.path, Path.cwd()) == (before, folder)
 
 
-def test_the_public_address_stands_in_one_place(checkout):
-    """The chapters, which must carry it in their first cell, are kept in line with it by a test of theirs."""
-    files = subprocess.run(
-        ["git", "grep", "-lF", extension.address()], cwd=checkout, capture_output=True, text=True
-    ).stdout
-    chapters = {path.relative_to(notebooks.ROOT).as_posix() for path in (*TEXTS, *NOTEBOOKS)}
-    assert set(files.split()) == {"_config.yml", *chapters}
-    assert all(text.read_text(encoding="utf-8").count(extension.address()) == 1 for text in TEXTS)
+def test_on_colab_the_cell_fetches_the_book_it_is_of(published, monkeypatch):
+    commands, places = [], []
+    monkeypatch.setitem(sys.modules, "google.colab", ModuleType("google.colab"))
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    monkeypatch.setattr(subprocess, "run", lambda command, **_: commands.append(command))
+    monkeypatch.setattr("os.chdir", places.append)
+    exec(nbformat.read(published.with_suffix(".ipynb"), as_version=4).cells[0].source, {})
+    assert commands[0] == [
+        "git", "clone", "--depth=1", f"--branch={sources.BRANCH}", "https://example.org/me/fork", "/content/aevb",
+    ]  # fmt: skip
+    assert commands[1][-2:] == ["--editable", "/content/aevb[book]"]
+    assert (sys.path[0], places) == ("/content/aevb", ["/content/aevb/book"])
 
 
-def test_an_address_that_moves_is_brought_to_the_notebooks(tmp_path, monkeypatch):
-    text = write(tmp_path / "03_a.md", "print(1)")
-    notebook = text.with_suffix(".ipynb")
-    execute(text, notebook, "quick")
-    write_text(notebook, nbformat.writes(normalise(nbformat.read(notebook, as_version=4))) + "\n")
-    monkeypatch.setattr(extension, "address", lambda: "https://example.org/moved")
-    assert differences(text, notebook) == ["03_a.ipynb, cell 0: its source differs from 03_a.md"]
-    monkeypatch.setattr(notebooks, "chapters", lambda: [text])
-    notebooks.write_address()
-    assert differences(text, notebook) == []
-    assert printed(notebook) == "1\n"
+def test_without_an_address_nothing_is_published(published, monkeypatch):
+    before = published.read_text(encoding="utf-8")
+    monkeypatch.delenv("AEVB_REPOSITORY")
+    with pytest.raises(ValueError, match="set AEVB_REPOSITORY"):
+        notebooks.add_colab_cell()
+    assert published.read_text(encoding="utf-8") == before
 
 
 @pytest.fixture
@@ -98,11 +128,11 @@ def pair(tmp_path) -> tuple[Path, Path]:
 @pytest.mark.parametrize(
     ("old", "new", "found"),
     [
-        ("print(1)", "print(3)", ["03_a.ipynb, cell 3: its source differs from 03_a.md"]),
-        ("# A chapter", "# A chapter!", ["03_a.ipynb, cell 1: its source differs from 03_a.md"]),
-        ("hide-input", "remove-cell", ["03_a.ipynb, cell 4: its metadata differs from 03_a.md"]),
-        (":tags: [parameters]\n\n", "", ["03_a.ipynb, cell 2: its metadata differs from 03_a.md"]),
-        ("print(1)\n```", "print(1)\n```\n\nMore.\n\n```{code-cell} ipython3\n1\n```", ["03_a.md has 7 cells"]),
+        ("print(1)", "print(3)", ["03_a.ipynb, cell 2: its source differs from 03_a.md"]),
+        ("# A chapter", "# A chapter!", ["03_a.ipynb, cell 0: its source differs from 03_a.md"]),
+        ("hide-input", "remove-cell", ["03_a.ipynb, cell 3: its metadata differs from 03_a.md"]),
+        (":tags: [parameters]\n\n", "", ["03_a.ipynb, cell 1: its metadata differs from 03_a.md"]),
+        ("print(1)\n```", "print(1)\n```\n\nMore.\n\n```{code-cell} ipython3\n1\n```", ["03_a.md has 6 cells"]),
     ],
 )
 def test_an_edited_text_is_reported(pair, old, new, found):
@@ -112,7 +142,7 @@ def test_an_edited_text_is_reported(pair, old, new, found):
     text.write_text(before.replace(old, new), encoding="utf-8")
     lines = differences(text, notebook)
     assert lines[0].startswith(found[0])
-    assert "7 cells" in lines[0] or lines == found
+    assert "6 cells" in lines[0] or lines == found
 
 
 def test_a_missing_cell_is_reported(pair):
@@ -120,7 +150,7 @@ def test_a_missing_cell_is_reported(pair):
     cut = nbformat.read(notebook, as_version=4)
     del cut.cells[-1]
     notebook.write_text(nbformat.writes(cut), encoding="utf-8")
-    assert differences(text, notebook) == ["03_a.md has 5 cells, 03_a.ipynb has 4"]
+    assert differences(text, notebook) == ["03_a.md has 4 cells, 03_a.ipynb has 3"]
 
 
 def test_outputs_are_no_difference(pair):
@@ -177,7 +207,7 @@ def test_widgets_are_kept_without_a_diff_and_what_no_output_shows_is_dropped(tmp
     kept = nbformat.reads(written[0], as_version=4)
     models = kept.metadata["widgets"][notebooks.WIDGET_STATE]["state"]
     assert list(models) == [f"widget-{number:03d}" for number in range(len(models))]
-    shown = [output.data[notebooks.WIDGET_VIEW]["model_id"] for cell in kept.cells[2:] for output in cell.outputs]
+    shown = [output.data[notebooks.WIDGET_VIEW]["model_id"] for cell in kept.cells[1:] for output in cell.outputs]
     box, slider = (models[model] for model in shown)
     assert [models[child.removeprefix("IPY_MODEL_")].state["description"] for child in box.state["children"]] == [
         "dragged", "",
@@ -186,32 +216,31 @@ def test_widgets_are_kept_without_a_diff_and_what_no_output_shows_is_dropped(tmp
     assert slider.state["value"] == 3
     assert "FloatTextModel" not in written[0]  # no output shows it
     assert "CheckboxModel" not in written[0]  # no page does
-    assert kept.cells[4].outputs == []
+    assert kept.cells[3].outputs == []
 
 
 def test_normalising_keeps_what_matters_and_nothing_of_the_machine(pair):
     notebook = nbformat.read(pair[1], as_version=4)
     notebook.metadata["language_info"]["version"] = "3.11.7"
-    notebook.cells[2].metadata |= {"papermill": {"duration": 1.5}, "execution": {"start": "now"}, "ExecuteTime": {}}
-    notebook.cells[3].metadata |= {"tags": [], "mystnb": {"image": {"alt": "words"}}}
-    notebook.cells[4]["id"] = "0d3fa2b1"
-    notebook.cells[4].outputs = [nbformat.v4.new_output("display_data", {"text/plain": "2"}, metadata={"width": 640})]
+    notebook.cells[1].metadata |= {"papermill": {"duration": 1.5}, "execution": {"start": "now"}, "ExecuteTime": {}}
+    notebook.cells[2].metadata |= {"tags": [], "mystnb": {"image": {"alt": "words"}}}
+    notebook.cells[3]["id"] = "0d3fa2b1"
+    notebook.cells[3].outputs = [nbformat.v4.new_output("display_data", {"text/plain": "2"}, metadata={"width": 640})]
     kept = normalise(notebook)
     assert kept.metadata["language_info"] == {"name": "python"}
     assert [cell.metadata for cell in kept.cells] == [
-        {"tags": ["remove-cell"]},
         {}, {"tags": ["parameters"]}, {"mystnb": {"image": {"alt": "words"}}}, {"tags": ["hide-input"]},
     ]  # fmt: skip
-    assert [cell["id"] for cell in kept.cells] == ["colab", "cell-000", "cell-001", "cell-002", "cell-003"]
-    assert (kept.cells[4].outputs[0].data, kept.cells[4].outputs[0].metadata) == ({"text/plain": "2"}, {})
+    assert [cell["id"] for cell in kept.cells] == ["cell-000", "cell-001", "cell-002", "cell-003"]
+    assert (kept.cells[3].outputs[0].data, kept.cells[3].outputs[0].metadata) == ({"text/plain": "2"}, {})
     nbformat.validate(kept)
 
 
 def test_where_a_kernel_flushes_does_not_matter(pair):
     notebook = nbformat.read(pair[1], as_version=4)
     pieces = [("stdout", "a"), ("stdout", "\n"), ("stdout", "b\n"), ("stderr", "c"), ("stdout", "d")]
-    notebook.cells[2].outputs = [nbformat.v4.new_output("stream", name=name, text=text) for name, text in pieces]
-    found = [(output.name, output.text) for output in normalise(notebook).cells[2].outputs]
+    notebook.cells[1].outputs = [nbformat.v4.new_output("stream", name=name, text=text) for name, text in pieces]
+    found = [(output.name, output.text) for output in normalise(notebook).cells[1].outputs]
     assert found == [("stdout", "a\nb\n"), ("stderr", "c"), ("stdout", "d")]
 
 
@@ -250,8 +279,7 @@ def test_no_numbered_equation_breaks_its_lines_as_sphinx_would(text):
 @each_chapter
 def test_committed_outputs_are_fit_to_be_read(text):
     """Executed from top to bottom, without errors, warnings, paths of a machine or progress bars."""
-    first, *code = [cell for cell in committed(text).cells if cell.cell_type == "code"]
-    assert (first["id"], first.execution_count, first.outputs) == (notebooks.COLAB, None, [])  # not for here
+    code = [cell for cell in committed(text).cells if cell.cell_type == "code"]
     assert [cell.execution_count for cell in code] == list(range(1, len(code) + 1))
     for _, output in outputs(text):
         assert output.output_type != "error"
@@ -272,7 +300,7 @@ def test_nbval_notices_one_changed_digit(tmp_path):
     command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-q", "--nbval", "--nbval-current-env"]
     result = subprocess.run([*command, good, bad], cwd=tmp_path, capture_output=True, text=True, timeout=120)
     assert result.returncode == 1, result.stdout[-2000:]
-    assert re.search(r"1 failed, 3 passed", result.stdout), result.stdout[-2000:]
+    assert re.search(r"1 failed, 1 passed", result.stdout), result.stdout[-2000:]
     assert "bad.ipynb" in result.stdout.split("short test summary")[-1]
 
 

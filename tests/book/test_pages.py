@@ -1,22 +1,5 @@
-import shutil
-from pathlib import Path
-
-import pytest
-
-from aevb.book import notebooks, pages
+from aevb.book import pages
 from aevb.book.pages import build
-
-
-@pytest.fixture
-def small_book(tmp_path) -> Path:
-    """A project with the book's own settings and one page."""
-    source = tmp_path / "source"
-    shutil.copytree(notebooks.BOOK / "_static", source / "book" / "_static")
-    shutil.copy(notebooks.BOOK / "references.bib", source / "book")
-    shutil.copy(notebooks.ROOT / "_config.yml", source)
-    (source / "_toc.yml").write_text("format: jb-book\nroot: book/page\n", encoding="utf-8")
-    (source / "book" / "page.md").write_text("# Front\n\nText.\n", encoding="utf-8")
-    return source
 
 
 def test_a_warning_fails_the_build(small_book, tmp_path):

@@ -12,7 +12,7 @@ import pytest
 from jupytext.sync_contentsmanager import TextFileContentsManager
 from tornado.web import HTTPError
 
-from aevb.book import execution, extension, notebooks
+from aevb.book import execution, notebooks
 from aevb.book.notebooks import differences, tidy
 from aevb.reproduction import results
 
@@ -142,7 +142,7 @@ def test_what_was_just_executed_is_opened_and_saved_unchanged(lab, small, ending
 def test_a_change_typed_into_the_notebook_arrives_in_the_text(lab, small, saved_by):
     path = small.with_suffix(".ipynb")
     notebook = lab.open(path)
-    notebook.cells[2].source = "print(2)"
+    notebook.cells[1].source = "print(2)"
     notebook.cells += [nbformat.v4.new_markdown_cell("A thought."), nbformat.v4.new_code_cell("print(3)")]
     if saved_by == "Lab":
         lab.save(path, notebook)
@@ -173,29 +173,9 @@ def test_a_notebook_that_was_edited_elsewhere_is_not_overwritten_in_silence(lab,
 
 @each_chapter
 def test_every_text_is_committed_in_the_form_that_jupyter_gives_it(copy):
-    """With the public address where Colab needs it: `python -m aevb address` writes both."""
     before = state(copy)
     tidy(copy)
     assert state(copy) == before
-
-
-def test_a_text_keeps_its_one_cell_for_colab(small):
-    """Also where that was edited, and where the public address moved."""
-    assert state(small)[0].count("google.colab") == state(small)[1].count("google.colab") == 1
-    small.write_text(state(small)[0].replace("--depth=1", "--depth=9"), encoding="utf-8")
-    tidy(small)
-    assert state(small)[0].count("google.colab") == 1
-    assert "--depth=9" not in state(small)[0]
-
-
-def test_an_address_that_moves_is_brought_to_the_texts_and_leaves_them_executed(small, monkeypatch):
-    monkeypatch.setattr(extension, "address", lambda: "https://example.org/moved")
-    notebooks.write_address()
-    assert all(content.count("https://example.org/moved") == 1 for content in state(small))
-    assert "| current" in extension.executions(small.parent)
-    small.write_text(state(small)[0] + "\nMore.\n", encoding="utf-8")
-    notebooks.write_address()
-    assert "| text changed since" in extension.executions(small.parent)
 
 
 def test_a_caption_is_the_same_however_it_is_written(small):
