@@ -1,6 +1,7 @@
 """The figures that several pages share, in one style."""
 
 import math
+from itertools import pairwise
 from typing import Any, Literal
 
 import matplotlib.pyplot as plt
@@ -70,21 +71,24 @@ def figure2(sources: dict[str, Curves], axes: dict[str, tuple[float, float]] = P
     limits of `samples` and of each dataset's bound, by default those the paper drew. Where a source has
     several seeds, the line is the mean of those that go furthest and the band the range of all.
     """
-    figure, grid = plt.subplots(2, 5, figsize=(9.6, 4.8), sharex=True)
-    for axis, (dataset, latent_dim) in zip(grid.flat, PANELS, strict=False):
-        _draw(axis, sources, dataset=dataset, latent_dim=latent_dim)
-        axis.set(
-            xscale="log", xlim=axes["samples"], ylim=axes[dataset], title=f"{NAMES[dataset]}, $N_z = {latent_dim}$"
-        )
-        axis.xaxis.set_major_locator(LogLocator(numticks=6))
-    for row in grid:
-        row[0].set_ylabel("bound (nats per datapoint)")
-        for axis in row[1:]:
+    columns = max(len(dims) for dims in LATENT_DIMS.values())
+    figure, grid = plt.subplots(len(LATENT_DIMS), columns, figsize=(9.6, 2.4 * len(LATENT_DIMS)), sharex=True)
+    for row, (dataset, dims) in zip(grid, LATENT_DIMS.items(), strict=True):
+        for axis, latent_dim in zip(row, dims, strict=False):
+            _draw(axis, sources, dataset=dataset, latent_dim=latent_dim)
+            title = f"{NAMES[dataset]}, $N_z = {latent_dim}$"
+            axis.set(xscale="log", xlim=axes["samples"], ylim=axes[dataset], title=title)
+            axis.xaxis.set_major_locator(LogLocator(numticks=6))
             axis.tick_params(labelleft=False)  # a row has one scale
-    grid[0, 4].tick_params(labelbottom=True)
+        row[0].set_ylabel("bound (nats per datapoint)")
+        row[0].tick_params(labelleft=True)
+        for axis in row[len(dims) :]:
+            axis.axis("off")
+    for above, below in pairwise(grid):
+        for k in range(columns):
+            above[k].tick_params(labelbottom=not below[k].axison)
     figure.supxlabel("training samples seen", fontsize=10)
-    grid[1, 4].axis("off")
-    grid[1, 4].legend(handles=_legend(sources), loc="center left")
+    grid[-1, -1].legend(handles=_legend(sources), loc="center left")
     return figure
 
 
