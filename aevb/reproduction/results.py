@@ -178,9 +178,11 @@ def recorded_model(run: Run) -> VAE:
     try:
         with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
             weights = {name: torch.from_numpy(array.astype(np.float32)) for name, array in arrays.items()}
-        dataset = datasets.get(run.dataset)
-        shape = math.prod(dataset.image_shape), run.hidden, run.latent_dim
-        model = dataset.likelihood.vae(*shape, generator=torch.Generator(), slow_log_var=run.slow_log_var)
+        n_pixels = weights["encoder.hidden.weight"].shape[1]
+        shape = n_pixels, run.hidden, run.latent_dim
+        model = datasets.get(run.dataset).likelihood.vae(
+            *shape, generator=torch.Generator(), slow_log_var=run.slow_log_var
+        )
         model.load_state_dict(weights)
     except Exception as error:  # numpy, zipfile and torch raise many kinds for a damaged file, all of them meaning this
         raise ValueError(f"{path} is no model of {run}: restore it, or record it again") from error
