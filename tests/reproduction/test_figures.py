@@ -116,6 +116,9 @@ def test_figure_3_has_a_panel_a_training_set_and_its_algorithms():
     assert (small.get_title(), large.get_title()) == ("$N_{train}$ = 1,000", "$N_{train}$ = 50,000")
     assert len(small.lines) == len(large.lines) == 8
     assert small.get_xlim() == (0, 6e7)
+    for axis in (small, large):
+        (line,) = [line for line in axis.lines if list(line.get_xdata()) == [1e6, 2e6] and line.get_linestyle() == "-"]
+        assert list(line.get_ydata()) == [-150, -150]
     labels = [text.get_text() for text in figure.legends[0].get_texts()]
     assert labels == ["AEVB", "wake-sleep", "MCEM", "test", "train", "published", "recorded"]
 
