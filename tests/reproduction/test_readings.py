@@ -14,11 +14,10 @@ from aevb.reproduction.readings import READINGS
 from aevb.trainer import Trainer
 from tests.runs import ON_DIGITS
 
-SMALL = dataclasses.replace(ON_DIGITS, step_sizes=(0.02,))
-DREAMING = dataclasses.replace(SMALL, algorithm="wake-sleep")
+DREAMING = dataclasses.replace(ON_DIGITS, algorithm="wake-sleep")
 
 
-def trainer(change, run=SMALL):
+def trainer(change, run=ON_DIGITS):
     made = Trainer(run, 0.02)
     change(made)
     return made
@@ -81,7 +80,7 @@ def test_a_reading_differs_from_the_baseline_in_one_thing():
 
 
 def test_pixels_become_zeros_and_ones():
-    grey = Trainer(SMALL, 0.02).dataset
+    grey = Trainer(ON_DIGITS, 0.02).dataset
     for change in (readings.thresholded, readings.sampled_once):
         made = trainer(change)
         for split in ("train", "test"):
@@ -117,7 +116,7 @@ def test_what_the_prior_covers():
     matrices = {name for name in names if name.endswith("weight")}
     assert decayed(trainer(readings.unchanged)) == matrices
     assert decayed(trainer(readings.prior_on_biases_too)) == set(names)
-    on_theta = trainer(readings.unchanged, dataclasses.replace(SMALL, prior_on_encoder=False))
+    on_theta = trainer(readings.unchanged, dataclasses.replace(ON_DIGITS, prior_on_encoder=False))
     assert decayed(on_theta) == {name for name in matrices if name.startswith("decoder")}
     assert decayed(trainer(readings.no_prior)) == set()
     assert decayed(trainer(readings.whole_prior)) == matrices
@@ -138,7 +137,7 @@ def test_without_replacement_every_datapoint_comes_once_a_pass():
 
 
 def test_all_digits_are_trained_on():
-    made = trainer(readings.all_digits, dataclasses.replace(SMALL, n_train=None))
+    made = trainer(readings.all_digits, dataclasses.replace(ON_DIGITS, n_train=None))
     assert made.train_pixels.shape == (60_000, 784)
     assert made.optimizer.prior_weight == 100 / 60_000
     made.step()
