@@ -7,7 +7,7 @@ from matplotlib.colors import to_hex
 
 from aevb.data import available, load
 from aevb.model import bernoulli_vae, gaussian_vae
-from aevb.reproduction import figures, results, settings, tables
+from aevb.reproduction import figures, results, tables
 from aevb.reproduction.curves import FIGURE_2, FIGURE_3, Curves, agreement
 
 PUBLISHED = results.published("figure2")
@@ -43,10 +43,8 @@ def panels(figure):
 
 def test_figure_2_has_the_papers_nine_panels_on_the_papers_axes():
     found = panels(figures.figure2({"published": PUBLISHED}))
-    assert set(found) == {
-        f"{figures.NAMES[name]}, $N_z = {dim}$" for name, dims in settings.LATENT_DIMS.items() for dim in dims
-    }
-    assert len(found) == 9
+    panels_of = {"MNIST": (3, 5, 10, 20, 200), "Frey Face": (2, 5, 10, 20)}
+    assert list(found) == [f"{name}, $N_z = {dim}$" for name, dims in panels_of.items() for dim in dims]
     for title, axis in found.items():
         assert axis.get_xscale() == "log"
         assert axis.get_xlim() == (1e5, 1e8)
