@@ -16,7 +16,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from _pytest.runner import runtestprotocol
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from torch import Tensor, nn
@@ -127,7 +126,8 @@ def pytest_runtestloop(session: pytest.Session) -> bool:
         with broken(function):
             for item in session.items:
                 if not raised and item.nodeid.partition("[")[0] == f"tests/{test}":
-                    runtestprotocol(item, log=False)
+                    item.ihook.pytest_runtest_protocol(item=item, nextitem=None)
         found.append((function, test, *raised))
     session.config.option.pairs.write_text(json.dumps(found), encoding="utf-8")
+    session.testsfailed = 0  # which is as it should be
     return True

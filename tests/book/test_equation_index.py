@@ -44,17 +44,8 @@ def raised(tmp_path_factory) -> dict[tuple[str, str], list[str]]:
     file = tmp_path_factory.mktemp("broken") / "pairs.json"
     file.write_text(json.dumps([*PAIRS, STRANGERS]), encoding="utf-8")
     tests = dict.fromkeys(f"tests/{test}" for _, test in [*PAIRS, STRANGERS])
-    command = [
-        sys.executable,
-        "-m",
-        "pytest",
-        "-p",
-        "no:cacheprovider",
-        "-p",
-        "tests.broken",
-        f"--pairs={file}",
-        *tests,
-    ]
+    options = ["-p", "no:cacheprovider", "-p", "tests.broken", f"--pairs={file}", "--tb=no"]
+    command = [sys.executable, "-m", "pytest", *options, *tests]
     done = subprocess.run(command, cwd=notebooks.ROOT, capture_output=True, text=True, timeout=600)
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
     return {(function, test): errors for function, test, *errors in json.loads(file.read_text(encoding="utf-8"))}
