@@ -1,6 +1,7 @@
 """Training to the end of a grid: its points, the same numbers again, checkpoints, the step size."""
 
 import dataclasses
+import functools
 import math
 import pickle
 from pathlib import Path
@@ -221,6 +222,7 @@ def test_missing_data_is_not_blamed_on_the_checkpoint(tmp_path, monkeypatch):
 # the step size
 
 
+@functools.cache  # for each order of candidates
 def early_bound(run, step_size):
     """The mean training bound from the end of the warm-up to step 300, by hand."""
     trainer, bounds = Trainer(run, step_size), []
@@ -234,7 +236,8 @@ def early_bound(run, step_size):
 @pytest.mark.parametrize("step_sizes", [(0.0001, 0.05, 3.0), (0.05, 3.0, 0.0001), (3.0, 0.0001, 0.05)])
 def test_the_best_training_bound_wins(algorithm, step_sizes):
     run = dataclasses.replace(RUN, algorithm=algorithm, step_sizes=step_sizes)
-    best = max(step_sizes, key=lambda step_size: early_bound(run, step_size))
+    plain = dataclasses.replace(run, step_sizes=(0.05,))
+    best = max(step_sizes, key=lambda step_size: early_bound(plain, step_size))
     assert best == 0.05  # neither the first nor the last by accident
     assert choose_step_size(run) == best
 

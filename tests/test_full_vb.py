@@ -282,8 +282,9 @@ def test_at_the_exact_posterior_eq_22_is_the_evidence_without_variance(at_the_ex
     x = data[:, :2]
     with torch.no_grad():
         general = torch.stack([general_estimator(model, x, generator=generator) for _ in range(100)])
-        analytic = torch.stack([analytic_estimator(model, x, generator=generator) for _ in range(5000)])
     torch.testing.assert_close(general, log_evidence.expand(100))
+    with torch.no_grad():
+        analytic = torch.stack([analytic_estimator(model, x, generator=generator) for _ in range(5000)])
     assert_unbiased(analytic, log_evidence, precision=0.05)
     assert analytic.std() > 1
 
@@ -300,8 +301,8 @@ def test_away_from_the_exact_posterior_the_bound_is_below_the_evidence(at_the_ex
     off = Normal(model.mu.detach(), torch.exp(0.5 * model.log_var.detach()))
     gap = torch.distributions.kl_divergence(off, right) + (0.2 * x[:, 0]).square().sum() / (2 * S**2 / (1 + S**2))
     with torch.no_grad():
-        draws = torch.stack([analytic_estimator(model, x, generator=generator) for _ in range(5000)])
-    assert_unbiased(draws, log_evidence - gap.squeeze(), precision=0.1)
+        draws = torch.tensor([evidence_bound(model, x, 1, generator=generator).total for _ in range(2000)])
+    assert_unbiased(draws.double(), log_evidence - gap.squeeze(), precision=0.1)
 
 
 def exact_evidence(x):
@@ -346,12 +347,16 @@ def test_the_best_bound_is_below_the_evidence_by_the_mirror_image_at_least(gener
 # what is watched
 
 
-def test_held_out_and_evidence_bounds_are_unbiased(model, data, generator):
+def test_held_out_bounds_are_unbiased(model, data, generator):
     held_out = torch.stack([held_out_bound(model, data[:2], 3, generator=generator) for _ in range(2000)])
     exact = exact_data_term(model, data).detach()
     assert_unbiased(held_out, exact[:2], precision=0.02 * exact.abs().max())
-    found = [evidence_bound(model, data, 3, generator=generator) for _ in range(2000)]
-    assert_unbiased(torch.tensor([bound.data for bound in found]).double(), exact.sum(), precision=0.02 * -exact.sum())
+
+
+def test_evidence_bounds_are_unbiased(model, data, generator):
+    found = [evidence_bound(model, data, 3, generator=generator) for _ in range(1000)]
+    exact = exact_data_term(model, data).sum().detach()
+    assert_unbiased(torch.tensor([bound.data for bound in found]).double(), exact, precision=0.02 * exact.abs())
     assert {bound.kl for bound in found} == {kl_theta(model).item()}
 
 

@@ -1,11 +1,13 @@
+import functools
 import math
 
 import pytest
 import torch
 from torch.distributions import MultivariateNormal, Normal
 
-from aevb.bounds import estimator_b
-from aevb.model import LinearGaussian, bernoulli_vae, gaussian_vae, reparameterize
+from aevb.bounds import estimator_a, estimator_b
+from aevb.model import VAE, LinearGaussian, bernoulli_vae, gaussian_vae, reparameterize
+from aevb.networks import BernoulliMLP, GaussianMLP
 
 GRID = torch.linspace(-10, 10, 4001, dtype=torch.float64)  # the trapezoidal rule is exact to rounding here
 
@@ -66,11 +68,21 @@ def test_shapes_and_the_density_of_a_vae(generator, build):
     assert (x_dream.shape, z_dream.shape) == ((4, 7), (4, 2))
 
 
-def test_the_models_of_section_5(generator):
-    model = gaussian_vae(7, 6, 2, generator=generator)
-    assert model.decoder.unit_mean
-    assert not model.encoder.unit_mean
-    assert not bernoulli_vae(7, 6, 2, generator=generator).encoder.unit_mean
+@pytest.mark.parametrize(
+    ("build", "decoder"),
+    [(bernoulli_vae, BernoulliMLP), (gaussian_vae, functools.partial(GaussianMLP, unit_mean=True))],
+)
+def test_the_models_of_section_5(build, decoder):
+    """A decoder of the data's kind and a Gaussian encoder, on the same draws of weights and of noise."""
+    model, source = build(7, 6, 2, generator=torch.Generator().manual_seed(0)), torch.Generator().manual_seed(0)
+    by_hand = VAE(decoder(2, 6, 7, generator=source), GaussianMLP(7, 6, 2, generator=source))
+    for one in (model, by_hand):
+        for parameter in one.parameters():
+            parameter.data *= 100  # so that means differ from 1/2
+    x = torch.rand(5, 7, generator=source)
+    noise = [torch.Generator().manual_seed(3) for _ in range(2)]
+    ours, expected = (estimator_a(one, x, generator=g) for one, g in zip((model, by_hand), noise, strict=True))
+    assert torch.equal(ours, expected)
 
 
 def test_the_joint_density_is_prior_times_likelihood(linear_gaussian, x, generator):

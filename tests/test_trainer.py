@@ -37,12 +37,12 @@ def default(**setting):
 @pytest.mark.parametrize("setting", [{"dtype": torch.float64}, {"device": "meta"}], ids=["type", "device"])
 @pytest.mark.parametrize("dataset", ["tiny", "frey"])
 def test_torchs_defaults_change_no_bit_of_a_run(run, setting, dataset):
-    run = dataclasses.replace(run, dataset=dataset)
-    plain, other = Trainer(run, 0.05), None
-    plain.advance(10_000)
+    run = dataclasses.replace(run, dataset=dataset, warm_up=3)  # so that something moves
+    plain = Trainer(run, 0.05)
+    plain.advance(20 * run.batch_size)
     with default(**setting):
         other = Trainer(run, 0.05)
-        other.advance(10_000)
+        other.advance(20 * run.batch_size)
         if run.measure == "bound":
             other.add_point()
         resumed = Trainer(run, 0.05)

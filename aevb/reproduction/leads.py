@@ -6,8 +6,8 @@ import pandas as pd
 from aevb.algorithms import ALGORITHMS
 from aevb.reproduction import results
 from aevb.reproduction.curves import Curves, value_at
+from aevb.reproduction.settings import RIVALS
 
-RIVALS = ("aevb", "wake-sleep")  # of the paper, in figure 2
 PAPER_END = 1e8  # where the axes of figure 2 end
 FIGURE3_END = 6e7
 PAPER_SIZE = "MNIST, 500 hidden, 20 latents, M = 100"  # the benchmark's name for a step of figure 2

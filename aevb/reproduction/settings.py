@@ -59,6 +59,7 @@ FIGURE2 = {
     ),
 }
 LATENT_DIMS = {name: DATASETS[name].latent_dims for name in FIGURE2}
+RIVALS = ("aevb", "wake-sleep")  # that the paper compares in figure 2
 COMPARED = tuple(algorithm.name for algorithm in ALGORITHMS.values() if algorithm.compared)
 
 

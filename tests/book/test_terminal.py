@@ -45,15 +45,6 @@ def test_no_encoding_kills_an_output(environment, encoding, there):
 
 
 @needs_bash
-def test_the_claims_are_told_in_any_encoding():
-    result = run(["-m", "aevb", "compare"], PYTHONIOENCODING="cp1252")
-    assert (result.returncode, result.stderr) == (0, b"")
-    *_, last = result.stdout.decode("cp1252").splitlines()
-    assert last.startswith("17 claims: ")
-    assert b"+---" in result.stdout  # the table's lines
-
-
-@needs_bash
 @pytest.mark.parametrize("unbuffered", ["", "1"])
 def test_a_reader_who_has_seen_enough_is_no_error(unbuffered):
     result = run(["-c", PRINTS], "| head -2; exit ${PIPESTATUS[0]}", PYTHONUNBUFFERED=unbuffered)

@@ -9,7 +9,7 @@ from matplotlib.colors import to_hex
 
 from aevb import datasets
 from aevb.model import bernoulli_vae, gaussian_vae
-from aevb.reproduction import figures, results, settings, tables
+from aevb.reproduction import figures, results, tables
 from aevb.reproduction.curves import FIGURE_2, FIGURE_3, Curves, agreement
 
 PUBLISHED = results.published("figure2")
@@ -45,10 +45,8 @@ def panels(figure):
 
 def test_figure_2_has_the_papers_nine_panels_on_the_papers_axes():
     found = panels(figures.figure2({"published": PUBLISHED}))
-    assert set(found) == {
-        f"{figures.NAMES[name]}, $N_z = {dim}$" for name, dims in settings.LATENT_DIMS.items() for dim in dims
-    }
-    assert len(found) == 9
+    panels_of = {"MNIST": (3, 5, 10, 20, 200), "Frey Face": (2, 5, 10, 20)}
+    assert list(found) == [f"{name}, $N_z = {dim}$" for name, dims in panels_of.items() for dim in dims]
     for title, axis in found.items():
         assert axis.get_xscale() == "log"
         assert axis.get_xlim() == (1e5, 1e8)
@@ -118,6 +116,9 @@ def test_figure_3_has_a_panel_a_training_set_and_its_algorithms():
     assert (small.get_title(), large.get_title()) == ("$N_{train}$ = 1,000", "$N_{train}$ = 50,000")
     assert len(small.lines) == len(large.lines) == 8
     assert small.get_xlim() == (0, 6e7)
+    for axis in (small, large):
+        (line,) = [line for line in axis.lines if list(line.get_xdata()) == [1e6, 2e6] and line.get_linestyle() == "-"]
+        assert list(line.get_ydata()) == [-150, -150]
     labels = [text.get_text() for text in figure.legends[0].get_texts()]
     assert labels == ["AEVB", "wake-sleep", "MCEM", "test", "train", "published", "recorded"]
 

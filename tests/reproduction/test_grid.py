@@ -12,6 +12,7 @@ import sys
 import time
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 
@@ -22,14 +23,15 @@ from aevb.reproduction.grid import checkpoint_path, progress_path, run_grid
 from aevb.reproduction.readings import Reading
 from aevb.run import Run, evaluation_grid
 from aevb.trainer import DivergedError, Trainer
-from tests.runs import FULL_VB, ON_DIGITS, PAIR, RUN, SAMPLES, bounds, by_hand, member
+from tests.runs import EXPLOSIVE, FULL_VB, ON_DIGITS, PAIR, RUN, SAMPLES, bounds, by_hand, member, seeds
 
 
 def test_a_grid_gives_what_each_run_gives_alone(root):
-    table, entries = run_grid(PAIR, SAMPLES, jobs=1)
-    assert bounds(table) == by_hand(PAIR[0], SAMPLES) | by_hand(PAIR[1], SAMPLES)
+    runs = [dataclasses.replace(ON_DIGITS, step_sizes=(0.01, 0.02)), PAIR[1]]
+    table, entries = run_grid(runs, SAMPLES, jobs=1)
+    assert bounds(table) == by_hand(runs[0], SAMPLES) | by_hand(runs[1], SAMPLES)
     assert len(table) == 2 * 2 * 3
-    for run in PAIR:
+    for run in runs:
         rows, entry = table[table["run"] == run.key], entries[run.key]
         about = ["dataset", "latent_dim", "algorithm", "seed"]
         assert rows[about].drop_duplicates().values.tolist() == [["mnist", 2, run.algorithm, 0]]
@@ -67,11 +69,14 @@ def test_a_change_of_the_code_is_a_new_run(root, monkeypatch):
     assert checkpoint_path(PAIR[0]) != before
 
 
+TEN_STEPS = dataclasses.replace(ON_DIGITS, batch_size=1000)  # as far as 10,000 samples
+
+
 @pytest.mark.parametrize(
     ("one", "asked", "said"),
     [
-        (Member(PAIR[1].key, PAIR[1]), 1, "cpu, 1 thread"),
-        (member(Reading("none", "none", PAIR[1])), 2, "cpu, 2 threads"),
+        (Member(TEN_STEPS.key, TEN_STEPS), 1, "cpu, 1 thread"),
+        (member(Reading("none", "none", TEN_STEPS)), 2, "cpu, 2 threads"),
     ],
     ids=["run", "reading"],
 )
@@ -94,6 +99,22 @@ def copied(folder):
     return copy, os.environ | {"PYTHONPATH": str(copy)}
 
 
+SEEDS, FAR = seeds(ON_DIGITS), 50_100
+
+
+@pytest.fixture(scope="module")
+def alone() -> dict[tuple[str, str, int], float]:
+    """The curves of `SEEDS` as far as `FAR`, trained in this process."""
+    return {place: bound for run in SEEDS for place, bound in by_hand(run, FAR).items()}
+
+
+def assert_alone(copy, alone):
+    """The table that a copy left has the numbers of `alone`, in the order asked for."""
+    table = pd.DataFrame(json.loads((copy / "table.json").read_text(encoding="utf-8")))
+    assert list(table["run"].unique()) == [run.key for run in SEEDS]
+    assert bounds(table) == pytest.approx(alone, rel=1e-12)
+
+
 def test_other_processes_know_data_of_your_own(root, tmp_path):
     """What is added here is nowhere else; the other process gets its description."""
     noise = np.random.RandomState(0).randint(0, 256, (120, 4, 6)).astype(np.uint8)
@@ -111,23 +132,6 @@ def test_other_processes_know_data_of_your_own(root, tmp_path):
     command = [sys.executable, "-c", code]
     done = subprocess.run(command, cwd=copy, env=environment, capture_output=True, text=True, timeout=300)
     assert (done.stdout, done.returncode) == ("6\n", 0), done.stderr
-
-
-def test_two_processes_give_the_numbers_of_one(root, tmp_path):
-    copy, environment = copied(tmp_path)
-    code = (
-        "from aevb.reproduction import grid\n"
-        "from aevb.run import Run\n"
-        f"table, _ = grid.run_grid({PAIR!r}, {SAMPLES}, jobs=2)\n"
-        "table.to_json('table.json', double_precision=15)\n"
-    )
-    subprocess.run([sys.executable, "-c", code], cwd=copy, env=environment, check=True, timeout=300)
-    alone, _ = run_grid(PAIR, SAMPLES, jobs=1)
-    together = json.loads((copy / "table.json").read_text(encoding="utf-8"))
-    assert list(together["run"].values()) == list(alone["run"])  # in the order asked for
-    assert list(together["lower_bound"].values()) == pytest.approx(list(alone["lower_bound"]), rel=1e-12)
-    names = {path.name for path in (copy / "results" / results.live_folder().name / "runs").iterdir()}
-    assert names == {checkpoint_path(run).name for run in PAIR}
 
 
 CLUSTER = """
@@ -167,59 +171,49 @@ table.to_json("table.json", double_precision=15)
 """
 
 
-def test_a_grid_on_a_dask_cluster_survives_a_dead_worker(root, tmp_path):
+def test_a_grid_on_a_dask_cluster_survives_a_dead_worker(tmp_path, alone):
     """A real scheduler and two worker processes on loopback; one is killed while it trains."""
     copy, environment = copied(tmp_path)
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    runs = [dataclasses.replace(ON_DIGITS, seed=seed, step_sizes=(0.02,)) for seed in range(4)]
-    code = CLUSTER % {"port": port, "runs": runs, "samples": 50_100}
+    code = CLUSTER % {"port": port, "runs": SEEDS, "samples": FAR}
     subprocess.run([sys.executable, "-c", code], cwd=copy, env=environment, check=True, timeout=300)
-    alone, _ = run_grid(runs, 50_100, jobs=1)
-    together = json.loads((copy / "table.json").read_text(encoding="utf-8"))
-    assert list(together["run"].values()) == list(alone["run"])
-    assert list(together["lower_bound"].values()) == pytest.approx(list(alone["lower_bound"]), rel=1e-12)
+    assert_alone(copy, alone)
 
 
 KILLED = """
 from aevb.reproduction import grid
 from aevb.run import Run
-grid.run_grid(%(runs)r, %(samples)d, jobs=2, progress=True)
+table, _ = grid.run_grid(%(runs)r, %(samples)d, jobs=2, progress=True)
+table.to_json("table.json", double_precision=15)
 """
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="signals are Unix's")
-def test_a_grid_killed_outright_goes_on_and_ends_with_the_same_numbers(root, tmp_path):
-    """`kill -9` of parent and workers, twice; what is lost is less than a piece of a curve."""
+def test_processes_killed_outright_go_on_and_give_the_numbers_of_one(tmp_path, alone):
+    """`kill -9` of parent and workers; what is lost is less than a piece of a curve."""
     copy, environment = copied(tmp_path)
-    runs = [dataclasses.replace(ON_DIGITS, seed=seed, step_sizes=(0.02,)) for seed in range(3)]
-    samples, live = 50_100, copy / "results" / results.live_folder().name
-    command = [sys.executable, "-c", KILLED % {"runs": runs, "samples": samples}]
-    lost, kept = [], 0
-    for kills in range(3):
-        with (tmp_path / f"bar{kills}").open("w") as bar:
-            process = subprocess.Popen(command, cwd=copy, env=environment, stderr=bar, start_new_session=True)
-            if kills < 2:
-                while (now := seen(live)) < kept + 30_000:
-                    assert process.poll() is None
-                    time.sleep(0.01)
-                os.killpg(process.pid, signal.SIGKILL)
-                process.wait()
-                kept = sum(
-                    torch.load(file)["progress"][0] * ON_DIGITS.batch_size for file in (live / "runs").glob("*.pt")
-                )
-                lost.append(now - kept)
-        if kills == 2:
-            assert process.wait(300) == 0
-    longest_piece = 50_100 - 39_800  # between two places of the grid, where each run is saved
-    assert max(lost) <= 2 * longest_piece  # two at work
-    assert "of 3 runs done" in (tmp_path / "bar2").read_text(encoding="utf-8") and seen(live) == 3 * samples
-    alone, _ = run_grid(runs, samples, jobs=1)
-    trained = [torch.load(live / "runs" / checkpoint_path(run).name)["curve"] for run in runs]
-    bounds_now = [point[2] for curve in trained for point in curve]
-    expected = alone.loc[alone["split"] == "test", "lower_bound"]
-    assert bounds_now == pytest.approx(list(expected), rel=1e-12)
+    live, bar = copy / "results" / results.live_folder().name, tmp_path / "bar"
+
+    def started():
+        command = [sys.executable, "-c", KILLED % {"runs": SEEDS, "samples": FAR}]
+        with bar.open("w") as file:
+            return subprocess.Popen(command, cwd=copy, env=environment, stderr=file, start_new_session=True)
+
+    killed = started()
+    while (trained := seen(live)) < 30_000:
+        assert killed.poll() is None
+        time.sleep(0.01)
+    os.killpg(killed.pid, signal.SIGKILL)
+    killed.wait()
+    kept = sum(torch.load(file)["progress"][0] * ON_DIGITS.batch_size for file in (live / "runs").glob("*.pt"))
+    longest_piece = FAR - 39_800  # between two places of the grid, where each run is saved
+    assert trained - kept <= 2 * longest_piece  # two at work
+    assert started().wait(300) == 0
+    assert_alone(copy, alone)
+    assert {path.name for path in (live / "runs").iterdir()} == {checkpoint_path(run).name for run in SEEDS}
+    assert "of 3 runs done" in bar.read_text(encoding="utf-8") and seen(live) == 3 * FAR
 
 
 def seen(live):
@@ -250,9 +244,6 @@ def test_gpus_of_one_machine_share_their_checkpoints():
 
 # readings
 
-SMALL = dataclasses.replace(ON_DIGITS, step_sizes=(0.02,))
-EXPLOSIVE = dataclasses.replace(SMALL, warm_up=0, step_sizes=(1e30,))
-
 
 def trained_by_hand(reading, samples):
     made = Trainer(reading.run, *reading.run.step_sizes)
@@ -271,40 +262,40 @@ def bounds_of(outcome):
 
 
 def test_the_unchanged_reading_is_the_librarys_own_run(root):
-    reading = Reading("none", "nothing", SMALL)
+    reading = Reading("none", "nothing", ON_DIGITS)
     (outcome,) = grid.train([member(reading)], SAMPLES)
-    own = {(reading.key, *place): value for (_, *place), value in by_hand(SMALL, SAMPLES).items()}
+    own = {(reading.key, *place): value for (_, *place), value in by_hand(ON_DIGITS, SAMPLES).items()}
     assert bounds_of(outcome) == own
     assert {(row["question"], row["answer"]) for row in outcome.rows} == {("none", "nothing")}
     entry = outcome.entry
     assert (entry["question"], entry["answer"], entry["diverged"]) == ("none", "nothing", False)
-    assert (Run(**entry["config"]), entry["samples"]) == (SMALL, SAMPLES)
+    assert (Run(**entry["config"]), entry["samples"]) == (ON_DIGITS, SAMPLES)
 
 
 def test_a_reading_is_trained_with_its_change_and_leaves_no_checkpoint(root):
     """Beside plain runs, whose checkpoints are their own: one that exists is no reading's."""
-    wide, plain = Reading("initial weights", "wide", SMALL, readings.wide), Member(SMALL.key, SMALL)
+    wide, plain = Reading("initial weights", "wide", ON_DIGITS, readings.wide), Member(ON_DIGITS.key, ON_DIGITS)
     diverging = Reading("step size", "1e30", EXPLOSIVE)
     members = [plain, member(wide), member(diverging)]
     found = {outcome.key: outcome for outcome in grid.outcomes(members, SAMPLES, jobs=1)}
-    assert bounds_of(found[plain.key]) == by_hand(SMALL, SAMPLES)
+    assert bounds_of(found[plain.key]) == by_hand(ON_DIGITS, SAMPLES)
     assert bounds_of(found[wide.key]) == trained_by_hand(wide, SAMPLES)
-    assert list(bounds_of(found[wide.key]).values()) != list(by_hand(SMALL, SAMPLES).values())
+    assert list(bounds_of(found[wide.key]).values()) != list(by_hand(ON_DIGITS, SAMPLES).values())
     assert bounds_of(found[diverging.key]) == trained_by_hand(diverging, SAMPLES) == {}
     assert {key: outcome.entry.get("diverged") for key, outcome in found.items()} == {
         plain.key: None, wide.key: False, diverging.key: True
     }  # fmt: skip
     assert [path.name for path in (root / results.live_folder().name / "runs").iterdir()] == [
-        checkpoint_path(SMALL).name
+        checkpoint_path(ON_DIGITS).name
     ]
 
 
 @pytest.mark.parametrize("step_sizes", [(0.01, 0.02), (0.01, "cpu"), ()])
 def test_a_reading_of_several_step_sizes_is_refused_in_one_line_before_anything_is_trained(root, step_sizes):
     """And a second step size is no device."""
-    reading = Reading("none", "none", dataclasses.replace(SMALL, step_sizes=step_sizes))
+    reading = Reading("none", "none", dataclasses.replace(ON_DIGITS, step_sizes=step_sizes))
     with pytest.raises(ValueError, match=r"^a reading has one step size, not .*: make one reading for each$"):
-        list(grid.outcomes([Member(SMALL.key, SMALL), member(reading)], SAMPLES, jobs=1))
+        list(grid.outcomes([Member(ON_DIGITS.key, ON_DIGITS), member(reading)], SAMPLES, jobs=1))
     assert not root.exists()
 
 

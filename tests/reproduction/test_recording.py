@@ -16,10 +16,7 @@ from aevb.reproduction.experiments import Experiment
 from aevb.reproduction.grid import run_grid
 from aevb.reproduction.readings import Reading
 from aevb.trainer import DivergedError, Trainer
-from tests.runs import ON_DIGITS, PAIR, SAMPLES, bounds
-
-SMALL = dataclasses.replace(ON_DIGITS, step_sizes=(0.02,))
-EXPLOSIVE = dataclasses.replace(SMALL, warm_up=0, step_sizes=(1e30,))
+from tests.runs import EXPLOSIVE, ON_DIGITS, PAIR, SAMPLES, bounds
 
 
 @pytest.fixture
@@ -80,10 +77,10 @@ def test_a_run_is_recorded_as_soon_as_it_is_done_and_not_run_again_unless_to_go_
 
 
 def test_what_is_done_stays_recorded_where_a_later_run_fails(root, has):
-    has("figure2", [SMALL, EXPLOSIVE])
+    has("figure2", [ON_DIGITS, EXPLOSIVE])
     with pytest.raises(DivergedError):
         recording.record("figure2", "smoke", samples=10_000, jobs=1)
-    assert set(results.manifest("figure2")) == set(results.recorded("figure2").table["run"]) == {SMALL.key}
+    assert set(results.manifest("figure2")) == set(results.recorded("figure2").table["run"]) == {ON_DIGITS.key}
 
 
 def test_unknown_experiments_and_profiles_are_refused_with_the_choices(root):
@@ -101,7 +98,7 @@ def test_unknown_experiments_and_profiles_are_refused_with_the_choices(root):
 
 def test_an_experiment_is_added_by_one_entry(root, monkeypatch):
     kind = Kind(("batch_size", "step_size", "split"), "lower_bound", (1e4,))
-    runs = [dataclasses.replace(SMALL, batch_size=size) for size in (50, 100)]
+    runs = [dataclasses.replace(ON_DIGITS, batch_size=size) for size in (50, 100)]
 
     def few(n_seeds, datasets):
         return [dataclasses.replace(run, seed=seed) for run in runs for seed in range(n_seeds)]
@@ -132,7 +129,7 @@ def test_an_experiment_is_added_by_one_entry(root, monkeypatch):
 def test_a_table_with_a_column_that_the_runs_lack_is_refused_before_anything_is_trained(
     root, monkeypatch, kind, lacking
 ):
-    added = Experiment("asks-for-more", kind, lambda n_seeds, datasets: [SMALL], ("mnist",), {"smoke": 10_000})
+    added = Experiment("asks-for-more", kind, lambda n_seeds, datasets: [ON_DIGITS], ("mnist",), {"smoke": 10_000})
     monkeypatch.setitem(experiments.EXPERIMENTS, added.name, added)
     for ask in (recording.record, recording.compute):
         with pytest.raises(ValueError, match=rf"^asks-for-more cannot be stored: Run\(.*\) has no {lacking}$"):
@@ -245,7 +242,7 @@ def test_what_an_algorithm_trains_that_is_no_vae_is_not_drawn(monkeypatch):
 
 # readings
 
-FEW = (Reading("a", "b", SMALL), Reading("a", "wide", SMALL, readings.wide), Reading("c", "d", EXPLOSIVE))
+FEW = (Reading("a", "b", ON_DIGITS), Reading("a", "wide", ON_DIGITS, readings.wide), Reading("c", "d", EXPLOSIVE))
 
 
 def test_readings_are_kept_one_by_one_and_not_repeated(root, has, trained):
@@ -263,9 +260,9 @@ def test_readings_are_kept_one_by_one_and_not_repeated(root, has, trained):
         reading.key: reading.question == "c" for reading in FEW
     }
     first = table.select(run=keys[0], split="test")
-    assert first.mean().tolist() == pytest.approx([p.test for p in fit(SMALL, SAMPLES).curve], abs=6e-4)
+    assert first.mean().tolist() == pytest.approx([p.test for p in fit(ON_DIGITS, SAMPLES).curve], abs=6e-4)
     assert set(first.table["question"]) == {"a"}
-    assert entries[keys[0]]["config"] == json.loads(json.dumps(dataclasses.asdict(SMALL)))
+    assert entries[keys[0]]["config"] == json.loads(json.dumps(dataclasses.asdict(ON_DIGITS)))
 
 
 def test_a_reading_that_diverges_before_anything_else_is_recorded_is_recorded_too(root, has):
@@ -276,7 +273,7 @@ def test_a_reading_that_diverges_before_anything_else_is_recorded_is_recorded_to
 
 
 def test_a_reading_of_several_step_sizes_is_refused_before_anything_is_trained(root, has):
-    several = Reading("none", "none", dataclasses.replace(SMALL, step_sizes=(0.01, 0.02)))
+    several = Reading("none", "none", dataclasses.replace(ON_DIGITS, step_sizes=(0.01, 0.02)))
     has("readings", [FEW[0], several])
     with pytest.raises(
         ValueError, match=r"^a reading has one step size, not \(0\.01, 0\.02\): make one reading for each$"
@@ -336,7 +333,7 @@ def test_a_dataset_that_an_experiment_is_not_about_is_one_line(root, capsys, nam
 
 
 def test_sizes_of_nothing_are_refused_also_where_nothing_is_left_to_run(root, has):
-    has("figure2", [SMALL])
+    has("figure2", [ON_DIGITS])
     recording.record("figure2", samples=10_000, jobs=1)
     for options, message in (({"jobs": 0}, "jobs must be 1"), ({"threads": 0}, "threads must be 1")):
         with pytest.raises(ValueError, match=f"^{message}"):
@@ -345,7 +342,7 @@ def test_sizes_of_nothing_are_refused_also_where_nothing_is_left_to_run(root, ha
 
 def test_a_reading_is_refused_on_another_device_than_the_cpu(root, has):
     """Its change draws there, and an ensemble's captured step would not see it."""
-    has("readings", [Reading("none", "none", SMALL)])
+    has("readings", [Reading("none", "none", ON_DIGITS)])
     with pytest.raises(ValueError, match=r"^a reading changes its trainer on the CPU: leave out --device$"):
         recording.record("readings", samples=10_000, device="cuda")
     assert not root.exists()
