@@ -7,23 +7,27 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-import pandas as pd
-import torch
-from tabulate import tabulate
+try:
+    import pandas as pd
+    import torch
+    from tabulate import tabulate
 
-from aevb import datasets
-from aevb.algorithms import ALGORITHMS
-from aevb.book import execution, notebooks, pages, suite, terminal
-from aevb.data import SUPPLY, DataError
-from aevb.datasets import LIKELIHOODS, PAPER
-from aevb.files import write_whole
-from aevb.measures import MEASURES
-from aevb.reproduction import arithmetic, claims, experiments, figures, recording, results, training
-from aevb.reproduction.curves import agreement
-from aevb.trainer import DivergedError
+    from aevb import datasets
+    from aevb.algorithms import ALGORITHMS
+    from aevb.book import execution, notebooks, pages, suite, terminal
+    from aevb.data import SUPPLY, DataError
+    from aevb.datasets import LIKELIHOODS, PAPER
+    from aevb.files import write_whole
+    from aevb.measures import MEASURES
+    from aevb.reproduction import arithmetic, claims, experiments, figures, recording, results, training
+    from aevb.reproduction.curves import agreement
+    from aevb.trainer import DivergedError
+except ModuleNotFoundError as error:
+    raise SystemExit(f"aevb: the commands need {error.name}: python -m pip install 'aevb[book]'") from error
 
 # kernels and workers inherit it: one thread per run is faster and steadier than several on a busy machine
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+INSTALLED = ("data", "compare", "train")  # the commands that work without the checkout
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -38,6 +42,8 @@ def _main(arguments: list[str] | None) -> int:
     if os.environ.get("AEVB_DATA"):
         os.environ["AEVB_DATA"] = str(Path(os.environ["AEVB_DATA"]).resolve())  # kernels run in another folder
     try:
+        if options.name not in INSTALLED:
+            results.must_be_in_checkout(f"what `{options.name}` works on")
         status = options.command(options)
         print(end="", flush=True)  # now, while what goes wrong with it is still told in one line
         return status
@@ -54,7 +60,7 @@ def _parser() -> argparse.ArgumentParser:
 
     def add(name: str, command: Callable[[argparse.Namespace], int], text: str) -> argparse.ArgumentParser:
         sub = commands.add_parser(name, help=text, description=text)
-        sub.set_defaults(command=command)
+        sub.set_defaults(command=command, name=name)
         return sub
 
     add("data", fetch_data, "get and verify the data")
@@ -68,7 +74,7 @@ def _parser() -> argparse.ArgumentParser:
     kinds = ", ".join(arithmetic.SETTINGS)
     test_parser.add_argument("--arithmetic", help=f"compute as another processor would: {kinds} (default: as it comes)")
     test_parser.add_argument("--live", action="store_true", help="only the chapters that train")
-    add("check", run_check, "what to run on every save: lint, pairs in step, unit tests of the core")
+    add("check", run_check, "what to run on every save: lint, types, pairs in step, unit tests of the core")
     seeds_parser = add("seeds", try_seeds, "execute the chapters with other seeds: no assert may depend on one")
     seeds_parser.add_argument("seeds", nargs="+", type=int, metavar="SEED")
     add("compare", compare, "our recorded curves minus the published ones, and the verdict on each claim")
@@ -93,7 +99,9 @@ def _add_train_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("data", help=f"an .npz file, a folder of images, or one of {', '.join(experiments.BOTH)}")
     parser.add_argument("--algorithm", default="aevb", help=f"{', '.join(ALGORITHMS)} (default: aevb)")
     kinds = ", ".join(LIKELIHOODS)
-    parser.add_argument("--likelihood", help=f"that of your images: {kinds} (default: bernoulli)")
+    parser.add_argument("--likelihood", default="bernoulli", help=f"that of your images: {kinds} (default: bernoulli)")
+    parser.add_argument("--scale", type=float, help="the value that is white in your images (default: 255, or 1)")
+    parser.add_argument("--light", action="store_true", help="draw your images light on dark, as photographs")
     parser.add_argument("--latent-dim", type=int, default=2, help="latents (default: 2)")
     parser.add_argument("--hidden", type=int, help="hidden units (default: the dataset's)")
     parser.add_argument("--samples", type=int, default=200_000, help="training samples (default: 200,000)")
@@ -119,7 +127,7 @@ def _counted(name: str) -> str:
 
 def train(options: argparse.Namespace) -> int:
     """Train one model and draw what it learned."""
-    dataset = training.find(options.data, options.likelihood)
+    dataset = training.find(options.data, options.likelihood, options.scale, options.light)
     run = training.plan(dataset, options.algorithm, options.latent_dim, options.hidden)
     height, width = dataset.image_shape
     print(f"{dataset.title}: {_counted(dataset.name)} of {height} x {width} pixels")
@@ -194,7 +202,7 @@ def build_book(_: argparse.Namespace) -> int:
 
 
 def run_tests(options: argparse.Namespace) -> int:
-    """Lint, then nbval over the committed notebooks, then the unit tests, which build the page too."""
+    """Lint, types, nbval over the committed notebooks, and the unit tests, which build the page too."""
     return suite.run(suite.live() if options.live else suite.everything(), options.arithmetic)
 
 

@@ -1,18 +1,10 @@
-"""Input is checked in one place: data outside a likelihood's domain and sizes of nothing are one clear line."""
+"""Input is checked in one place: data outside a likelihood's domain and sizes of zero are one clear line."""
 
 import math
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
-
-
-class Known(NamedTuple):
-    """What is known of a tensor's values: the least and the largest, for as long as its `version` is this one."""
-
-    version: int
-    low: float
-    high: float
 
 
 class Domain(NamedTuple):
@@ -39,7 +31,7 @@ def name_datapoints(which: Tensor) -> str:
 def vouch(x: Tensor, low: float, high: float) -> Tensor:
     """`x`, known to lie between `low` and `high` until it is changed in place: `refuse_outside` need not look."""
     if not x.is_inference():  # which do not count their changes
-        vars(x)["known_range"] = Known(x._version, low, high)
+        vars(x)["known_range"] = x._version, low, high  # plain numbers, which a saved tensor may carry
     return x
 
 
@@ -47,8 +39,8 @@ def refuse_outside(x: Tensor, domain: Domain) -> None:
     """Raise ValueError, saying what was found, where data `x` `(..., M, D)` are empty or not all in `domain`.
 
     A tensor is looked at once, until it is changed in place: a sampler that comes back to it thousands of times does
-    not pay, and neither do minibatches of `datasets.Images.unit`, which are vouched for. A change through memory shared
-    with numpy is not seen. Tensors of the meta device have no values and pass.
+    not pay, and neither do minibatches of `datasets.Images.unit_of`, which are vouched for. A change through memory
+    shared with numpy is not seen. Tensors of the meta device have no values and pass.
     """
     if x.is_meta:
         return
@@ -62,9 +54,9 @@ def refuse_outside(x: Tensor, domain: Domain) -> None:
 
 def _range(x: Tensor) -> tuple[float, float]:
     """The least and the largest value, both NaN where there is one."""
-    known: Known | None = vars(x).get("known_range")
-    if known and known.version == x._version:
-        return known.low, known.high
+    known: tuple[int, float, float] | None = vars(x).get("known_range")
+    if known and known[0] == x._version:
+        return known[1:]
     least, most = (end.item() for end in torch.aminmax(x.detach()))
     vouch(x, least, most)
     return least, most

@@ -1,4 +1,4 @@
-"""The datasets: each is a value that knows all that is special about it, and so can your own be.
+"""The datasets, each a value that knows all that is special about it; yours can be one too.
 
 `load` gives the images of one of them, as section 5 uses them. `add` makes one of yours known (see `own_data`).
 """
@@ -54,7 +54,7 @@ class Dataset:
     `read` gives its pixels; they are divided by `scale`, and modelled with `likelihood`. `image_shape` is (height,
     width). `hidden` and `latent_dims` are the hidden units and the numbers of latents that section 5 gives its models.
     A picture of images that are `light` is drawn light on dark, as a photograph, and any other black on white; figure 4
-    has `tiles` of them per side. Where it is `optional` the book does without. `originals` are the files to fetch.
+    has `tiles` of them per side. Where it is `optional` the book does without.
     """
 
     name: str
@@ -68,7 +68,6 @@ class Dataset:
     light: bool = False
     tiles: int = 20
     optional: bool = False
-    originals: Originals | None = None
 
 
 @dataclass(frozen=True)
@@ -84,12 +83,22 @@ class Images:
     test: Tensor
     labels: dict[str, Tensor]
 
+    @functools.cached_property
+    def limits(self) -> tuple[float, float]:
+        """Bounds on the grey levels of all splits."""
+        if self.train.dtype == torch.uint8 and self.dataset.scale >= 255:
+            return 0.0, 1.0
+        ends = [end for split in (self.train, self.valid, self.test) if len(split) for end in torch.aminmax(split)]
+        levels = torch.stack(ends).to(torch.float32) / self.dataset.scale
+        return levels.min().item(), levels.max().item()
+
     def unit(self, pixels: Tensor) -> Tensor:
         """Grey levels, `pixels` divided by the dataset's scale, as float32 of the same shape."""
-        scale = self.dataset.scale
-        x = pixels.to(torch.float32) / scale
-        in_range = pixels.dtype == torch.uint8 and scale >= 255
-        return vouch(x, 0.0, 1.0) if in_range else x  # so that a step of training does not look
+        return pixels.to(torch.float32) / self.dataset.scale
+
+    def unit_of(self, rows: Tensor, pixels: Tensor) -> Tensor:
+        """`unit` of some rows of these images' pixels. Their range is known, so a step of training does not look."""
+        return vouch(self.unit(pixels[rows]), *self.limits)
 
     def to(self, device: torch.device) -> "Images":
         """The same with its pixels on `device`."""
@@ -150,7 +159,6 @@ PAPER = (  # the datasets of the paper
         image_shape=(28, 28),
         likelihood=BERNOULLI,
         latent_dims=(3, 5, 10, 20, 200),
-        originals=MNIST_FILES,
     ),
     Dataset(
         name="frey",
@@ -164,11 +172,11 @@ PAPER = (  # the datasets of the paper
         light=True,
         tiles=10,
         optional=True,
-        originals=FREY_FILES,
     ),
 )
 TITLES = {dataset.name: dataset.title for dataset in PAPER}
 DATASETS = {dataset.name: dataset for dataset in PAPER}  # and those that `add` adds
+_loaded: dict[str, Images] = {}
 
 
 def get(name: str) -> Dataset:
@@ -181,25 +189,35 @@ def get(name: str) -> Dataset:
 def add(dataset: Dataset) -> None:
     """Make a dataset of yours known, so that a `Run` can name it.
 
-    Its name stands for its pixels in all results: other pixels want another name. Raises ValueError where another
-    dataset has that name, where there is nothing to train or to test on, where pixels are not of the image's shape,
-    and where a value lies outside the likelihood's domain.
+    Its name stands for its pixels in all results: other pixels want another name. The same ones may be added again,
+    under another title say. Raises ValueError where another dataset has that name, where there is nothing to train or
+    to test on, where pixels are not of the image's shape, where the scale is not above zero, and where a value lies
+    outside the likelihood's domain.
     """
-    if DATASETS.get(dataset.name, dataset) != dataset:
-        raise ValueError(f"another dataset is called {dataset.name!r}: give yours a name of its own")
-    images = _images(dataset)
+    if not dataset.scale > 0:
+        raise ValueError(f"{dataset.title}: pixels are divided by the scale, which is above 0 and not {dataset.scale}")
+    images = Images(dataset, *dataset.read())
     at_least(1, train=len(images.train), test=len(images.test))
+    if dataset.name in DATASETS and not _alike(load(dataset.name), images):
+        raise ValueError(f"another dataset is called {dataset.name!r}: give yours a name of its own")
     for pixels in (images.train, images.valid, images.test):
         if pixels.shape[1:] != (math.prod(dataset.image_shape),):
             raise ValueError(f"{dataset.title}: {tuple(pixels.shape)} are not rows of {dataset.image_shape} pixels")
         if len(pixels):
             refuse_outside(images.unit(pixels), dataset.likelihood.domain)
-    DATASETS[dataset.name] = dataset
+    DATASETS[dataset.name], _loaded[dataset.name] = dataset, images
 
 
-@functools.cache
-def _images(dataset: Dataset) -> Images:
-    return Images(dataset, *dataset.read())
+def _alike(one: Images, other: Images) -> bool:
+    """True where runs on both have the same numbers."""
+    splits = ((one.train, other.train), (one.valid, other.valid), (one.test, other.test))
+    decided = [(i.dataset.image_shape, i.dataset.scale, i.dataset.likelihood) for i in (one, other)]
+    return decided[0] == decided[1] and all(torch.equal(*pair) for pair in splits)
+
+
+def forget(name: str) -> None:
+    """Make a dataset of yours unknown again, and let go of its pixels."""
+    del DATASETS[name], _loaded[name]
 
 
 def load(name: str) -> Images:
@@ -207,7 +225,10 @@ def load(name: str) -> Images:
 
     Raises ValueError for another name and DataError where no source has a file that passes its checksum.
     """
-    return _images(get(name))
+    dataset = get(name)
+    if name not in _loaded:
+        _loaded[name] = Images(dataset, *dataset.read())
+    return _loaded[name]
 
 
 def available(name: str) -> bool:

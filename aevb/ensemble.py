@@ -67,7 +67,7 @@ class Ensemble:
         """The next minibatch of each: their rows `(E, M)` and their data `(E, M, D)`."""
         first = self.trainers[0]
         rows = torch.stack([trainer.draw_rows() for trainer in self.trainers])
-        return rows, first.images.unit(first.train_pixels[rows])
+        return rows, first.images.unit_of(rows, first.train_pixels)
 
     def _learn(self) -> None:
         update = self.trainers[0].updates.next(self.model, self.draw, generator=self.generators)

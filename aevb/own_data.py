@@ -1,25 +1,30 @@
 """Your own data: an .npz file or a folder of images, described as a `Dataset`."""
 
-from dataclasses import dataclass
+import logging
+import re
+from dataclasses import dataclass, field
 from hashlib import sha256
 from pathlib import Path
 
 import numpy as np
 import torch
+from PIL import Image
 
 from aevb.data import DataError
 from aevb.datasets import BERNOULLI, Dataset, Likelihood, Splits
 
-PICTURES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp")
-SPLITS = ("train", "valid", "test")
+log = logging.getLogger("aevb")
+
+PICTURES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp")  # read from a folder
+NAMES = ("train", "valid", "test")  # of the splits
 HELD_OUT = 10  # one image in so many is for testing where the data do not say which
 
 
 @dataclass(frozen=True)
 class Own:
-    """What reads the images at `path`. Raises DataError where they are no longer those of the `digest`."""
+    """Reads the images at `path`; a `Dataset`'s `read`. Raises DataError where they no longer have this `digest`."""
 
-    path: Path
+    path: Path = field(compare=False)
     digest: str
 
     def __call__(self) -> Splits:
@@ -27,7 +32,7 @@ class Own:
         if _digest(arrays) != self.digest:
             raise DataError(f"{self.path} has changed since it was described: describe it again")
         flat = {name: torch.from_numpy(array).flatten(1) for name, array in arrays.items()}
-        train, valid, test = (flat.get(name, flat["train"][:0]) for name in SPLITS)
+        train, valid, test = (flat.get(name, flat["train"][:0]) for name in NAMES)
         return Splits(train, valid, test, {})
 
 
@@ -44,25 +49,27 @@ def describe(
 
     An .npz file holds arrays `(N, height, width)` called train and test, and perhaps valid, or a single one. A folder
     holds pictures, all of one size, or folders of those names with pictures in them; colours become grey. Where nothing
-    is called test, every tenth image is. Values are divided by `scale`: by default 255 for whole numbers up to that,
-    and 1 for fractions and for zeros and ones. The other arguments are fields of `Dataset`; `title` is by default the
-    name of the file.
+    is called test, every tenth image is. Values are divided by `scale`: by default 255 for whole numbers, and 1 for
+    fractions and where there are only zeros and ones. The other arguments are fields of `Dataset`; `title` is by
+    default the name of the file.
 
     The dataset's name, by which a `Run` knows it, ends with a hash of the pixels, their scale and the likelihood: with
-    another of these it is another dataset.
-    Raises DataError where nothing can be read at `path`, and where that is not images of one size.
+    another of these it is another dataset. Raises DataError where nothing can be read at `path`, and where that is not
+    images of one size and of one kind.
     """
     path = Path(path).resolve()
     arrays = _arrays(path)
-    digest, train = _digest(arrays), arrays["train"]
+    digest, brightest = _digest(arrays), max(array.max() for array in arrays.values())
     if scale is None:
-        scale = 255.0 if train.dtype == np.uint8 and train.max() > 1 else 1.0
+        scale = 255.0 if arrays["train"].dtype == np.uint8 and brightest > 1 else 1.0
+        if scale == 255 and brightest < 128:
+            log.warning("%s: the brightest value is %d; where that is white, say scale=%d", path, brightest, brightest)
     decided = sha256(f"{digest} {scale} {likelihood.name}".encode()).hexdigest()[:8]
     return Dataset(
-        name=f"{path.stem}-{decided}",
+        name=f"{re.sub(r'[^A-Za-z0-9_.-]+', '-', path.stem)[:60]}-{decided}",
         title=title or path.stem,
         read=Own(path, digest),
-        image_shape=train.shape[1:],
+        image_shape=arrays["train"].shape[1:],
         likelihood=likelihood,
         scale=scale,
         light=light,
@@ -79,40 +86,45 @@ def _digest(arrays: dict[str, np.ndarray]) -> str:
 
 
 def _arrays(path: Path) -> dict[str, np.ndarray]:
-    """The images `(N, height, width)` of each split at `path`, of bytes or of float32; none of them is empty."""
+    """The images `(N, height, width)` of each split at `path`, all bytes or all float32; none of them is empty."""
     if path.is_dir():
         found = _of_a_folder(path)
     elif path.suffix == ".npz" and path.exists():
         found = _of_an_npz(path)
     else:
         raise DataError(f"{path} is neither an .npz file nor a folder of images")
-    arrays = _split(path, {name: _images(array, f"{path}, {name}") for name, array in found.items()})
+    arrays = {name: _images(array, f"{path}, {name}") for name, array in found.items()}
     if len({array.shape[1:] for array in arrays.values()}) > 1:
-        raise DataError(f"{path}: images for training and for testing are not of one size: cut them alike")
-    return arrays
+        raise DataError(f"{path}: images for training and for testing are not of one size: crop or resize them alike")
+    if len({array.dtype for array in arrays.values()}) > 1:
+        raise DataError(f"{path}: some splits are of whole numbers and some of fractions: save all of them alike")
+    return _with_test(path, arrays)
 
 
-def _split(path: Path, found: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """The splits by name. What is single, or has no test, gives every `HELD_OUT`-th image for testing."""
-    if len(found) == 1:
-        found = {"train": next(iter(found.values()))}
-    if "test" in found:
-        return found
-    images = found["train"]
+def _with_test(path: Path, arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """The splits, of which what has no test gives every `HELD_OUT`-th image for testing."""
+    if "test" in arrays:
+        return arrays
+    images = arrays["train"]
     held_out = np.arange(len(images)) % HELD_OUT == HELD_OUT - 1
     if not held_out.any():
-        raise DataError(f"{path} has {len(images)} images, too few to hold one in {HELD_OUT} out: name a test split")
-    return found | {"train": images[~held_out], "test": images[held_out]}
+        few = f"{path} has {len(images)} images, too few to hold out one in {HELD_OUT}"
+        raise DataError(f"{few}: add a split called test")
+    return arrays | {"train": images[~held_out], "test": images[held_out]}
 
 
 def _images(array: np.ndarray, what: str) -> np.ndarray:
     """`array` as bytes, where whole numbers from 0 to 255 are in it, or as float32."""
+    if array.ndim == 4 and array.shape[-1] == 1:
+        array = array[..., 0]
     if array.ndim != 3 or not array.size:
         raise DataError(f"{what} is an array of shape {array.shape}: images are (N, height, width), in grey")
     if array.dtype.kind == "f":
         return array.astype(np.float32)
-    if array.dtype.kind not in "biu" or array.min() < 0 or array.max() > 255:
+    if array.dtype.kind not in "biu":
         raise DataError(f"{what} holds {array.dtype}: grey levels are fractions, or whole numbers from 0 to 255")
+    if array.min() < 0 or array.max() > 255:
+        raise DataError(f"{what} holds whole numbers from {array.min()} to {array.max()}: they go from 0 to 255")
     return array.astype(np.uint8)
 
 
@@ -121,34 +133,46 @@ def _of_an_npz(path: Path) -> dict[str, np.ndarray]:
         with np.load(path, allow_pickle=False) as arrays:
             found = dict(arrays)
     except Exception as error:  # numpy and zipfile raise many kinds for a damaged file, all of them meaning this
-        raise DataError(f"{path} cannot be read ({type(error).__name__}): write it by numpy.savez") from error
-    if len(found) != 1 and ("train" not in found or set(found) - set(SPLITS)):
-        raise DataError(f"{path} has {', '.join(found) or 'nothing'}: call them train and test, or leave a single one")
+        raise DataError(
+            f"{path} cannot be read ({type(error).__name__}): save arrays of numbers by numpy.savez"
+        ) from error
+    if len(found) == 1 and not set(found) & {"valid", "test"}:
+        return {"train": next(iter(found.values()))}
+    if "train" not in found or set(found) - set(NAMES):
+        raise DataError(
+            f"{path} has {', '.join(found) or 'nothing'}: it may have {', '.join(NAMES)}, or one array alone"
+        )
     return found
 
 
 def _of_a_folder(folder: Path) -> dict[str, np.ndarray]:
-    inside = {name: folder / name for name in SPLITS if (folder / name).is_dir()}
+    inside = {name: folder / name for name in NAMES if (folder / name).is_dir()}
+    if inside and "train" not in inside:
+        raise DataError(f"{folder} has {', '.join(inside)} and no train: call the folder to train on train")
     return {name: _pictures(place) for name, place in (inside or {"train": folder}).items()}
 
 
 def _pictures(folder: Path) -> np.ndarray:
     """All pictures in `folder`, in the order of their names: `(N, height, width)` bytes of grey."""
-    try:
-        from PIL import Image  # which the library needs for nothing else
-    except ImportError as error:
-        raise DataError("reading pictures needs Pillow: python -m pip install pillow") from error
     paths = sorted(path for path in folder.iterdir() if path.suffix.lower() in PICTURES)
     if not paths:
         raise DataError(f"{folder} has no pictures ({', '.join(PICTURES)})")
-    pictures = []
-    for path in paths:
-        try:
-            with Image.open(path) as picture:
-                pictures.append(np.asarray(picture.convert("L")))
-        except OSError as error:
-            raise DataError(f"{path} cannot be read as a picture: mend it or take it out") from error
-        if pictures[-1].shape != pictures[0].shape:
-            sizes = " and ".join(f"{width} x {height}" for height, width in (pictures[0].shape, pictures[-1].shape))
-            raise DataError(f"{path} is not of the size of {paths[0].name} ({sizes}): bring all to one size")
+    pictures = [_picture(path) for path in paths]
+    for path, picture in zip(paths, pictures, strict=True):
+        if picture.shape != pictures[0].shape:
+            sizes = " and ".join(f"{width} x {height}" for height, width in (pictures[0].shape, picture.shape))
+            raise DataError(f"{path} is not of the size of {paths[0].name} ({sizes}): resize them all alike")
     return np.stack(pictures)
+
+
+def _picture(path: Path) -> np.ndarray:
+    try:
+        with Image.open(path) as picture:
+            if picture.mode.startswith(("I", "F")):
+                raise DataError(f"{path} has more than 8 bits per pixel: save it with 8")
+            if picture.has_transparency_data:
+                white = Image.new("RGBA", picture.size, "white")
+                return np.asarray(Image.alpha_composite(white, picture.convert("RGBA")).convert("L"))
+            return np.asarray(picture.convert("L"))
+    except OSError as error:
+        raise DataError(f"{path} cannot be read as a picture: repair or remove it") from error

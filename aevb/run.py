@@ -30,7 +30,7 @@ class Run:
     `initial_sigma` are the standard deviations that full VB's q(theta) starts with; others have none. With
     `slow_log_var` the encoder's log-variances start at zero and move a tenth as far (`networks.SlowAffine`). Without
     `prior_on_encoder` the weight prior covers the decoder alone, theta, and not phi. Raises ValueError for an
-    algorithm or a measure that does not exist or does not fit, and for sizes of nothing.
+    algorithm or a measure that does not exist or does not fit, and for sizes of zero.
     """
 
     dataset: str

@@ -75,7 +75,7 @@ class Trainer:
     def draw(self) -> tuple[Tensor, Tensor]:
         """The next minibatch: its rows `(M,)` and its data `(M, D)`."""
         rows = self.draw_rows()
-        return rows, self.images.unit(self.train_pixels[rows])
+        return rows, self.images.unit_of(rows, self.train_pixels)
 
     def update(self) -> Update:
         """The algorithm's update from the next minibatch."""

@@ -1,4 +1,4 @@
-"""How fast things are, beside what they are to be compared with: `make bench`. Run from the project's folder."""
+"""Speed, beside what it is to be compared with: `make bench`. Run from the project's folder."""
 
 import os
 

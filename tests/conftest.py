@@ -9,8 +9,10 @@ import os
 import platform
 import re
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from filelock import FileLock
@@ -127,3 +129,18 @@ def page(tmp_path_factory) -> Path:
             done.write_text(str(status), encoding="utf-8")
     assert done.read_text(encoding="utf-8") == "0"
     return folder / "_build" / "html"
+
+
+@pytest.fixture
+def forgotten() -> Iterator[None]:
+    """What a test adds to the datasets is unknown to the next."""
+    yield
+    for name in set(datasets.DATASETS) - set(datasets.TITLES):
+        datasets.forget(name)
+
+
+@pytest.fixture
+def noise() -> np.ndarray:
+    """200 images of 4 x 6 random bytes, from dark to bright, `(200, 4, 6)`."""
+    ramp = np.linspace(0, 1, 24).reshape(4, 6)
+    return (np.random.RandomState(0).randint(0, 256, (200, 4, 6)) * ramp).astype(np.uint8)

@@ -24,7 +24,7 @@ import scipy.io
 import torch
 
 from aevb import data, datasets
-from aevb.datasets import DATASETS, FREY_FILES, MNIST_FILES, PAPER, Images
+from aevb.datasets import DATASETS, FREY_FILES, MNIST_FILES, Images
 
 LABELS, IMAGES = "t10k-labels-idx1-ubyte", "t10k-images-idx3-ubyte"
 FREY = "frey_rawface.mat"
@@ -110,7 +110,7 @@ def serving(respond):
 
 def original(name: str) -> tuple[data.Originals, data.File]:
     """The original file called `name`, and all that are found with it."""
-    found = [(d.originals, file) for d in PAPER if d.originals for file in d.originals.files if file.name == name]
+    found = [(originals, f) for originals in (MNIST_FILES, FREY_FILES) for f in originals.files if f.name == name]
     return found[0]
 
 
@@ -149,7 +149,7 @@ def test_mnist_loads_from_the_cache_alone(bare, mnist):
 
 
 def test_available_says_why_not(bare, caplog, monkeypatch):
-    monkeypatch.setattr(datasets, "_images", datasets._images.__wrapped__)  # without what earlier tests have loaded
+    monkeypatch.setattr(datasets, "_loaded", {})  # without what earlier tests have loaded
     assert not datasets.available("frey")
     assert "AEVB_DATA" in caplog.text
 

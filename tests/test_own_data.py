@@ -11,17 +11,9 @@ from aevb.datasets import BERNOULLI, DATASETS, GAUSSIAN, Dataset, Splits
 from aevb.fit import fit
 from aevb.measures import MEASURES
 from aevb.trainer import Trainer
-from tests.runs import each_algorithm
+from tests.runs import RUN, each_algorithm
 
-
-@pytest.fixture(autouse=True)
-def known(monkeypatch):
-    """What a test adds is unknown to the next."""
-    for name in list(DATASETS):
-        monkeypatch.setitem(DATASETS, name, DATASETS[name])
-    yield
-    for name in set(DATASETS) - set(datasets.TITLES):
-        del DATASETS[name]
+pytestmark = pytest.mark.usefixtures("forgotten")
 
 
 def stripes(n: int, dtype: type = np.uint8) -> np.ndarray:
@@ -120,6 +112,30 @@ def test_other_pixels_are_another_dataset(tmp_path):
         first.read()
 
 
+def test_the_same_pixels_may_be_added_again(tmp_path):
+    """As in a cell that is run again, under another title, or from another folder."""
+    first = own_data.describe(saved(tmp_path, train=stripes(20)))
+    (tmp_path / "elsewhere").mkdir()
+    second = own_data.describe(saved(tmp_path / "elsewhere", train=stripes(20)), title="Stripes", light=True)
+    for dataset in (first, second, described(), described()):
+        datasets.add(dataset)
+    assert datasets.get(first.name).title == "Stripes"
+
+
+def test_the_brightest_split_decides_the_scale_and_a_dark_one_is_a_warning(tmp_path, caplog):
+    assert own_data.describe(saved(tmp_path, train=stripes(20) // 200, test=stripes(5))).scale == 255
+    assert not caplog.text
+    assert own_data.describe(saved(tmp_path, train=stripes(20) // 20)).scale == 255
+    assert "the brightest value is 10; where that is white, say scale=10" in caplog.text
+
+
+def test_a_name_is_fit_for_a_file(tmp_path):
+    path = tmp_path / f"{'a b' * 60}.npz"
+    np.savez(path, stripes(20))
+    assert own_data.describe(path).name.startswith("a-ba-ba-b")
+    assert len(own_data.describe(path).name) < 80
+
+
 # what is refused
 
 
@@ -129,12 +145,18 @@ def test_other_pixels_are_another_dataset(tmp_path):
         ({"train": np.zeros((20, 24))}, "shape (20, 24): images are (N, height, width)"),
         ({"train": np.zeros((20, 4, 6, 3))}, "shape (20, 4, 6, 3): images are (N, height, width), in grey"),
         ({"train": np.zeros((0, 4, 6)), "test": np.zeros((3, 4, 6))}, "shape (0, 4, 6)"),
-        ({"train": np.zeros((5, 4, 6))}, "5 images, too few to hold one in 10 out"),
-        ({"train": np.full((20, 4, 6), 256)}, "whole numbers from 0 to 255"),
-        ({"train": np.full((20, 4, 6), -1)}, "whole numbers from 0 to 255"),
+        ({"train": np.zeros((5, 4, 6))}, "5 images, too few to hold out one in 10: add a split called test"),
+        ({"train": np.full((20, 4, 6), 256)}, "whole numbers from 256 to 256: they go from 0 to 255"),
+        ({"train": np.full((20, 4, 6), -1)}, "whole numbers from -1 to -1: they go from 0 to 255"),
         ({"train": np.full((20, 4, 6), "a")}, "grey levels are fractions, or whole numbers"),
         ({"train": np.zeros((20, 4, 6)), "test": np.zeros((5, 6, 4))}, "not of one size"),
-        ({"images": np.zeros((20, 4, 6)), "labels": np.zeros(20)}, "has images, labels: call them train and test"),
+        ({"train": stripes(20), "test": stripes(5) / 255}, "some splits are of whole numbers and some of fractions"),
+        ({"test": stripes(20)}, "has test: it may have train, valid, test, or one array alone"),
+        ({"train": stripes(20), "labels": np.zeros(20)}, "has train, labels: it may have train, valid, test"),
+        (
+            {"images": np.zeros((20, 4, 6)), "labels": np.zeros(20)},
+            "has images, labels: it may have train, valid, test, or one array alone",
+        ),
     ],
 )
 def test_an_npz_that_is_not_images_is_refused_in_one_line(tmp_path, arrays, words):
@@ -150,13 +172,29 @@ def test_what_is_no_data_is_refused_in_one_line(tmp_path):
     assert "cannot be read (ValueError)" in refusal(tmp_path / "stripes.npz")  # it would have to be unpickled
 
 
+def test_a_folder_without_pictures_to_train_on_is_refused(tmp_path):
+    (tmp_path / "test").mkdir()
+    Image.fromarray(stripes(1)[0]).save(tmp_path / "test" / "0.png")
+    assert refusal(tmp_path).endswith("has test and no train: call the folder to train on train")
+
+
+def test_pictures_of_more_than_bytes_are_refused_and_transparent_ones_are_on_white(tmp_path):
+    Image.fromarray(stripes(1)[0].astype(np.uint16) * 256).save(tmp_path / "deep.png")
+    assert refusal(tmp_path).endswith("deep.png has more than 8 bits per pixel: save it with 8")
+    (tmp_path / "deep.png").unlink()
+    clear = Image.new("RGBA", (6, 4), (0, 0, 0, 0))
+    for number in range(10):
+        clear.save(tmp_path / f"{number}.png")
+    assert own_data.describe(tmp_path).read().test.eq(255).all()
+
+
 def test_pictures_of_two_sizes_or_damaged_are_named(tmp_path):
     for number, image in enumerate(stripes(12)):
         Image.fromarray(image).save(tmp_path / f"{number:02d}.png")
     Image.fromarray(np.zeros((6, 4), np.uint8)).save(tmp_path / "07.png")
-    assert refusal(tmp_path).endswith("07.png is not of the size of 00.png (6 x 4 and 4 x 6): bring all to one size")
+    assert refusal(tmp_path).endswith("07.png is not of the size of 00.png (6 x 4 and 4 x 6): resize them all alike")
     (tmp_path / "07.png").write_bytes(b"\x89PNG\r\n\x1a\n")
-    assert refusal(tmp_path).endswith("07.png cannot be read as a picture: mend it or take it out")
+    assert refusal(tmp_path).endswith("07.png cannot be read as a picture: repair or remove it")
 
 
 @pytest.mark.parametrize("likelihood", [BERNOULLI, GAUSSIAN])
@@ -179,6 +217,8 @@ def test_a_value_written_by_hand_is_checked_too():
         datasets.add(described(shape=(4, 5)))
     with pytest.raises(ValueError, match="test must be 1 or more, not 0"):
         datasets.add(described(n_test=0))
+    with pytest.raises(ValueError, match="the scale, which is above 0 and not nan"):
+        datasets.add(described(scale=float("nan")))
     with pytest.raises(ValueError, match="another dataset is called 'mnist': give yours a name of its own"):
         datasets.add(described(name="mnist"))
     assert "mine" not in DATASETS
@@ -189,10 +229,9 @@ def test_a_value_written_by_hand_is_checked_too():
 
 @pytest.mark.parametrize("likelihood", [BERNOULLI, GAUSSIAN])
 @each_algorithm
-def test_every_algorithm_learns_it(tmp_path, run, likelihood):
+def test_every_algorithm_learns_it(tmp_path, noise, run, likelihood):
     """From dark to bright, which the weights of the start do not know."""
-    noise = np.random.RandomState(0).randint(0, 256, (200, 4, 6)) * np.linspace(0, 1, 24).reshape(4, 6)
-    dataset = own_data.describe(saved(tmp_path, train=noise.astype(np.uint8)), likelihood=likelihood)
+    dataset = own_data.describe(saved(tmp_path, train=noise), likelihood=likelihood)
     datasets.add(dataset)
     run = dataclasses.replace(run, dataset=dataset.name, batch_size=200, warm_up=10, step_sizes=(0.02,))
     before, images = Trainer(run, 0.02), datasets.load(dataset.name)
@@ -200,3 +239,12 @@ def test_every_algorithm_learns_it(tmp_path, run, likelihood):
     start = measure(before.model, images, images.test, generator=torch.Generator().manual_seed(run.seed))
     after = fit(run, MEASURES[run.measure].start)
     assert after.curve[-1].test > start + 1
+
+
+def test_a_step_does_not_look_at_fractions_once_their_range_is_known(tmp_path, monkeypatch, noise):
+    """A look costs time, and on a GPU it would end a capture."""
+    datasets.add(dataset := own_data.describe(saved(tmp_path, train=noise / 255)))
+    trainer = Trainer(dataclasses.replace(RUN, dataset=dataset.name), 0.05)
+    trainer.step()
+    monkeypatch.setattr(torch, "aminmax", lambda *_: pytest.fail("the data were looked at"))
+    trainer.step()

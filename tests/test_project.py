@@ -211,6 +211,11 @@ def test_the_commands_and_links_of_the_readme_exist():
         assert target == "../../deployments" or (ROOT / target).exists(), target
 
 
+def test_the_code_of_the_readme_runs():
+    (code,) = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(encoding="utf-8"), re.DOTALL)
+    exec(code, {})
+
+
 def test_the_readme_says_what_the_record_does(tmp_path, monkeypatch):
     """`python -m aevb notebooks` writes these lines; a longer record changes them."""
     readme = (ROOT / "README.md").read_text(encoding="utf-8")

@@ -142,6 +142,8 @@ def add_colab_cell() -> None:
     cell = _colab_cell()
     for text in chapters():
         written, executed = to_notebook(text), nbformat.read(text.with_suffix(".ipynb"), as_version=4)
+        if executed.cells[0].id == cell.id:
+            continue
         for notebook in (written, executed):
             notebook.cells.insert(0, cell)
         _write_text(text, written)

@@ -55,7 +55,7 @@ def link_tests(app: Any, document: nodes.document) -> None:
     """Let a link such as `[words](../tests/test_a.py "test_name")` lead to the test, not to a copy of its file."""
     for node in list(document.findall(addnodes.download_reference)):
         path, _ = app.env.relfn2path(node["reftarget"], app.env.docname)
-        if path.startswith("tests/"):
+        if path.startswith("tests/") and node.get("title"):
             where = {"refuri": place(app, path, node["title"]), "reftitle": node["title"]}
             node.replace_self(nodes.reference("", "", *node.children, **where))
 

@@ -92,14 +92,14 @@ class Widget(anywidget.AnyWidget):
 class Explorer(Widget):
     """The latent plane of a trained VAE with two latents: p(x|z) where the reader drags z, q(z|x) of what is drawn.
 
-    `z` is the point and `dataset`, "mnist" or "frey", what is shown; both follow the reader in a live notebook.
+    `z` is the point and `dataset` the name of the one shown; both follow the reader in a live notebook.
     """
 
     _esm = script("explorer")
     _css = style()
     models = traitlets.Dict().tag(sync=True)
     quadrature = traitlets.Dict(quadrature(5)).tag(sync=True)
-    dataset = traitlets.Unicode("mnist").tag(sync=True)
+    dataset = traitlets.Unicode().tag(sync=True)
     z = traitlets.List([0.0, 0.0]).tag(sync=True)
 
 
@@ -125,7 +125,7 @@ def explorer(models: dict[str, VAE], images: dict[str, Images]) -> Explorer:
             contents[name] |= {"codes": pack(codes), "extent": max(3.0, math.ceil(2 * codes.abs().max().item()) / 2)}
         if labelled:
             contents[name] |= _labelled(images[name])
-    return Explorer(models=contents)
+    return Explorer(models=contents, dataset=next(iter(contents)))
 
 
 def _labelled(digits: Images) -> dict:

@@ -13,28 +13,24 @@ import numpy as np
 import torch
 
 ROOT = Path(__file__).resolve().parents[2]
-# the modules whose code decides the numbers of a run
-NUMERICAL = (
-    "checks",
-    "data",
-    "datasets",
-    "networks",
-    "model",
-    "bounds",
-    "objectives",
-    "hmc",
-    "mcem",
-    "full_vb",
-    "densities",
-    "marginal_likelihood",
-    "optimizer",
-    "measures",
-    "algorithms",
-    "run",
-    "trainer",
-    "ensemble",
-    "fit",
-)
+
+
+def _numerical() -> tuple[str, ...]:
+    """The modules whose code decides the numbers of a run: `fit` and what it imports, but for writing and drawing."""
+    found, rest = set(), {"fit"}
+    while rest:
+        name = rest.pop()
+        found.add(name)
+        nodes = ast.walk(ast.parse((ROOT / "aevb" / f"{name}.py").read_text(encoding="utf-8")))
+        for node in (node for node in nodes if isinstance(node, ast.ImportFrom)):
+            package, _, module = (node.module or "").partition(".")
+            if package == __name__.split(".")[0]:
+                rest |= {module} if module else {alias.name for alias in node.names}
+        rest -= found | {"files", "colours"}
+    return tuple(sorted(found))
+
+
+NUMERICAL = _numerical()
 
 
 def here() -> dict:
@@ -106,7 +102,7 @@ def _processor() -> str:
 def fingerprint() -> str:
     """A hash of the code that decides a run's numbers, blind to comments, docstrings and layout.
 
-    An algorithm's title counts too, because it stands beside its objective.
+    What stands beside that code counts too, such as the title of an algorithm or of a dataset.
 
     Live results are kept under it, so that a reader who changes an objective sees new curves, not old ones.
     """

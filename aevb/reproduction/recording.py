@@ -1,4 +1,4 @@
-"""Computing an experiment for a page, recording it for good, and the models that come of it."""
+"""An experiment computed: for a page, or for good."""
 
 import contextlib
 from typing import Unpack

@@ -1,7 +1,8 @@
 """Results with their provenance: the published curves, the recorded ones, and those of this machine.
 
-An experiment says how its table is laid out (`aevb.experiments`). In figure 2 ours has a third split, `running` (see
-`aevb.run.Point`); full VB has the splits `data` and `evidence` too, and its q(theta) is kept in `posteriors/`.
+An experiment says how its table is laid out (`aevb.reproduction.experiments`). In figure 2 ours has a third split,
+`running` (see `aevb.run.Point`); full VB has the splits `data` and `evidence` too, and its q(theta) is kept in
+`posteriors/`.
 `results/published/` holds the paper's curves, `results/recorded/` ours with a manifest, `results/live/` what this
 machine has computed and nobody keeps. `results/recorded/models/` holds the trained weights that figures 4 and 5 draw,
 one file per run, in half precision; their manifest is `results/recorded/models.json`.
@@ -20,11 +21,12 @@ import torch
 from torch import Tensor
 
 from aevb import datasets
+from aevb.data import cache_folder
 from aevb.files import write_bytes, write_text, write_whole
 from aevb.model import VAE
 from aevb.reproduction import arithmetic, experiments
 from aevb.reproduction.curves import COMPARABLE_FROM, Curves, Kind, against_points
-from aevb.reproduction.settings import FIGURE2
+from aevb.reproduction.settings import FIGURE2, FIGURE3_NATS
 from aevb.run import Run
 
 IN_CHECKOUT = (Path(__file__).resolve().parents[2] / "pyproject.toml").exists()  # and not installed without it
@@ -56,7 +58,8 @@ def manifest(figure: str) -> dict[str, dict]:
 def live_folder() -> Path:
     """The folder of what this machine computes; a folder of its own for each arithmetic but the native one."""
     name = arithmetic.current()
-    return ROOT / ("live" if name == arithmetic.NATIVE else f"live-{name}")
+    root = ROOT if IN_CHECKOUT else cache_folder() / "results"  # nobody may write where packages are installed
+    return root / ("live" if name == arithmetic.NATIVE else f"live-{name}")
 
 
 def live(figure: str, profile: str) -> tuple[Curves, dict[str, dict]]:
@@ -236,7 +239,7 @@ def headline() -> str:
     for name, panels in FIGURE2.items():
         within = f"{panels.nats:.0f} nats" if panels.nats else f"{100 * panels.share:.0f} %"
         parts.append((f"figure 2, {datasets.get(name).title}, within {within}", "figure2", {"dataset": name}))
-    parts.append(("figure 3, within 3 nats", "figure3", {}))
+    parts.append((f"figure 3, within {FIGURE3_NATS:.0f} nats", "figure3", {}))
     return "\n".join(f"- {title}: {_count(figure, rows)}" for title, figure, rows in parts)
 
 

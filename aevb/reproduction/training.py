@@ -1,4 +1,4 @@
-"""Training one model of one dataset, yours or the paper's, and drawing what it learned."""
+"""One model of one dataset, yours or the paper's, trained and drawn: the command `train`."""
 
 from pathlib import Path
 
@@ -16,24 +16,18 @@ from aevb.reproduction.experiments import Member
 from aevb.run import Run
 from aevb.trainer import Trainer
 
-SHOWN = 100  # images in a picture
 
+def find(what: str, likelihood: str = "bernoulli", scale: float | None = None, light: bool = False) -> Dataset:
+    """The dataset called `what`, or the one of your images at that path, made known here.
 
-def find(what: str, likelihood: str | None = None) -> Dataset:
-    """The dataset called `what`, or the one of your images at that path, made known here; by default Bernoulli.
-
-    Raises ValueError for a likelihood that does not exist, that is given for a dataset that has its own, or that the
-    images do not fit, and DataError where nothing can be read.
+    The other arguments are those of `own_data.describe`, for images of yours alone. Raises ValueError for a likelihood
+    that does not exist or that the images do not fit, and DataError where nothing can be read.
     """
     if what in DATASETS:
-        if likelihood is not None:
-            raise ValueError(f"{what} has its likelihood, {DATASETS[what].likelihood.name}: leave out --likelihood")
         return DATASETS[what]
-    if likelihood is None:
-        likelihood = "bernoulli"
     if likelihood not in LIKELIHOODS:
         raise ValueError(f"unknown likelihood {likelihood!r}: choose one of {', '.join(LIKELIHOODS)}")
-    dataset = own_data.describe(what, likelihood=LIKELIHOODS[likelihood])
+    dataset = own_data.describe(what, likelihood=LIKELIHOODS[likelihood], scale=scale, light=light)
     datasets.add(dataset)
     return dataset
 
@@ -41,7 +35,7 @@ def find(what: str, likelihood: str | None = None) -> Dataset:
 def plan(dataset: Dataset, algorithm: str, latent_dim: int, hidden: int | None) -> Run:
     """A run on `dataset`, measured by the first measure of the algorithm. Raises ValueError as `Run` does."""
     measure = next(iter(ALGORITHMS[algorithm].measures)) if algorithm in ALGORITHMS else Run.measure
-    return Run(dataset.name, algorithm, latent_dim, hidden or dataset.hidden, measure=measure)
+    return Run(dataset.name, algorithm, latent_dim, dataset.hidden if hidden is None else hidden, measure=measure)
 
 
 def train(run: Run, samples: int) -> tuple[pd.DataFrame, Path]:
@@ -61,17 +55,18 @@ def train(run: Run, samples: int) -> tuple[pd.DataFrame, Path]:
 def draw(trainer: Trainer, path: Path) -> None:
     """Write a picture of test images beside the decoder's means: along the manifold of two latents, else at samples."""
     images, model, name = trainer.images, trainer.model, trainer.run.dataset
-    some = images.unit(images.test[:SHOWN])
+    n = images.dataset.tiles
+    some = images.unit(images.test[: n * n])
     with plt.style.context("default"):
         figure, (left, right) = plt.subplots(1, 2, figsize=(9.6, 4.8), layout="constrained")
-        figures.show_images(left, some, 10, name)
+        figures.show_images(left, some, n, name)
         left.set_title("test images")
         if trainer.run.latent_dim == 2:
-            figures.manifold(right, model, name, 10)
+            figures.manifold(right, model, name)
             right.set_title("along the two latents")
         else:
             noise = torch.Generator().manual_seed(trainer.run.seed)
-            figures.samples_grid(right, model, name, 10, generator=noise)
+            figures.samples_grid(right, model, name, n, generator=noise)
             right.set_title("samples")
         write_whole(path, lambda temporary: figure.savefig(temporary, format="png"))
         plt.close(figure)

@@ -115,9 +115,8 @@ def assert_alone(copy, alone):
     assert bounds(table) == pytest.approx(alone, rel=1e-12)
 
 
-def test_other_processes_know_data_of_your_own(root, tmp_path):
+def test_other_processes_know_data_of_your_own(root, tmp_path, noise):
     """What is added here is nowhere else; the other process gets its description."""
-    noise = np.random.RandomState(0).randint(0, 256, (120, 4, 6)).astype(np.uint8)
     np.savez(tmp_path / "noise.npz", noise)
     copy, environment = copied(tmp_path)
     code = (

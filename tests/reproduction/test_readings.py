@@ -111,7 +111,7 @@ def test_pixels_become_zeros_and_ones():
     assert share == pytest.approx(grey_level, abs=4 * 0.5 / drawn.train.numel() ** 0.5)
     sure = (grey.train == 0) | (grey.train == 255)
     assert torch.equal(drawn.train[sure], grey.train[sure])
-    assert torch.equal(trainer(readings.sampled_once).dataset.train, drawn.train)  # once for all
+    assert torch.equal(trainer(readings.sampled_once).images.train, drawn.train)  # once for all
 
 
 def test_wide_weights_are_ten_times_the_others():

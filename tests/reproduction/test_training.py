@@ -7,19 +7,15 @@ import torch
 
 from aevb.__main__ import main
 from aevb.algorithms import ALGORITHMS
-from aevb.datasets import DATASETS, TITLES
 from aevb.fit import fit
 from aevb.reproduction import training
 
 
 @pytest.fixture
-def blobs(tmp_path, root):
-    """The path of images of your own; what is added is forgotten again."""
-    noise = np.random.RandomState(0).randint(0, 256, (120, 4, 6)) * np.linspace(0, 1, 24).reshape(4, 6)
-    np.savez(tmp_path / "blobs.npz", noise.astype(np.uint8))
-    yield tmp_path / "blobs.npz"
-    for name in set(DATASETS) - set(TITLES):
-        del DATASETS[name]
+def blobs(tmp_path, root, forgotten, noise):
+    """The path of images of your own."""
+    np.savez(tmp_path / "blobs.npz", noise[:120])
+    return tmp_path / "blobs.npz"
 
 
 @pytest.mark.parametrize("algorithm", ALGORITHMS)
@@ -49,7 +45,8 @@ def test_a_picture_shows_the_decoders_means(blobs, tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["mnist", "--likelihood", "gaussian"], "mnist has its likelihood, bernoulli: leave out --likelihood"),
+        (["{blobs}", "--scale", "2"], "data from 0.0 to 1"),
+        (["{blobs}", "--hidden", "0"], "hidden must be 1 or more, not 0"),
         (["nothing.npz"], "is neither an .npz file nor a folder of images"),
         (["mnist", "--algorithm", "em"], "unknown algorithm 'em': choose one of aevb"),
         (["{blobs}", "--likelihood", "poisson"], "unknown likelihood 'poisson': choose one of bernoulli, gaussian"),
