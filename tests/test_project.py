@@ -205,7 +205,7 @@ def test_the_commands_and_links_of_the_readme_exist():
     asked = set(re.findall(r"(?:^|`)make ([a-z]+)", readme, re.MULTILINE))
     assert {"reproduce", "test"} <= asked <= set(targets)
     for command in re.findall(r"-m aevb ([a-z]+)", readme):
-        cli._parser().parse_args([command] + ["figure2"] * (command == "record"))
+        cli._parser().parse_args([command] + ["figure2"] * (command in ("record", "train")))
     for target in re.findall(r"\]\(([^)#:]+)\)", readme):
         # `../..` is the repository's own address on GitHub, whoever's it is
         assert target == "../../deployments" or (ROOT / target).exists(), target
