@@ -99,7 +99,7 @@ def _add_train_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("data", help=f"an .npz file, a folder of images, or one of {', '.join(experiments.BOTH)}")
     parser.add_argument("--algorithm", default="aevb", help=f"{', '.join(ALGORITHMS)} (default: aevb)")
     kinds = ", ".join(LIKELIHOODS)
-    parser.add_argument("--likelihood", default="bernoulli", help=f"that of your images: {kinds} (default: bernoulli)")
+    parser.add_argument("--likelihood", help=f"that of your images: {kinds} (default: bernoulli)")
     parser.add_argument("--scale", type=float, help="the value that is white in your images (default: 255, or 1)")
     parser.add_argument("--light", action="store_true", help="draw your images light on dark, as photographs")
     parser.add_argument("--latent-dim", type=int, default=2, help="latents (default: 2)")

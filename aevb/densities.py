@@ -36,14 +36,14 @@ def enough_samples(n_samples: int, latent_dim: int) -> None:
 
 
 def gaussian_density(samples: Tensor, z: Tensor) -> Tensor:
-    """log q(z) `(Q, M)` at `z` `(Q, M, J)` for the Gaussian fitted to `samples` `(S, M, J)`, a fit a datapoint."""
+    """log q(z) `(Q, M)` at `z` `(Q, M, J)` for the Gaussian fitted to `samples` `(S, M, J)`, one fit per datapoint."""
     mean, factor = fit_gaussian(samples)
     log_q: Tensor = torch.distributions.MultivariateNormal(mean, scale_tril=factor).log_prob(z)
     return log_q
 
 
 def kernel_density(samples: Tensor, z: Tensor) -> Tensor:
-    """log q(z) `(Q, M)` at `z` `(Q, M, J)` for a kernel density fitted to `samples` `(S, M, J)`, a fit a datapoint.
+    """log q(z) `(Q, M)` at `z` `(Q, M, J)` for a kernel density fitted to `samples` `(S, M, J)`, one fit per datapoint.
 
     Gaussian kernels with the samples' covariance times a squared bandwidth: of ten around Scott's rule, the one
     under which a model of one half of the samples gives the other half the highest score. It is what the

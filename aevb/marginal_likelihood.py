@@ -1,6 +1,6 @@
 """log p(x) of a trained model: the estimator of Appendix D, and what checks it.
 
-Every function takes a model and data `x` `(M, D)` and returns an `Estimate`, two numbers a datapoint in nats. None
+Every function takes a model and data `x` `(M, D)` and returns an `Estimate`, two numbers per datapoint in nats. None
 needs the recognition model, except `importance_weighted`. All raise ValueError where `x` is empty or outside the domain
 of p(x|z), where a size is less than one, and where a standard error would be of a single draw or chain. Datapoints go
 through in batches that fit in a core's cache.
@@ -112,7 +112,7 @@ def appendix_d(
 
 @torch.no_grad()
 def quadrature(model: LatentVariableModel, x: Tensor, *, points: int, limit: float = 6.0) -> Estimate:
-    """log p(x) by the trapezoid rule on a lattice of `points` a dimension over [-limit, limit]^J, J at most 3.
+    """log p(x) by the trapezoid rule on a lattice of `points` per dimension over [-limit, limit]^J, J at most 3.
 
     Exact up to the spacing h = 2 limit / (points - 1): on a Gaussian of standard deviation s the relative error is
     2 exp(-2 (pi s / h)^2), 2e-2 at h = 1.5 s and 5e-9 at h = s. The "standard error" is the largest

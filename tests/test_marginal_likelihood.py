@@ -248,7 +248,7 @@ def untrained():
 
 
 def plain(estimate):
-    """Two numbers a datapoint, as values."""
+    """Two numbers per datapoint, as values."""
     return torch.stack(estimate).detach()
 
 

@@ -8,7 +8,7 @@ import torch
 
 from aevb import datasets, own_data
 from aevb.algorithms import ALGORITHMS
-from aevb.datasets import DATASETS, LIKELIHOODS, Dataset
+from aevb.datasets import BERNOULLI, DATASETS, LIKELIHOODS, Dataset
 from aevb.files import write_whole
 from aevb.measures import MEASURES
 from aevb.reproduction import figures, grid, results
@@ -17,14 +17,18 @@ from aevb.run import Run
 from aevb.trainer import Trainer
 
 
-def find(what: str, likelihood: str = "bernoulli", scale: float | None = None, light: bool = False) -> Dataset:
+def find(what: str, likelihood: str | None = None, scale: float | None = None, light: bool = False) -> Dataset:
     """The dataset called `what`, or the one of your images at that path, made known here.
 
-    The other arguments are those of `own_data.describe`, for images of yours alone. Raises ValueError for a likelihood
-    that does not exist or that the images do not fit, and DataError where nothing can be read.
+    The other arguments are those of `own_data.describe`, the likelihood by its name. Raises ValueError where they are
+    given for a dataset that is described already, for a likelihood that does not exist or that the images do not fit,
+    and DataError where nothing can be read.
     """
     if what in DATASETS:
+        if likelihood is not None or scale is not None or light:
+            raise ValueError(f"{what} is described already: leave out --likelihood, --scale and --light")
         return DATASETS[what]
+    likelihood = likelihood or BERNOULLI.name
     if likelihood not in LIKELIHOODS:
         raise ValueError(f"unknown likelihood {likelihood!r}: choose one of {', '.join(LIKELIHOODS)}")
     dataset = own_data.describe(what, likelihood=LIKELIHOODS[likelihood], scale=scale, light=light)

@@ -45,6 +45,11 @@ def test_a_picture_shows_the_decoders_means(blobs, tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("words", "said"),
     [
+        (
+            ["mnist", "--likelihood", "gaussian"],
+            "mnist is described already: leave out --likelihood, --scale and --light",
+        ),
+        (["mnist", "--light"], "mnist is described already"),
         (["{blobs}", "--scale", "2"], "data from 0.0 to 1"),
         (["{blobs}", "--hidden", "0"], "hidden must be 1 or more, not 0"),
         (["nothing.npz"], "is neither an .npz file nor a folder of images"),
