@@ -3,22 +3,22 @@
 To add one, write its objective and an entry of ALGORITHMS.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 
-from aevb import mcem, objectives
+from aevb import backward, mcem, objectives
+from aevb.backward import Gradients, Noise, Pass
 from aevb.colours import BLUE, GREEN, ORANGE, PINK, SKY
 from aevb.full_vb import FullVB, evidence_bound, full_vb
 from aevb.measures import mean_bound, mean_held_out_bound, mean_likelihood
 from aevb.model import VAE, Decoder, LatentVariableModel
-from aevb.objectives import Objective, Update
+from aevb.objectives import Objective
 
 Draw = Callable[[], tuple[Tensor, Tensor]]  # the rows of the next minibatch, `(M,)`, and its data, `(M, D)`
-Generators = torch.Generator | list[torch.Generator]  # one, or one per member of an ensemble
 Trained = Decoder | FullVB  # what an algorithm trains
 Evaluate = Callable[..., float]  # of a model, images, pixels `(N, D)` of theirs, and noise: nats per datapoint
 
@@ -26,8 +26,13 @@ Evaluate = Callable[..., float]  # of a model, images, pixels `(N, D)` of theirs
 class Updates(Protocol):
     """The updates that an algorithm makes of minibatches, one after the other, and its memory between them."""
 
-    def next(self, model: Trained, draw: Draw, *, generator: Generators) -> Update:
-        """The next update of `model`; `draw` gives a fresh minibatch."""
+    def next(
+        self, model: Trained, parameters: Sequence[Tensor], draw: Draw, *, generators: Sequence[torch.Generator]
+    ) -> Gradients:
+        """The next gradients of `model` in its `parameters`; `draw` gives a fresh minibatch."""
+
+    def draw_ahead(self, model: Trained, steps: int, batch_size: int, *, generators: Sequence[torch.Generator]) -> None:
+        """Draw the noise of the next `steps` updates now, where the algorithm can know it beforehand."""
 
     def state(self) -> dict[str, Any]:
         """A copy of all that is remembered, on the CPU."""
@@ -37,14 +42,36 @@ class Updates(Protocol):
 
 
 class OfMinibatches:
-    """Updates by an objective, each of a fresh minibatch; nothing is remembered."""
+    """Updates by an objective, each of a fresh minibatch; nothing is remembered.
+
+    The gradients are those derived by hand where there are any, and autograd's of the objective otherwise.
+    """
 
     def __init__(self, objective: Objective):
         self.objective = objective
+        self._ahead: list[Noise] = []  # drawn for updates to come
+        self._known: tuple[tuple[Objective, Trained, int], Pass | None] | None = None
 
-    def next(self, model: Trained, draw: Draw, *, generator: Generators) -> Update:
+    def next(
+        self, model: Trained, parameters: Sequence[Tensor], draw: Draw, *, generators: Sequence[torch.Generator]
+    ) -> Gradients:
         _, x = draw()
-        return self.objective(model, x, generator=generator)
+        by_hand = self._by_hand(model, x.shape[-2])
+        if by_hand:
+            noise = self._ahead.pop(0) if self._ahead else by_hand.draw(1, generators)[0]
+            return by_hand(x, noise, parameters)
+        update = self.objective(model, x, generator=generators[0] if x.ndim == 2 else generators)
+        return Gradients(torch.autograd.grad(update.loss, parameters), update.bound)
+
+    def draw_ahead(self, model: Trained, steps: int, batch_size: int, *, generators: Sequence[torch.Generator]) -> None:
+        by_hand = self._by_hand(model, batch_size)
+        self._ahead = by_hand.draw(steps, generators) if by_hand else []
+
+    def _by_hand(self, model: Trained, batch_size: int) -> Pass | None:
+        key = self.objective, model, batch_size
+        if self._known is None or self._known[0] != key:
+            self._known = key, backward.by_hand(*key)
+        return self._known[1]
 
     def state(self) -> dict[str, Any]:
         return {}
@@ -62,22 +89,28 @@ class OfChains:
         self.x = torch.empty(0, dtype=torch.float32, device=generator.device)
         self.left = 0  # updates that the minibatch is still kept for
 
-    def next(self, model: Trained, draw: Draw, *, generator: Generators) -> Update:
+    def next(
+        self, model: Trained, parameters: Sequence[Tensor], draw: Draw, *, generators: Sequence[torch.Generator]
+    ) -> Gradients:
         assert isinstance(model, LatentVariableModel)
-        assert isinstance(generator, torch.Generator)  # its runs do not stack
+        (generator,) = generators  # its runs do not stack
         if not self.left:
             self.rows, self.x = draw()
             self.chains.move(model, self.x, self.rows, generator=generator)
             self.left = mcem.UPDATES_PER_SAMPLE
         self.left -= 1
-        return mcem.m_step(model, self.x, self.chains.z[self.rows][None])
+        update = mcem.m_step(model, self.x, self.chains.z[self.rows][None])
+        return Gradients(torch.autograd.grad(update.loss, parameters), update.bound)
+
+    def draw_ahead(self, model: Trained, steps: int, batch_size: int, *, generators: Sequence[torch.Generator]) -> None:
+        pass
 
     def state(self) -> dict[str, Any]:
         return {
             "z": self.chains.z.cpu().clone(),  # which `move` changes in place
             "step_size": self.chains.step_size,
             "rows": self.rows.cpu(),
-            "x": self.x.cpu(),
+            "x": self.x.cpu().clone(),  # whose memory is the next minibatch's
             "left": self.left,
         }
 
@@ -97,8 +130,8 @@ class Algorithm:
     `updates(n, latent_dim, generator=...)` begins a run over n training points. `measures` are the measures that its
     models have, by name, and how each is taken; `lacks` says in half a sentence why it has no other. Runs of an
     algorithm that `stacks` train as an ensemble; its updates must remember nothing, for there are those of one run
-    alone. Where the `prior_in_loss` is, no weight decay is added. `evidence(model, x, generator=...)` gives the `data`
-    and `evidence` of a point.
+    alone. Runs of one that `pads` may differ in latent dimension too. Where the `prior_in_loss` is, no weight decay is
+    added. `evidence(model, x, generator=...)` gives the `data` and `evidence` of a point.
     """
 
     name: str
@@ -110,6 +143,7 @@ class Algorithm:
     lacks: str = ""
     compared: bool = False
     stacks: bool = True
+    pads: bool = False
     prior_in_loss: bool = False
     evidence: Callable[..., tuple[float, float]] | None = None
 
@@ -126,7 +160,16 @@ def _evidence(model: FullVB, x: Tensor, *, generator: torch.Generator) -> tuple[
 def _of_a_vae(name: str, title: str, colour: str, objective: Objective, *, compared: bool = False) -> Algorithm:
     """An algorithm that trains the VAE as it is, by an objective of a minibatch."""
     measures = {"bound": mean_bound, "marginal-likelihood": mean_likelihood}
-    return Algorithm(name, title, colour, _of_minibatches(objective), lambda vae, *_: vae, measures, compared=compared)
+    return Algorithm(
+        name,
+        title,
+        colour,
+        _of_minibatches(objective),
+        lambda vae, *_: vae,
+        measures,
+        compared=compared,
+        pads=objective in backward.PASSES,
+    )
 
 
 ALGORITHMS = {

@@ -96,9 +96,15 @@ class Images:
         """Grey levels, `pixels` divided by the dataset's scale, as float32 of the same shape."""
         return pixels.to(torch.float32) / self.dataset.scale
 
-    def unit_of(self, rows: Tensor, pixels: Tensor) -> Tensor:
-        """`unit` of some rows of these images' pixels. Their range is known, so a step of training does not look."""
-        return vouch(self.unit(pixels[rows]), *self.limits)
+    def unit_of(self, rows: Tensor, pixels: Tensor, out: Tensor | None = None) -> Tensor:
+        """`unit` of some `rows` `(..., M)` of these images' pixels, `(..., M, D)`, written to `out` if there is one.
+
+        Their range is known, so a step of training does not look.
+        """
+        some = pixels.index_select(0, rows.flatten()).view(*rows.shape, -1)
+        if out is None:
+            out = torch.empty(some.shape, dtype=torch.float32, device=some.device)
+        return vouch(out.copy_(some).div_(self.dataset.scale), *self.limits)
 
     def to(self, device: torch.device) -> "Images":
         """The same with its pixels on `device`."""

@@ -1,27 +1,32 @@
-"""Runs that differ in seed or step size alone, trained together along a leading axis in batched matrix products.
+"""Runs that differ in seed, step size or number of latents alone, trained together in batched matrix products.
 
-On a GPU a step is captured once as a CUDA graph, random numbers included, and then replayed: the small kernels of one
-run would otherwise wait for Python.
+On a GPU stretches of steps are captured as CUDA graphs, random numbers included, and then replayed: the small kernels
+of one run would otherwise wait for Python.
 """
 
+import math
 import threading
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
 from aevb.checks import at_least
-from aevb.model import stack
+from aevb.model import Decoder, part, stack
+from aevb.optimizer import MapAdagrad
 from aevb.trainer import Trainer
 
 CAPTURING = threading.Lock()  # a capture begins by waiting for the device, which no other capture survives
 EAGER_STEPS = 3  # before a capture, so that everything that initialises itself has done so
+STRETCH = 20  # steps in one graph, whose noise is drawn at once
 
 
 class Ensemble:
-    """Trainers at one sample of runs alike but for seed and step size, advanced together.
+    """Trainers at one sample of runs of one `Run.configuration`, advanced together.
 
-    The trainers stay what they were, each with its own generator, optimiser state and curve: their parameters become
-    views of the ensemble's. Numbers are those of the single runs up to rounding. Raises ValueError where the
+    `advance` takes the trainers' state in, trains and hands it back. So the trainers stay what they were, each with its
+    own generator, optimiser state and curve. Numbers are those of the single runs up to rounding; on a GPU the
+    noise of a stretch is drawn at once, and is another than that of as many steps alone. Raises ValueError where the
     trainers do not belong together or there are none, and for an algorithm whose runs do not stack.
     """
 
@@ -31,53 +36,98 @@ class Ensemble:
         if not first.algorithm.stacks:
             raise ValueError(f"{first.run.algorithm} cannot be trained as an ensemble: train its runs one by one")
         if any(t.run.configuration != first.run.configuration or t.steps != first.steps for t in trainers):
-            raise ValueError("an ensemble's runs differ in seed and step size alone, and stand at the same sample")
-        self.trainers = trainers
-        self.model = stack([t.model for t in trainers])
-        self.parameters = [self.model.get_parameter(name) for name in first.optimizer.names]
-        self.generators = [t.generator for t in trainers]
+            raise ValueError(
+                "an ensemble's runs differ in seed, step size and a few latents alone, and stand at the same sample"
+            )
+        self.trainers, self.updates = trainers, first.updates
+        models = [trainer.model for trainer in trainers if isinstance(trainer.model, Decoder)]  # all that stack
+        self.model = stack(models)
+        self.parameters: list[Tensor] = [self.model.get_parameter(name) for name in first.optimizer.names]
+        self.sum_squares = [torch.zeros_like(parameter) for parameter in self.parameters]
+        self.bound_sum = torch.stack([trainer.bound_sum for trainer in trainers])
+        self.generators = [trainer.generator for trainer in trainers]
+        self.optimizers = self._optimizers()
         self.steps = 0
-        self.graph: torch.cuda.CUDAGraph | None = None
+        self.graphs: dict[int, torch.cuda.CUDAGraph] = {}
         self.stream = torch.cuda.Stream(first.device) if first.device.type == "cuda" else None
+
+    def _optimizers(self) -> list[tuple[list[int], MapAdagrad]]:
+        """The members of each step size, and the optimiser of their part of the stacked parameters."""
+        members: dict[float, list[int]] = {}
+        for e, trainer in enumerate(self.trainers):
+            members.setdefault(trainer.step_size, []).append(e)
+        first = self.trainers[0].optimizer
+        if len(members) == 1:
+            return [([], first.over(self.parameters, self.sum_squares))]
+        return [
+            (some, first.over(*(_each(stacked, some) for stacked in (self.parameters, self.sum_squares))))
+            for some in members.values()
+        ]
 
     def advance(self, samples: int) -> None:
         """Train until each has seen `samples` samples."""
         first = self.trainers[0]
         with torch.cuda.stream(self.stream):  # makes its GPU the current one, too; does nothing for None
+            self._exchange(into_ensemble=True)
             while first.samples < samples:
-                self.step()
+                self._go(math.ceil((samples - first.samples) / first.run.batch_size))
+            self._exchange(into_ensemble=False)
             if self.stream:
                 self.stream.synchronize()
 
-    def step(self) -> None:
-        """One minibatch and one update for each."""
+    def stretch(self, steps: int) -> None:
+        """`steps` minibatches and updates for each, all their noise drawn first."""
         first = self.trainers[0]
-        warm = self.steps >= EAGER_STEPS and first.steps >= first.run.warm_up  # the graph holds the step size
-        if self.stream and warm and self.graph is None:
-            self._capture()
-        if self.graph:
-            self.graph.replay()
-        else:
-            self._learn()
-        self.steps += 1
+        rows = torch.stack([trainer.draw_rows(steps) for trainer in self.trainers], dim=1)  # (steps, E, M)
+        self.updates.draw_ahead(self.model, steps, first.run.batch_size, generators=self.generators)
+        for of_step in rows:
+            self._step(of_step)
+
+    def _step(self, rows: Tensor) -> None:
+        first = self.trainers[0]
+
+        def draw() -> tuple[Tensor, Tensor]:
+            return rows, first.images.unit_of(rows, first.train_pixels)
+
+        gradients, bound = self.updates.next(self.model, self.parameters, draw, generators=self.generators)
+        for members, optimizer in self.optimizers:
+            step_size = self.trainers[members[0] if members else 0].next_step_size
+            optimizer.step(_each(gradients, members) if members else gradients, step_size)
+        self.bound_sum += bound.mean(-1)
+
+    def _go(self, left: int) -> None:
+        """One stretch of the steps that are `left`: on a GPU, after the warm-up, in one graph."""
+        first = self.trainers[0]
+        warm = self.steps >= EAGER_STEPS and first.steps >= first.run.warm_up  # a graph holds the step size
+        captured = self.stream is not None and warm
+        steps = STRETCH if captured and left >= STRETCH else 1
+        (self.replay if captured else self.stretch)(steps)
+        self.steps += steps
         for trainer in self.trainers:
-            trainer.steps += 1
+            trainer.steps += steps
 
-    def draw(self) -> tuple[Tensor, Tensor]:
-        """The next minibatch of each: their rows `(E, M)` and their data `(E, M, D)`."""
-        first = self.trainers[0]
-        rows = torch.stack([trainer.draw_rows() for trainer in self.trainers])
-        return rows, first.images.unit_of(rows, first.train_pixels)
+    def replay(self, steps: int) -> None:
+        """`stretch` by its graph, captured the first time."""
+        if steps not in self.graphs:
+            graph = self.graphs[steps] = torch.cuda.CUDAGraph()
+            for generator in self.generators:
+                graph.register_generator_state(generator)
+            with CAPTURING, torch.cuda.graph(graph, stream=self.stream, capture_error_mode="thread_local"):
+                self.stretch(steps)
+        self.graphs[steps].replay()
 
-    def _learn(self) -> None:
-        update = self.trainers[0].updates.next(self.model, self.draw, generator=self.generators)
-        gradients = torch.autograd.grad(update.loss, self.parameters)
+    @torch.no_grad()
+    def _exchange(self, *, into_ensemble: bool) -> None:
+        """Copy what the trainers have learnt into the ensemble, or back."""
         for e, trainer in enumerate(self.trainers):
-            trainer.learn([gradient[e] for gradient in gradients], update.bound[e])
+            mine = [*self.parameters, *self.sum_squares, self.bound_sum]
+            theirs = [*trainer.optimizer.parameters, *trainer.optimizer.sum_squares, trainer.bound_sum]
+            for together, own in zip(mine, theirs, strict=True):
+                pair = part(together, e, own.shape), own
+                to, source = pair if into_ensemble else pair[::-1]
+                to.copy_(source)
 
-    def _capture(self) -> None:
-        graph = self.graph = torch.cuda.CUDAGraph()
-        for generator in self.generators:
-            graph.register_generator_state(generator)
-        with CAPTURING, torch.cuda.graph(graph, stream=self.stream, capture_error_mode="thread_local"):
-            self._learn()
+
+def _each(stacked: Sequence[Tensor], members: list[int]) -> list[Tensor]:
+    """The `members` of each stacked tensor, one after the other."""
+    return [together[e] for together in stacked for e in members]

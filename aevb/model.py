@@ -7,6 +7,7 @@ model are the paper's theta, those of the recognition model its phi.
 
 import copy
 import math
+from collections.abc import Sequence
 from typing import TypeVar
 
 import torch
@@ -15,7 +16,7 @@ from torch import Tensor, nn
 from aevb.checks import Domain, at_least, refuse_outside
 from aevb.networks import BernoulliMLP, GaussianMLP, draw, log_normal
 
-Model = TypeVar("Model", bound=nn.Module)
+Model = TypeVar("Model", bound="LatentVariableModel")
 
 
 def reparameterize(mu: Tensor, log_var: Tensor, n_samples: int, *, generator: torch.Generator) -> Tensor:
@@ -37,6 +38,12 @@ class LatentVariableModel(nn.Module):
     """
 
     latent_dim: int
+    members: tuple[int, ...] | None = None  # of an ensemble: the latent dimension of each
+
+    @property
+    def latent_dims(self) -> tuple[int, ...]:
+        """The latent dimension of each member, in an ensemble; else of the model alone."""
+        return self.members or (self.latent_dim,)
 
     def log_likelihood(self, x: Tensor, z: Tensor) -> Tensor:
         """log p(x|z), `(L, M)`, nats."""
@@ -142,25 +149,34 @@ def gaussian_vae(
     return VAE(decoder, GaussianMLP(n_pixels, n_hidden, latent_dim, generator=generator, slow_log_var=slow_log_var))
 
 
-def stack(models: list[Model]) -> Model:
-    """An ensemble: one model whose parameters have a leading axis of the E `models`, which must be of one shape.
+def stack(models: Sequence[Model]) -> Model:
+    """An ensemble: one model whose parameters have a leading axis of the E `models`, copies of theirs.
 
-    It takes data `(E, M, D)`, latents `(L, E, M, J)` and a list of E generators; log-densities are `(L, E, M)`. What
-    was a sum over datapoints sums over members too, so that the gradient of a loss is each member's own. The
-    `models` now share its memory: training the ensemble trains them. Raises ValueError where shapes differ.
+    It takes data `(E, M, D)`, latents `(L, E, M, J)` and a list of E generators; log-densities are `(L, E, M)`. A sum
+    over datapoints sums over members too, so that the gradient of a loss is each member's own. Models may differ in
+    their latent dimension: fewer latents than the widest has are padded with zeros. The densities of the ensemble are
+    then not those of its members; the gradients in `backward` are. Raises ValueError where there are no models or they
+    differ in another way.
     """
-    shapes = {tuple(parameter.shape for parameter in model.parameters()) for model in models}
-    if len(shapes) != 1:
-        raise ValueError("only models of one shape can be stacked")
-    ensemble = copy.deepcopy(models[0])
-    names = [name for name, _ in ensemble.named_parameters()]
-    for name in names:
-        members = [model.get_parameter(name) for model in models]
-        together = torch.stack([member.detach() for member in members])
-        ensemble.get_parameter(name).data = together
-        for member, own in zip(members, together, strict=True):
-            member.data = own
+    at_least(1, models=len(models))
+    latent_dims = tuple(model.latent_dim for model in models)
+    ensemble = copy.deepcopy(max(models, key=lambda model: model.latent_dim))
+    ensemble.members = latent_dims
+    for name, parameter in ensemble.named_parameters():
+        own = [model.get_parameter(name).detach() for model in models]
+        sizes = zip(*(values.shape for values in own), strict=True)
+        if any(len(set(size)) > 1 and size != latent_dims for size in sizes):
+            raise ValueError("only models of one shape can be stacked, but for their latent dimensions")
+        together = parameter.new_zeros(len(models), *parameter.shape)
+        for e, values in enumerate(own):
+            part(together, e, values.shape).copy_(values)
+        parameter.data = together
     return ensemble
+
+
+def part(together: Tensor, e: int, shape: Sequence[int]) -> Tensor:
+    """The member `e` of a stacked tensor, without what pads it to more than `shape`: a view."""
+    return together[e][tuple(slice(size) for size in shape)]
 
 
 class LinearGaussian(LatentVariableModel):

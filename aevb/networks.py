@@ -55,6 +55,8 @@ class Affine(nn.Module):
     Raises ValueError where a size is less than one.
     """
 
+    scale = 1.0  # of W
+
     def __init__(self, n_in: int, n_out: int, *, generator: torch.Generator):
         super().__init__()
         at_least(1, n_in=n_in, n_out=n_out)
@@ -85,13 +87,15 @@ class SlowAffine(Affine):
     built after it starts the same. The paper has no such layer; the author's library has, in wake-sleep.
     """
 
+    scale = 0.1
+
     def __init__(self, n_in: int, n_out: int, *, generator: torch.Generator):
         super().__init__(n_in, n_out, generator=generator)
         nn.init.zeros_(self.weight)
         nn.init.zeros_(self.bias)
 
     def forward(self, u: Tensor) -> Tensor:
-        return self.affine(u, 0.1 * self.weight)
+        return self.affine(u, self.scale * self.weight)
 
 
 class BernoulliMLP(nn.Module):

@@ -16,6 +16,8 @@ from aevb.networks import INITIAL_STD
 
 # fields that came later, at the value that older runs had without saying so: left out of a run's key
 IMPLIED = {"measure": "bound", "initial_sigma": INITIAL_STD, "slow_log_var": False, "prior_on_encoder": True}
+# up to so many latents, a product costs a GPU the same whatever their number
+PADDED = 20
 
 
 @dataclass(frozen=True)
@@ -68,8 +70,9 @@ class Run:
 
     @property
     def configuration(self) -> "Run":
-        """The run without its seed and step sizes: runs of one configuration can train as an ensemble."""
-        return dataclasses.replace(self, seed=0, step_sizes=())
+        """What runs that can train as an ensemble have in common: all but seed, step sizes and, padded, few latents."""
+        padded = ALGORITHMS[self.algorithm].pads and self.latent_dim <= PADDED
+        return dataclasses.replace(self, seed=0, step_sizes=(), latent_dim=PADDED if padded else self.latent_dim)
 
 
 @dataclass(frozen=True)

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from aevb.algorithms import ALGORITHMS, Trained
+from aevb.backward import Gradients
 from aevb.datasets import Dataset, load
-from aevb.objectives import Update
 from aevb.optimizer import MapAdagrad
 from aevb.run import Point, Run
 
@@ -51,6 +51,8 @@ class Trainer:
         share = 0.0 if self.algorithm.prior_in_loss else run.batch_size / n_train
         self.optimizer = MapAdagrad(self.model, share, "" if run.prior_on_encoder else "decoder")
         self.updates = self.algorithm.updates(n_train, run.latent_dim, generator=self.generator)
+        size = run.batch_size, self.train_pixels.shape[1]
+        self.minibatch = torch.empty(size, dtype=torch.float32, device=self.device)
         self.steps = 0
         self.seconds = 0.0
         self.curve: list[Point] = []
@@ -67,29 +69,30 @@ class Trainer:
         """The samples of the curve's last point, or 0."""
         return self.curve[-1].samples if self.curve else 0
 
-    def draw_rows(self) -> Tensor:
-        """The rows of the next minibatch, drawn with replacement: `(M,)`."""
-        size = (self.run.batch_size,)
+    def draw_rows(self, steps: int = 1) -> Tensor:
+        """The rows of the next minibatches, drawn with replacement: `(steps, M)`."""
+        size = steps, self.run.batch_size
         return torch.randint(len(self.train_pixels), size, generator=self.generator, device=self.generator.device)
 
     def draw(self) -> tuple[Tensor, Tensor]:
-        """The next minibatch: its rows `(M,)` and its data `(M, D)`."""
-        rows = self.draw_rows()
-        return rows, self.images.unit_of(rows, self.train_pixels)
+        """The next minibatch: its rows `(M,)` and its data `(M, D)`, in the memory of the last one."""
+        (rows,) = self.draw_rows()
+        return rows, self.images.unit_of(rows, self.train_pixels, out=self.minibatch)
 
-    def update(self) -> Update:
-        """The algorithm's update from the next minibatch."""
-        return self.updates.next(self.model, self.draw, generator=self.generator)
+    def gradients(self) -> Gradients:
+        """The algorithm's gradients at the next minibatch, in the optimiser's order."""
+        return self.updates.next(self.model, self.optimizer.parameters, self.draw, generators=[self.generator])
 
-    def learn(self, gradients: list[Tensor], bound: Tensor) -> None:
-        """Apply `gradients`, in the optimiser's order, and add the mean of `bound` `(M,)` to the running average."""
-        self.optimizer.step(gradients, self.step_size if self.steps >= self.run.warm_up else 0.0)
-        self.bound_sum += bound.mean()
+    @property
+    def next_step_size(self) -> float:
+        """The step size of the next update: zero in the warm-up."""
+        return self.step_size if self.steps >= self.run.warm_up else 0.0
 
     def step(self) -> None:
         """One minibatch and one Adagrad update (Algorithm 1)."""
-        update = self.update()
-        self.learn(list(torch.autograd.grad(update.loss, self.optimizer.parameters)), update.bound)
+        gradients, bound = self.gradients()
+        self.optimizer.step(gradients, self.next_step_size)
+        self.bound_sum += bound.mean()
         self.steps += 1
 
     def advance(self, samples: int) -> None:
@@ -126,7 +129,7 @@ class Trainer:
 
     def reset_average(self) -> None:
         """Begin a new running average."""
-        self.bound_sum.zero_()  # in place, where a CUDA graph finds it
+        self.bound_sum.zero_()
         self.average_from = self.steps
 
     def state(self) -> dict[str, Any]:
@@ -135,7 +138,7 @@ class Trainer:
         return {
             "run": dataclasses.asdict(self.run),
             "step_size": self.step_size,
-            "model": own,  # copies: an ensemble's members are views of one memory
+            "model": own,
             "sum_squares": [squares.cpu().clone() for squares in self.optimizer.sum_squares],
             "generator": self.generator.get_state(),
             "progress": (self.steps, self.seconds, self.bound_sum.item(), self.average_from),
