@@ -14,12 +14,11 @@ try:
 
     from aevb import datasets
     from aevb.algorithms import ALGORITHMS
-    from aevb.book import execution, notebooks, pages, suite, terminal
+    from aevb.book import execution, notebooks, pages, refresh, suite, terminal
     from aevb.data import SUPPLY, DataError
     from aevb.datasets import LIKELIHOODS, PAPER
-    from aevb.files import write_whole
     from aevb.measures import MEASURES
-    from aevb.reproduction import arithmetic, claims, experiments, figures, recording, results, training
+    from aevb.reproduction import arithmetic, claims, experiments, recording, results, training
     from aevb.reproduction.curves import agreement
     from aevb.trainer import DivergedError
 except ModuleNotFoundError as error:
@@ -175,14 +174,9 @@ def _claims(table: pd.DataFrame) -> str:
 
 def update_notebooks(options: argparse.Namespace) -> int:
     """Execute chapters at the default profile; update the committed notebooks, the README's figure and headline."""
-    outcomes = execution.update_notebooks(options.names)
-    figures.use_style()
-    sources = {"published": results.published("figure2"), "recorded": results.recorded("figure2")}
-    write_whole(
-        notebooks.BOOK / "_static" / "figure2.png",
-        lambda path: figures.figure2(sources).savefig(path, format="png", dpi=90),
-    )
-    notebooks.write_headline()
+    outcomes = refresh.update_notebooks(options.names)
+    refresh.write_figure()
+    refresh.write_headline()
     print(_times(outcomes))
     return int(any(outcome.error for outcome in outcomes))
 

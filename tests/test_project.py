@@ -11,7 +11,7 @@ import pytest
 
 from aevb import __main__ as cli
 from aevb.algorithms import ALGORITHMS
-from aevb.book import api, notebooks
+from aevb.book import api, notebooks, refresh
 from aevb.datasets import DATASETS
 from aevb.reproduction import claims, results
 
@@ -224,7 +224,7 @@ def test_the_readme_says_what_the_record_does(tmp_path, monkeypatch):
     stale = re.sub(r"(?s)(<!-- \w+ -->\n?).*?(\n?<!-- end -->)", r"\1of old\2", readme)
     (tmp_path / "README.md").write_text(stale, encoding="utf-8")
     monkeypatch.setattr(notebooks, "ROOT", tmp_path)
-    notebooks.write_headline()
+    refresh.write_headline()
     assert (tmp_path / "README.md").read_text(encoding="utf-8") == readme
 
 

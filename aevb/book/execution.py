@@ -1,7 +1,7 @@
-"""Executing chapters: one, or many side by side; and what of it is committed.
+"""The execution of chapters, one or many side by side.
 
-papermill executes, on the book's own kernel (`aevb.book.kernels`). A chapter that fails keeps what it had executed,
-and is told from the others by its Outcome.
+papermill executes them on the book's own kernel (`aevb.book.kernels`). A chapter that fails keeps what it had executed;
+its Outcome has the error.
 """
 
 import ast
@@ -28,7 +28,6 @@ from aevb.book.notebooks import DEFAULT_PROFILE, normalise, to_notebook
 from aevb.files import write_text
 from aevb.reproduction import provenance, results
 
-SUMMARIES = ("00_", "18_")  # pages that show what the other chapters measured
 LONG = ("14_", "15_", "20_")  # chapters that take minutes where nothing was trained before
 START_TIMEOUT = 300  # seconds a kernel may take to answer: on a busy machine a minute is too short
 MARKER = "papermill-error-cell-tag"  # of the cells that papermill adds to a notebook that fails
@@ -184,34 +183,6 @@ def _ticking(bar: tqdm) -> Iterator[None]:
     finally:
         stop.set()
         thread.join()
-
-
-def update_notebooks(names: list[str]) -> list[Outcome]:
-    """Execute chapters (all, or those named) at the default profile; commit-ready notebooks of those that succeed.
-
-    What they measured is recorded, and SUMMARIES, which show it, come last. Raises ValueError for a
-    name that no chapter has.
-    """
-    texts = notebooks.chapters()
-    if names:
-        known = {text.stem: text for text in texts}
-        if unknown := [name for name in names if name not in known]:
-            raise ValueError(f"no chapter called {', '.join(unknown)}: choose among {', '.join(known)}")
-        texts = [known[name] for name in names]
-    for text in texts:
-        notebooks.tidy(text)
-    stage = notebooks.ROOT / "_build" / "notebooks"
-    summaries = [text for text in texts if text.name.startswith(SUMMARIES)]
-    outcomes = execute_all([text for text in texts if text not in summaries], stage, DEFAULT_PROFILE)
-    results.record_measurements(DEFAULT_PROFILE)
-    outcomes += execute_all(summaries, stage, DEFAULT_PROFILE)
-    for outcome in outcomes:
-        if not outcome.error:
-            executed = nbformat.read(stage / f"{outcome.chapter}.ipynb", as_version=4)
-            write_text(notebooks.BOOK / f"{outcome.chapter}.ipynb", nbformat.writes(normalise(executed)) + "\n")
-            kept = extension.execution(stage / outcome.chapter).read_text(encoding="utf-8")
-            write_text(extension.execution(notebooks.BOOK / outcome.chapter), kept)
-    return outcomes
 
 
 def try_seeds(seeds: list[int]) -> dict[int, list[Outcome]]:

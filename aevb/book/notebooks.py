@@ -1,4 +1,4 @@
-"""The book: its chapters, and keeping each notebook in step with its text.
+"""The chapters of the book, pairs of a text and a notebook that stay in step.
 
 A chapter is `book/NN_name.md`, which people write, and `book/NN_name.ipynb`, which is that text executed. The
 committed notebook holds nothing that changes from one execution to the next; that is in `book/executions/`.
@@ -14,7 +14,6 @@ from nbformat import NotebookNode
 
 from aevb.book import extension, sources
 from aevb.files import write_text
-from aevb.reproduction import claims, results
 
 ROOT = Path(__file__).resolve().parents[2]
 BOOK = ROOT / "book"
@@ -168,13 +167,3 @@ if "google.colab" in sys.modules:  # fetch the book and what it needs
     sys.path.insert(0, "/content/aevb")
     os.chdir("/content/aevb/book")"""
     return nbformat.v4.new_code_cell(source, id="colab", metadata={"tags": ["remove-cell"]})
-
-
-def write_headline() -> None:
-    """Bring what the README says of the claims and of the published points in line with the record."""
-    readme = ROOT / "README.md"
-    text = readme.read_text(encoding="utf-8")
-    found = {"claims": claims.headline(claims.of_record()), "headline": f"\n{results.headline()}\n"}
-    for name, words in found.items():
-        text = re.sub(rf"(?s)(<!-- {name} -->).*?(<!-- end -->)", rf"\g<1>{words}\2", text)
-    write_text(readme, text)
