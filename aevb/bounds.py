@@ -1,4 +1,4 @@
-"""The variational lower bound and its stochastic estimators (sections 2.2 and 2.3, Appendix B).
+"""Stochastic estimators of the variational lower bound (sections 2.2 and 2.3, Appendix B).
 
 Every function returns `(M,)`: one estimate per datapoint, in nats, to be made as large as possible. The estimators
 raise ValueError where there are no samples or no datapoints, and where data lie outside the domain of p(x|z).

@@ -1,4 +1,7 @@
-"""Input is checked in one place: data outside a likelihood's domain and sizes of zero are one clear line."""
+"""The checks of input. Each refusal is one clear line.
+
+Data must lie in the domain of their likelihood; sizes must be one or more.
+"""
 
 import math
 from typing import NamedTuple

@@ -1,6 +1,6 @@
-"""The datasets, each a value that knows all that is special about it; yours can be one too.
+"""The datasets, each a value that knows all that is special about it.
 
-`load` gives the images of one of them, as section 5 uses them. `add` makes one of yours known (see `own_data`).
+`load` gives the images of one, as section 5 uses them. `add` makes one of yours known (see `own_data`).
 """
 
 import dataclasses

@@ -1,4 +1,4 @@
-"""Writing files whole or not at all, and saying what to do where that fails."""
+"""Files written whole or not at all."""
 
 import errno
 import os

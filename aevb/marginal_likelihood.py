@@ -1,4 +1,4 @@
-"""log p(x) of a trained model: the estimator of Appendix D, and what checks it.
+"""Estimators of log p(x) of a trained model: Appendix D's, beside others that check it.
 
 Every function takes a model and data `x` `(M, D)` and returns an `Estimate`, two numbers per datapoint in nats. None
 needs the recognition model, except `importance_weighted`. All raise ValueError where `x` is empty or outside the domain

@@ -1,4 +1,4 @@
-"""The measures that a curve can show: the lower bound of figure 2 and the marginal likelihood of figure 3."""
+"""The measures that a curve can show: the lower bound of figure 2, the marginal likelihood of figure 3."""
 
 from typing import NamedTuple
 

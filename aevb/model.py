@@ -1,4 +1,4 @@
-"""The generative model p(z) p(x|z) and the recognition model q(z|x), as two small things that meet.
+"""Models with latent variables: p(z) p(x|z) with its recognition model q(z|x).
 
 Shapes: data `x` are `(M, D)`, latents `z` are `(L, M, J)` for L samples of the J latent variables of M
 datapoints. Log-densities are `(L, M)`, in nats, summed over dimensions. Parameters of the generative

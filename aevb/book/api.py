@@ -1,4 +1,4 @@
-"""The page of every public name: what autodoc is to show of each module, in the documented order."""
+"""The page of every public name, by autodoc, in the documented order."""
 
 import ast
 import inspect

@@ -1,9 +1,9 @@
-"""All that the pages have beyond Jupyter Book. A Sphinx extension, named in `_config.yml`.
+"""The Sphinx extension of the book, named in `_config.yml`: all that its pages have beyond Jupyter Book.
 
-Scripts served with the book, buttons that launch a chapter elsewhere, and the table of what ran when.
+It adds scripts served with the book, buttons that launch a chapter elsewhere, and the table of what ran when.
 
-The scripts come from npm, at the versions and checksums of `package-lock.json`, which names only the packages
-themselves: those of the book's that have dependencies ship them bundled.
+The scripts come from npm, at the versions and checksums of `package-lock.json`. The lock names the packages alone:
+those that have dependencies ship them bundled.
 """
 
 import contextlib

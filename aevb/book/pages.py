@@ -1,4 +1,4 @@
-"""The page: laying out the book that was executed here, and building its HTML, whatever became of its chapters."""
+"""Building the page, whatever became of its chapters."""
 
 import os
 import shutil

@@ -1,4 +1,7 @@
-"""The behaviour of a command in a terminal: it prints whatever the encoding, and leaves nothing running."""
+"""The behaviour of a command in a terminal.
+
+It prints whatever the encoding. However it ends, it leaves nothing running.
+"""
 
 import contextlib
 import os

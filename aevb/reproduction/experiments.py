@@ -1,4 +1,4 @@
-"""The experiments: each is a value that knows its runs, how its table is laid out, how far it goes, what is kept of it.
+"""The experiments: each is a value that knows its runs, the layout of its table, its length, what is kept.
 
 To add one, add an entry to EXPERIMENTS.
 """

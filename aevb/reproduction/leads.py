@@ -1,4 +1,7 @@
-"""The measures behind the claims: leads between curves, the same on the paper's and on ours, and costs."""
+"""The quantities that claims compare: leads between curves, costs of a sample.
+
+A lead is the same on the paper's curves as on ours.
+"""
 
 import numpy as np
 import pandas as pd

@@ -1,4 +1,4 @@
-"""The provenance of a number: the commit, the versions and the machine, and a hash of the code that decides it."""
+"""The provenance of a number: commit, versions, machine, hash of the code that decides it."""
 
 import ast
 import hashlib

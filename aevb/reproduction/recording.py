@@ -1,4 +1,4 @@
-"""An experiment computed: for a page, or for good."""
+"""Computing an experiment, for a page or for good."""
 
 import contextlib
 from typing import Unpack

@@ -1,4 +1,4 @@
-"""The settings of section 5, and the runs that each figure has at them, for so many seeds and on which datasets."""
+"""The runs of each figure at the settings of section 5."""
 
 import dataclasses
 from typing import Any, NamedTuple

@@ -1,4 +1,4 @@
-"""One model of one dataset, yours or the paper's, trained and drawn: the command `train`."""
+"""The command `train`: one model of one dataset, yours or the paper's."""
 
 from pathlib import Path
 

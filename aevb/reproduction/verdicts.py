@@ -1,4 +1,7 @@
-"""The verdicts on a claim, and what seeds let us say: intervals for a mean, and for one more run."""
+"""The verdicts that a claim can have, as far as the seeds decide it.
+
+The intervals are for the mean over seeds, or for one more run.
+"""
 
 from collections.abc import Callable, Sequence
 
