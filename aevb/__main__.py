@@ -44,7 +44,7 @@ def _main(arguments: list[str] | None) -> int:
         if options.name not in INSTALLED:
             results.must_be_in_checkout(f"what `{options.name}` works on")
         status = options.command(options)
-        print(end="", flush=True)  # now, while what goes wrong with it is still told in one line
+        print(end="", flush=True)  # now, while an error is still told in one line
         return status
     except BrokenPipeError:
         raise  # nobody's mistake
@@ -67,13 +67,13 @@ def _parser() -> argparse.ArgumentParser:
     reproduce_parser.add_argument("--profile", default=notebooks.DEFAULT_PROFILE, help=", ".join(experiments.PROFILES))
     notebooks_parser = add("notebooks", update_notebooks, "execute chapters again and update the committed notebooks")
     notebooks_parser.add_argument("names", nargs="*", help="chapters, such as 07_vae (default: all)")
-    add("colab", add_colab_cell, "let every notebook begin with the cell that Colab needs, before it is published")
+    add("colab", add_colab_cell, "begin every notebook with the cell that Colab needs, before it is published")
     add("book", build_book, "build the page from the committed notebooks")
     test_parser = add("test", run_tests, "everything CI runs")
     kinds = ", ".join(arithmetic.SETTINGS)
-    test_parser.add_argument("--arithmetic", help=f"compute as another processor would: {kinds} (default: as it comes)")
+    test_parser.add_argument("--arithmetic", help=f"compute as another processor would: {kinds} (default: this one)")
     test_parser.add_argument("--live", action="store_true", help="only the chapters that train")
-    add("check", run_check, "what to run on every save: lint, types, pairs in step, unit tests of the core")
+    add("check", run_check, "the checks for every save: lint, types, pairs in step, unit tests of the core")
     seeds_parser = add("seeds", try_seeds, "execute the chapters with other seeds: no assert may depend on one")
     seeds_parser.add_argument("seeds", nargs="+", type=int, metavar="SEED")
     add("compare", compare, "our recorded curves minus the published ones, and the verdict on each claim")
@@ -88,9 +88,9 @@ def _add_record_options(parser: argparse.ArgumentParser) -> None:
     profiles = ", ".join(experiments.PROFILES)
     parser.add_argument("--profile", default="standard", help=f"{profiles} (default: standard)")
     parser.add_argument("--dataset", help=f"one of {', '.join(experiments.BOTH)} (default: all)")
-    parser.add_argument("--samples", type=int, help="how far each curve goes, if not as far as the profile")
+    parser.add_argument("--samples", type=int, help="samples of each curve (default: the profile's)")
     parser.add_argument("--device", default="cpu", help="cpu (default), cuda or cuda:1")
-    parser.add_argument("--jobs", type=int, help="how many runs at once (default: one per core)")
+    parser.add_argument("--jobs", type=int, help="runs at once (default: one per core)")
     parser.add_argument("--threads", type=int, default=1, help="threads of each run (default: 1)")
 
 
@@ -139,7 +139,7 @@ def train(options: argparse.Namespace) -> int:
 def reproduce(options: argparse.Namespace) -> int:
     """Everything: data, chapters, page, claims. Status 1 where a chapter or the page failed."""
     profile = options.profile
-    experiments.n_seeds(profile)  # which refuses an unknown one before anything is fetched
+    experiments.n_seeds(profile)  # refuses an unknown one before anything is fetched
     fetch_data(options)
     results.forget(profile)
     outcomes = pages.stage(profile)

@@ -33,8 +33,8 @@ def log_weights(model: LatentVariableModel, x: Tensor, n_samples: int, *, genera
 def estimator_a(model: LatentVariableModel, x: Tensor, n_samples: int = 1, *, generator: torch.Generator) -> Tensor:
     """L^A of eq. 6: the mean over samples of log p(x, z) - log q(z|x), `(M,)`, nats.
 
-    Unbiased for the bound of eq. 2, and its gradient (through `z`) for the gradient, with any L =
-    `n_samples`. `x` is `(M, D)`.
+    Unbiased for the bound of eq. 2 at any L = `n_samples`; so is its gradient, through `z`, for the bound's.
+    `x` is `(M, D)`.
     """
     return log_weights(model, x, n_samples, generator=generator).mean(0)
 

@@ -24,7 +24,7 @@ log = logging.getLogger("aevb")
 
 
 class Likelihood(NamedTuple):
-    """A kind of p(x|z): how a VAE with it is built, and the values that images of it may have."""
+    """A kind of p(x|z). `vae` builds a model with it; `domain` has the values that its images may take."""
 
     name: str
     vae: Callable[..., VAE]
@@ -53,8 +53,8 @@ class Dataset:
 
     `read` gives its pixels; they are divided by `scale`, and modelled with `likelihood`. `image_shape` is (height,
     width). `hidden` and `latent_dims` are the hidden units and the numbers of latents that section 5 gives its models.
-    A picture of images that are `light` is drawn light on dark, as a photograph, and any other black on white; figure 4
-    has `tiles` of them per side. Where it is `optional` the book does without.
+    Images that are `light` are drawn light on dark, as a photograph, all others black on white. Figure 4 has `tiles`
+    of them per side. The book does without a dataset that is `optional`.
     """
 
     name: str
@@ -72,9 +72,10 @@ class Dataset:
 
 @dataclass(frozen=True)
 class Images:
-    """The images of a dataset, split. `train`, `valid` and `test` are pixels `(N, D)`, any of the last two empty.
+    """The images of a dataset, split.
 
-    `labels` holds the labels of each split, `(N,)` int64, and is empty where there are none.
+    `train`, `valid` and `test` are pixels `(N, D)`; either of the last two may be empty. `labels` holds the labels of
+    each split, `(N,)` int64, and is empty where there are none.
     """
 
     dataset: Dataset
@@ -97,7 +98,7 @@ class Images:
         return pixels.to(torch.float32) / self.dataset.scale
 
     def unit_of(self, rows: Tensor, pixels: Tensor) -> Tensor:
-        """`unit` of some rows of these images' pixels. Their range is known, so a step of training does not look."""
+        """`unit` of some rows of these images' pixels. Their range is known, so a training step does not look."""
         return vouch(self.unit(pixels[rows]), *self.limits)
 
     def to(self, device: torch.device) -> "Images":
@@ -189,10 +190,10 @@ def get(name: str) -> Dataset:
 def add(dataset: Dataset) -> None:
     """Make a dataset of yours known, so that a `Run` can name it.
 
-    Its name stands for its pixels in all results: other pixels want another name. The same ones may be added again,
-    under another title say. Raises ValueError where another dataset has that name, where there is nothing to train or
-    to test on, where pixels are not of the image's shape, where the scale is not above zero, and where a value lies
-    outside the likelihood's domain.
+    In all results its name stands for its pixels, so other pixels need another name. The same ones may be added again,
+    for instance under another title. Raises ValueError where another dataset has that name, where there is nothing to
+    train or to test on, where pixels are not of the image's shape, where the scale is not above zero, and where a value
+    lies outside the likelihood's domain.
     """
     if not dataset.scale > 0:
         raise ValueError(f"{dataset.title}: pixels are divided by the scale, which is above 0 and not {dataset.scale}")
@@ -232,7 +233,7 @@ def load(name: str) -> Images:
 
 
 def available(name: str) -> bool:
-    """True where `load(name)` works here; where it does not, one line in the log says why."""
+    """True where `load(name)` works here; otherwise one line in the log says why not."""
     try:
         load(name)
     except DataError as error:

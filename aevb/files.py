@@ -11,7 +11,7 @@ NO_RIGHT = (errno.EACCES, errno.EPERM, errno.EROFS)
 
 
 def remedy(error: OSError) -> str:
-    """The remedy for `error`: only a disk that is full wants space."""
+    """The remedy for `error`; only a full disk needs more space."""
     if error.errno in NO_ROOM:
         return "free some space or choose another folder"
     if error.errno in NO_RIGHT:
@@ -46,7 +46,7 @@ def write_whole(path: Path, write: Callable[[Path], object]) -> Path:
 
 
 def write_text(path: Path, text: str) -> Path:
-    """`write_whole` for a string, in UTF-8, its lines ended as they are committed: also on Windows."""
+    """`write_whole` for a string in UTF-8, with the committed line endings on Windows too."""
     return write_whole(path, lambda temporary: temporary.write_text(text, encoding="utf-8", newline="\n"))
 
 

@@ -2,7 +2,7 @@
 
 Prior p(theta) = N(0, I) and q(theta) = N(mu, diag(sigma^2)) over all K generative parameters, weights and
 biases; those of the recognition model stay points. Each estimator draws one theta for its whole minibatch,
-where eq. 22 has one for each datapoint: unbiased as well, and still one matrix product a layer, but its
+where eq. 22 has one for each datapoint. It is unbiased as well, with still one matrix product per layer, but its
 variance does not vanish as the minibatch grows.
 """
 

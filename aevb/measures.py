@@ -12,7 +12,7 @@ from aevb.marginal_likelihood import appendix_d
 from aevb.model import LatentVariableModel
 
 EVALUATION_BATCH = 1000
-LIKELIHOOD_POINTS = 1000  # the first so many of train and of test, as in figure 3
+LIKELIHOOD_POINTS = 1000  # of the first training and the first test points, as in figure 3
 
 
 class Measure(NamedTuple):

@@ -87,7 +87,7 @@ class LatentVariableModel(nn.Module):
 class Decoder(LatentVariableModel):
     """The generative half of the VAE alone, p(z) p(x|z): what Monte Carlo EM trains. It has no q(z|x).
 
-    `decoder` is the MLP of Appendix C that is p(x|z), its parameters theta.
+    `decoder` is p(x|z), an MLP of Appendix C. Its parameters are theta.
     """
 
     def __init__(self, decoder: BernoulliMLP | GaussianMLP):
@@ -143,11 +143,11 @@ def gaussian_vae(
 
 
 def stack(models: list[Model]) -> Model:
-    """An ensemble: one model whose parameters have a leading axis of the E `models`, which must be of one shape.
+    """An ensemble of E `models` of one shape: one model whose parameters have a leading axis.
 
-    It takes data `(E, M, D)`, latents `(L, E, M, J)` and a list of E generators; log-densities are `(L, E, M)`. What
-    was a sum over datapoints sums over members too, so that the gradient of a loss is each member's own. The
-    `models` now share its memory: training the ensemble trains them. Raises ValueError where shapes differ.
+    It takes data `(E, M, D)`, latents `(L, E, M, J)` and a list of E generators; log-densities are `(L, E, M)`. A sum
+    over datapoints is one over members too, so that the gradient of a loss is each member's own. The `models` now
+    share its memory: training the ensemble trains them. Raises ValueError where shapes differ.
     """
     shapes = {tuple(parameter.shape for parameter in model.parameters()) for model in models}
     if len(shapes) != 1:
@@ -170,8 +170,8 @@ class LinearGaussian(LatentVariableModel):
     (Bishop 2006, section 12.2). `W` is `(D, J)`, `b` is `(D,)`, `s` a number; theta = (W, b).
     The b in q follows theta's without a gradient, so that phi = (V, log_var) alone is trained through q.
     q starts at the mean of the exact posterior and at the variances that make the bound tightest; it
-    is the exact posterior when the columns of W are orthogonal, and only then. What is multiplied
-    by a matrix is converted to its type; `log_likelihood` raises ValueError where `x` is empty or not finite.
+    is the exact posterior when the columns of W are orthogonal, and only then. Data and latents are
+    converted to the type of the weights. `log_likelihood` raises ValueError where `x` is empty or not finite.
     """
 
     domain = Domain(-math.inf, math.inf, "the linear-Gaussian model is of finite values: take out what is not")

@@ -1,4 +1,4 @@
-"""What the Appendix D estimate of 1000 digits costs, beside the bare matrix products of its decoder passes.
+"""The cost of the Appendix D estimate of 1000 digits, beside the bare matrix products of its decoder passes.
 
 Both in one process on one thread, in turn, medians of several repetitions: `python -m benchmarks.marginal_likelihood`.
 """
@@ -62,7 +62,7 @@ def main() -> None:
     ratios = sorted(a / b for a, b in times)
     table = [
         ("the estimate: burn-in, tuning, two rounds of 50 samples", f"{ours:.2f} s"),
-        (f"its decoder passes as bare products ({sum(rows) / DIGITS:.0f} a digit)", f"{bare:.2f} s"),
+        (f"its decoder passes as bare products ({sum(rows) / DIGITS:.0f} per digit)", f"{bare:.2f} s"),
         ("ratio, median (least, most)", f"{statistics.median(ratios):.2f} ({ratios[0]:.2f}, {ratios[-1]:.2f})"),
     ]
     print(tabulate(table, ["Appendix D, 1000 digits, 100 hidden units, one thread", ""]))

@@ -1,6 +1,6 @@
-"""What training steps are compared with: the loop that tutorials teach, and Pyro (Bingham et al. 2019).
+"""The peers of a training step: the loop that tutorials teach, and Pyro (Bingham et al. 2019).
 
-The same model, minibatches of the same digits, the same number of matrix products.
+They have the same model, minibatches of the same digits, the same number of matrix products.
 """
 
 import warnings
@@ -20,7 +20,7 @@ Step = Callable[[], object]
 
 
 class Digits(torch.utils.data.Dataset):
-    """MNIST as tutorials hold it: each item is turned into floats when it is asked for."""
+    """MNIST as tutorials hold it: each item is turned into floats on demand."""
 
     def __init__(self, pixels: Tensor):
         self.pixels = pixels.numpy().reshape(-1, 28, 28)
@@ -33,7 +33,7 @@ class Digits(torch.utils.data.Dataset):
 
 
 def tutorial(run: Run) -> Step:
-    """The usual loop: a DataLoader with a transform an item, Adam, eager torch, the loss as a number each step."""
+    """The usual loop: a DataLoader with a transform per item, Adam, eager torch, the loss as a number at each step."""
     pixels = Trainer(run, 0.01).train_pixels
     encoder = nn.Sequential(nn.Flatten(), nn.Linear(784, run.hidden), nn.Tanh())
     heads = nn.ModuleList([nn.Linear(run.hidden, run.latent_dim) for _ in range(2)])
@@ -64,8 +64,8 @@ def tutorial(run: Run) -> Step:
 def pyro_steps(run: Run) -> dict[str, Step]:
     """Pyro's steps on the model and the data of `run`, by name, each with its own copy of the model.
 
-    With what makes Pyro fast: no validation, the data in memory as floats, torch's fused Adagrad. `SVI` is Pyro's
-    usual loop, with an optimiser for each parameter; the last is the fastest of Pyro's documented ways that we found:
+    All have what makes Pyro fast: no validation, the data in memory as floats, torch's fused Adagrad. `SVI` is Pyro's
+    usual loop, with an optimiser for each parameter. The last is the fastest of Pyro's documented ways that we found:
     the loss traced once by torch's JIT, and one optimiser for all parameters.
     """
     import pyro

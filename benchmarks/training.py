@@ -1,10 +1,10 @@
-"""What a training step costs, beside its matrix products, a step by hand, the usual loop and Pyro.
+"""The cost of a training step, beside its matrix products, a step by hand, the usual loop and Pyro.
 
     python -m benchmarks.training            one table, in about three minutes on a quiet machine
     python -m benchmarks.training --record   and keep it in results/recorded, for the book's page on speed
 
-Everything in one process on one thread and in turn, so that a busy machine slows all alike: medians over rounds, with
-the least and the most. A share or a ratio is taken within each round.
+Everything runs in one process on one thread and in turn, so that a busy machine slows all alike. The table has medians
+over rounds, the least and the most. A share or a ratio is taken within each round.
 """
 
 import argparse
@@ -33,7 +33,7 @@ from aevb.trainer import Trainer
 from benchmarks import by_hand, peers, variants
 
 ROUNDS = 9
-STEPS = 40  # in each round; a multiple of MCEM's five updates a sample
+STEPS = 40  # in each round; a multiple of MCEM's five updates per sample
 PAPER = Run("mnist", "aevb", 20, 500, step_sizes=(0.01,))
 OTHERS = {
     "wake-sleep": Run("mnist", "wake-sleep", 20, 500, step_sizes=(0.01,)),
@@ -57,13 +57,13 @@ def describe(run: Run) -> str:
 
 
 def row(what: str, quantity: str, setting: str, values: list[float], unit: str) -> dict:
-    """One row of the table, from one value a round."""
+    """One row of the table, from one value per round."""
     summary = statistics.median(values), min(values), max(values)
     return dict(zip(results.SPEED_COLUMNS, (what, quantity, setting, *summary, unit), strict=True))
 
 
 def seconds(step: Step, n: int = STEPS) -> float:
-    """Seconds a step, over `n` of them."""
+    """Seconds per step, over `n` of them."""
     start = time.perf_counter()
     for _ in range(n):
         step()
@@ -71,7 +71,7 @@ def seconds(step: Step, n: int = STEPS) -> float:
 
 
 def in_turn(steps: dict[str, Step], n: int = STEPS) -> Times:
-    """Seconds a step of each in each round, after a few steps that do not count."""
+    """Seconds per step of each in each round, after a few steps that do not count."""
     for step in steps.values():
         seconds(step, 5)
     counts = {name: PEAK_PRODUCTS if name == SQUARE else n for name in steps}
@@ -102,14 +102,14 @@ def square_product() -> tuple[Step, int]:
 
 
 def flops_a_step(trainer: Trainer) -> float:
-    """Floating-point operations of the matrix products in a step, counted in steps that are made."""
+    """Floating-point operations of the matrix products in a step, counted while steps are made."""
     with torch.profiler.profile(with_flops=True, acc_events=True) as profile:
         seconds(trainer.step, 5)
     return sum(event.flops for event in profile.key_averages() if event.key in MATRIX_PRODUCTS) / 5
 
 
 def beside_the_floor(run: Run, more: dict[str, Step], n: int) -> list[dict]:
-    """AEVB's step for `run`, what else there is, and both floors, in the same rounds."""
+    """AEVB's step for `run`, `more` steps, and both floors, in the same rounds."""
     trainer = Trainer(run, run.step_sizes[0])
     products = by_hand.products(trainer.model, run.batch_size)
     square, work = square_product()
@@ -161,11 +161,11 @@ def other_sizes() -> list[dict]:
 
 
 def parts_of_a_step() -> list[dict]:
-    """Where the time goes, by torch's profiler: each kernel's own time, as a share of the step's.
+    """The parts of a step's time, by torch's profiler: each kernel's own time, as a share of the step's.
 
-    What is no kernel's is Python, autograd's bookkeeping and the profiler's own, which makes every call a little
-    slower: how much longer a step takes with it is a row of its own. The last row is the time of the matrix products
-    within the step over that of the same products alone.
+    The rest is Python, autograd's bookkeeping and the profiler's own, which makes every call a little slower: a row of
+    its own has the time of a step with it over that without. The last row is the time of the matrix products within the
+    step over that of the same products alone.
     """
     trainer = Trainer(PAPER, 0.01)
     step, alone = trainer.step, functools.partial(by_hand.multiply, by_hand.products(trainer.model, PAPER.batch_size))
@@ -201,7 +201,7 @@ def what_was_tried(compiled: bool) -> list[dict]:
     """Each idea's time over that of the same step without it."""
     tried = variants.TRIED | (variants.COMPILED if compiled else {})
     steps: dict[str, Step] = {name: variants.Variant(PAPER, 0.01, **pieces).step for name, pieces in tried.items()}
-    # what it costs where nothing is compiled yet
+    # the cost where nothing is compiled yet
     with torch.compiler.config.patch(force_disable_caches=True):  # type: ignore[attr-defined] # torch adds it
         first = {name: seconds(step, 1) for name, step in steps.items()}
     times = in_turn(steps)
@@ -225,7 +225,7 @@ def _prepare(barriers: dict[int, Barrier]) -> None:
 
 
 def _rate(processes: int, threads: int) -> float:
-    """Steps a second of this process's run on `threads` threads, while `processes` of them run."""
+    """Steps per second of this process's run on `threads` threads, while `processes` of them run."""
     torch.set_num_threads(threads)
     STEP()
     BARRIERS[processes].wait()
@@ -237,9 +237,9 @@ def _rate(processes: int, threads: int) -> float:
 
 
 def side_by_side() -> list[dict]:
-    """How many times the steps of one run on one thread are made by several at once, a process each.
+    """The steps of several runs at once, a process each, over those of one run on one thread.
 
-    With one thread each, up to all cores; and what more threads do, for one run and for as many as there are cores.
+    With one thread each, up to all cores; then with a thread per core, for one run and for as many as there are cores.
     """
     cores = os.cpu_count() or 1
     counts = sorted({cores, *(2**k for k in range(cores.bit_length()) if 2**k <= cores)})

@@ -1,4 +1,4 @@
-"""What was tried to make the step faster: each idea as one change to the same plain step.
+"""The ideas that were tried to make the step faster, each as one change to the same plain step.
 
 All compute what `Trainer.step` computes, without its warm-up.
 """
@@ -163,4 +163,4 @@ TRIED: dict[str, dict[str, Any]] = {
     "Bernoulli fused": {"log_likelihood": FusedBernoulli.apply},
     "gradients allocated once": {"linear": LinearIntoGrad.apply, "update": into_grad},
 }
-COMPILED: dict[str, dict[str, Any]] = {"torch.compile": {"wrap": torch.compile}}  # apart: it takes long to compile
+COMPILED: dict[str, dict[str, Any]] = {"torch.compile": {"wrap": torch.compile}}  # apart, for it takes long to compile

@@ -1,4 +1,4 @@
-"""What the benchmarks compute; how fast is for `make bench` to say. Pyro is not here: the tests do without it."""
+"""The computations of the benchmarks. `make bench` times them; Pyro is not tested, for it is not installed here."""
 
 import math
 

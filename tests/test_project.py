@@ -1,4 +1,4 @@
-"""What holds for the project as a whole."""
+"""The project as a whole: its files, dependencies, imports and commands."""
 
 import ast
 import re
@@ -95,7 +95,7 @@ def test_nothing_built_or_private_is_kept(kept):
     assert not parts & {"_build", "live", "__pycache__", ".venv", ".ipynb_checkpoints", ".env", ".DS_Store"}
 
 
-# what has to be installed
+# dependencies
 
 
 def test_everything_needed_is_pinned_exactly():
@@ -140,7 +140,7 @@ def test_the_pins_are_what_runs_here():
     assert not differing
 
 
-# how it hangs together
+# structure
 
 
 def module(path: Path) -> str:
@@ -173,7 +173,7 @@ def test_no_module_and_no_function_is_long():
 
 
 def test_nothing_is_decided_by_the_name_of_a_dataset_or_an_algorithm():
-    """What is special about one is in its own value."""
+    """Its own value holds all that is special about it."""
     names = {*ALGORITHMS, *DATASETS}
     for path in MODULES:
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):

@@ -49,12 +49,12 @@ class Outcome:
 def execute(text: Path, notebook: Path, profile: str, seed: int | None = None) -> Outcome:
     """Execute a chapter through papermill at `profile` and write it to `notebook`, also where it fails halfway.
 
-    A chapter that has the parameter `seed` takes it, where one is given. When, how long and on what is kept beside the
-    notebook (`extension.execution`).
+    A chapter that has the parameter `seed` takes it, where one is given. A note of the time and the machine is kept
+    beside the notebook (`extension.execution`).
     """
     try:
         source, problem = to_notebook(text), ""
-    except Exception as failure:  # whatever jupytext meets in a text that is none
+    except Exception as failure:  # jupytext raises many kinds for a text that is no chapter
         source, problem = _as_it_stands(text), f"cannot be read as a chapter, {type(failure).__name__}: {failure}"
     names = parameters(source)
     asked = {"profile": None if profile == DEFAULT_PROFILE else profile, "seed": seed}
@@ -68,7 +68,7 @@ def execute(text: Path, notebook: Path, profile: str, seed: int | None = None) -
 
 
 def parameters(notebook: NotebookNode) -> set[str]:
-    """The names that a notebook's cell tagged `parameters` gives a value; papermill can give them another."""
+    """The names assigned in a notebook's cell tagged `parameters`; papermill can give them other values."""
     tagged = (cell.source for cell in notebook.cells if "parameters" in cell.metadata.get("tags", []))
     statements = (statement for source in tagged for statement in ast.parse(source).body)
     targets = (target for s in statements if isinstance(s, ast.Assign) for target in s.targets)
@@ -76,7 +76,7 @@ def parameters(notebook: NotebookNode) -> set[str]:
 
 
 def _as_it_stands(text: Path) -> NotebookNode:
-    """A notebook that shows a text that is no chapter."""
+    """A notebook that shows the words of a text that cannot be read as a chapter."""
     content = text.read_bytes().decode("utf-8", errors="replace")
     title = re.search(r"^# (.+)$", content, re.MULTILINE)
     cells = [f"# {title[1] if title else text.stem}", literal(content)]
@@ -90,7 +90,7 @@ def literal(content: str) -> str:
 
 
 def _run(notebook: Path, given: dict[str, object], folder: Path) -> tuple[str, int | None]:
-    """Execute a notebook in place; the error, empty where all is well, and the place of the cell that it is of."""
+    """Execute a notebook in place. Returns the error, empty where all is well, and the place of its cell."""
     try:
         with contextlib.closing(ensure_event_loop()):  # papermill would leave one open in every thread
             papermill.execute_notebook(
@@ -106,7 +106,7 @@ def _run(notebook: Path, given: dict[str, object], folder: Path) -> tuple[str, i
             )
     except papermill.PapermillExecutionError as failure:
         return f"{failure.ename}: {failure.evalue}", failure.cell_index
-    except Exception as failure:  # a kernel that dies, above all for want of memory
+    except Exception as failure:  # a kernel that dies, mostly for want of memory
         reason = str(failure).strip().splitlines() or ["no reason given"]
         return f"{type(failure).__name__}: {reason[0]} (the kernel of {sys.executable})", _last_begun(notebook)
     return "", None
@@ -120,7 +120,7 @@ def _last_begun(notebook: Path) -> int | None:
 
 
 def _note(text: Path, notebook: Path, profile: str, outcome: Outcome) -> None:
-    """Keep what papermill says of an execution, and where it took place: one file per chapter, beside the notebooks."""
+    """Keep papermill's account of an execution, with its machine: one file per chapter, beside the notebooks."""
     said = nbformat.read(notebook, as_version=4).metadata.get("papermill", {})
     about = {
         "start": said.get("start_time", ""),
@@ -151,7 +151,7 @@ def execute_all(texts: list[Path], folder: Path, profile: str, jobs: int = 1, se
         around.enter_context(_ticking(bar))
         around.enter_context(warnings.catch_warnings())
         warnings.simplefilter("ignore")  # papermill's own, about its input lacking a parameters cell
-        around.enter_context(contextlib.chdir(notebooks.BOOK))  # papermill goes elsewhere and back, in whichever thread
+        around.enter_context(contextlib.chdir(notebooks.BOOK))  # papermill changes folders and back, in any thread
         for outcome in pool(work):
             outcomes.append(outcome)
             bar.set_description(f"{outcome.chapter:<24}")
@@ -160,7 +160,7 @@ def execute_all(texts: list[Path], folder: Path, profile: str, jobs: int = 1, se
 
 
 def longest_first(paths: list[Path]) -> list[Path]:
-    """The same chapters, LONG ones before the others: side by side, none of them is left to run alone at the end."""
+    """The same chapters, LONG ones before the others, so that none of those is left to run alone at the end."""
     return sorted(paths, key=lambda path: not path.name.startswith(LONG))
 
 
@@ -188,8 +188,7 @@ def _ticking(bar: tqdm) -> Iterator[None]:
 def try_seeds(seeds: list[int]) -> dict[int, list[Outcome]]:
     """Execute the chapters that draw random numbers with other seeds, at the default profile: their outcomes by seed.
 
-    Nothing of it is kept but the notebooks, in `_build/seeds/`: what the chapters measured is one draw, of a seed that
-    no table shows.
+    Only the notebooks are kept, in `_build/seeds/`: the measurements are of a seed that no table shows.
     """
     texts = [text for text in notebooks.chapters() if "seed" in parameters(to_notebook(text))]
     outcomes = {}

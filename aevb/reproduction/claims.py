@@ -123,8 +123,8 @@ def _from_results(figure2: Curves, figure3: Curves, cost: dict[str, float], meas
 def table(evidence: Evidence) -> pd.DataFrame:
     """Every claim, one row each, in their order: COLUMNS, the last of them one of `verdicts.VERDICTS`.
 
-    `published` and `ours` are what `measure` gives on the paper's curves and on ours, `seeds` its intervals over our
-    seeds, of several panels the lowest. A claim whose measurement is missing is there too, and says so.
+    `published` and `ours` are the measure on the paper's curves and on ours. `seeds` are its intervals over our seeds,
+    of several panels the lowest. A claim whose measurement is missing is there too, and says so.
     """
     rows = [
         (number, f'"{quote}"', where, chapter, measure, *rule(evidence))

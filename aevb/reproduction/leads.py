@@ -82,10 +82,9 @@ def superfluous_gain(curves: Curves, dataset: str) -> float:
 
 
 def lead(curves: Curves, n_train: int, algorithm: str, rival: str, split: str = "test") -> float:
-    """log p(x) of `algorithm` minus `rival`'s in figure 3 at the last number of samples both reach, nats per
-    datapoint.
+    """log p(x) of `algorithm` minus that of `rival` in figure 3, nats per datapoint; NaN where either is missing.
 
-    NaN where either is missing.
+    At FIGURE3_END, or where the shorter curve ends.
     """
     chosen = curves.select(n_train=n_train, split=split)
     ours, theirs = (chosen.select(algorithm=name).mean() for name in (algorithm, rival))

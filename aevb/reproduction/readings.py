@@ -22,7 +22,7 @@ from aevb.run import Run
 from aevb.trainer import Trainer
 
 BASELINE = "baseline"  # the question that the unchanged runs answer
-LATENT_DIMS = {"mnist": 20, "frey": 10}  # of the panel that readings are tried in
+LATENT_DIMS = {"mnist": 20, "frey": 10}  # of the panel in which readings are tried
 BASELINES = {
     (run.dataset, run.algorithm): run
     for run in baseline(1, tuple(LATENT_DIMS), RIVALS)
@@ -185,7 +185,7 @@ READINGS = (
       for width in (100, 200, 1000) for run in ON_DIGITS),
     Reading("samples and minibatch", "L = 10, M = 100, step size 0.01", _with(DIGITS, step_sizes=(0.01,)), ten_samples),
 )  # fmt: skip
-# those that move the beginning of a curve most, in every panel of MNIST, but for what figure 2 has as its own
+# the readings that move the beginning of a curve most, in every panel of MNIST, but for figure 2's own
 BY_LATENTS = tuple(
     reading
     for run in baseline(1, ("mnist",), RIVALS)
@@ -195,7 +195,7 @@ BY_LATENTS = tuple(
                        Reading("warm-up", "10 steps", _with(run, warm_up=10))),
     }[run.algorithm])
 )  # fmt: skip
-# what keeps wake-sleep on its plateau on the faces; M = 300 is what suits AEVB there
+# readings of what keeps wake-sleep on its plateau on the faces; M = 300 suits AEVB there
 PLATEAU = tuple(
     reading
     for run in baseline(1, ("frey",), ("wake-sleep",))

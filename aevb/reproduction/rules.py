@@ -46,7 +46,7 @@ class Judged(NamedTuple):
 Rule = Callable[[Evidence], Judged]
 
 
-# rules by curves: what is measured on them, by name, and when one of its values bears the claim out
+# rules by curves: a measure of them, and a test of each of its values
 
 
 def _listed(values: Mapping[Any, float]) -> str:
@@ -161,11 +161,11 @@ def _all_or_nothing(values: ByName) -> ByName:
     return {} if np.isnan(list(values.values())).any() else values
 
 
-# rules by numbers that chapters measured: their names, how they are told, the verdict they give
+# rules by numbers that chapters measured
 
 
 def by_numbers(published: str, names: tuple[str, ...], form: str, judge: Callable[..., str]) -> Rule:
-    """A rule for numbers that a chapter measured: their names, how they are told, and the verdict they give."""
+    """A rule for numbers of these `names` that a chapter measured: `form` tells them, `judge` gives the verdict."""
 
     def rule(evidence: Evidence) -> Judged:
         values = [evidence.measured.get(name) for name in names]
@@ -183,7 +183,7 @@ def below_one(*values: float) -> str:
 
 def visibly_below_one(*ratios: float) -> str:
     """Borne out by ratios below one by more than the draws behind them leave open."""
-    return share([ratio < 0.95 for ratio in ratios])  # of a hundred draws or less: nearer to one, they are equal
+    return share([ratio < 0.95 for ratio in ratios])  # of a hundred draws or fewer: nearer to one, they are equal
 
 
 def far_above_one(ratio: float) -> str:
@@ -202,12 +202,12 @@ def same_ranking(smallest: float, largest: float) -> str:
 
 
 def one_will_do(by_samples: float, by_passes: float) -> str:
-    """Borne out where ten samples gain nothing for ten times the work, in part where nothing for as much work."""
+    """Borne out where ten samples gain nothing for ten times the work, in part where they gain nothing for as much."""
     return HOLDS if by_samples < NO_WORSE else IN_PART if by_passes <= 0 else DOES_NOT_HOLD
 
 
 def good_below(below: float, above: float) -> str:
-    """Borne out where RELIABLE_WITHIN lies between the two errors, in part where they are in its order."""
+    """Borne out where RELIABLE_WITHIN lies between the two errors, in part where they are only in that order."""
     return HOLDS if below < RELIABLE_WITHIN < above else IN_PART if below < above else DOES_NOT_HOLD
 
 

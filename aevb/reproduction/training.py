@@ -18,7 +18,7 @@ from aevb.trainer import Trainer
 
 
 def find(what: str, likelihood: str | None = None, scale: float | None = None, light: bool = False) -> Dataset:
-    """The dataset called `what`, or the one of your images at that path, made known here.
+    """The dataset called `what`, or that of your images at this path, which is made known.
 
     The other arguments are those of `own_data.describe`, the likelihood by its name. Raises ValueError where they are
     given for a dataset that is described already, for a likelihood that does not exist or that the images do not fit,

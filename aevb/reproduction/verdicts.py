@@ -42,14 +42,14 @@ def interval(values: Sequence[float]) -> Interval:
 def prediction_interval(values: Sequence[float], confidence: float = 0.999) -> Interval:
     """Student's interval for what one more independent seed gives, from what two seeds or more gave.
 
-    Right for values that are normal among seeds. A run on another machine counts as one more seed.
+    It is exact for values that are normally distributed over seeds. A run on another machine counts as one more seed.
     """
     half = stats.t.ppf((1 + confidence) / 2, len(values) - 1) * np.std(values, ddof=1) * np.sqrt(1 + 1 / len(values))
     return float(np.mean(values) - half), float(np.mean(values) + half)
 
 
 def ratio_interval(ratios: Sequence[float]) -> Interval:
-    """`interval` of ratios, taken of their logarithms; where a ratio is 0, from there to the largest."""
+    """`interval` of ratios, by their logarithms. Where a ratio is 0, it goes from 0 to the largest."""
     if min(ratios) <= 0:
         return 0.0, max(ratios)
     low, high = np.exp(interval(np.log(ratios).tolist()))

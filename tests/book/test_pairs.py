@@ -46,7 +46,7 @@ print(1)
 
 
 class Lab:
-    """What opens and saves notebooks in JupyterLab, in the checkout at `root`."""
+    """JupyterLab's way of opening and saving notebooks, in the checkout at `root`."""
 
     def __init__(self, root: Path):
         self.manager = TextFileContentsManager(root_dir=str(root))

@@ -1,4 +1,4 @@
-"""The experiments as values: their members, seeds and horizons, what they refuse, and what is measured at an end."""
+"""The experiments as values: their members, seeds and horizons, refusals, and measurements at an end."""
 
 import dataclasses
 
@@ -71,7 +71,7 @@ def test_readings_are_members_as_they_are_whatever_the_profile_and_the_seed(name
     assert {"question", "answer"} < set(experiment.kind.names)
 
 
-# how far
+# horizons
 
 
 def test_what_judges_a_live_run_goes_as_far():
@@ -86,7 +86,7 @@ def test_where_an_experiment_does_not_say_how_far_it_goes_to_a_million_samples()
     assert experiments.horizon("figure2-alike", "paper") == 10**7
 
 
-# what is refused
+# refusals
 
 
 @pytest.mark.parametrize("name", ["figure2", "figure4", "full-vb", "readings"])
@@ -115,7 +115,7 @@ def test_datasets_that_an_experiment_is_not_about_are_refused_with_the_choices()
             experiments.runs("figure4", "quick", datasets)
 
 
-# what is measured where a run ends
+# measurements at the end of a run
 
 
 def test_a_run_is_measured_on_each_ten_thousand_digits_where_it_ends():

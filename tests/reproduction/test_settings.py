@@ -1,4 +1,4 @@
-"""What the figures run: section 5's settings."""
+"""The runs of the figures at section 5's settings."""
 
 import dataclasses
 
@@ -28,7 +28,7 @@ def test_figure_2_has_the_papers_settings():
 
 
 def test_each_algorithm_has_its_own_reading():
-    """Whatever differs between the two lists of runs is recorded under both readings."""
+    """Runs that differ between the two lists are recorded under both readings."""
     ours, alike = settings.figure2(3, BOTH), settings.baseline(3, BOTH)
     read = {(r.dataset, r.algorithm, r.warm_up, r.slow_log_var, r.prior_on_encoder) for r in ours}
     assert read == {
