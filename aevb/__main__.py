@@ -87,7 +87,7 @@ def _add_record_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("experiment", help=", ".join(experiments.EXPERIMENTS))
     profiles = ", ".join(experiments.PROFILES)
     parser.add_argument("--profile", default="standard", help=f"{profiles} (default: standard)")
-    parser.add_argument("--dataset", help=f"one of {', '.join(experiments.BOTH)} (default: all)")
+    parser.add_argument("--dataset", help=f"one of {', '.join(experiments.BOTH_DATASETS)} (default: all)")
     parser.add_argument("--samples", type=int, help="samples of each curve (default: the profile's)")
     parser.add_argument("--device", default="cpu", help="cpu (default), cuda or cuda:1")
     parser.add_argument("--jobs", type=int, help="runs at once (default: one per core)")
@@ -95,7 +95,9 @@ def _add_record_options(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_train_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("data", help=f"an .npz file, a folder of images, or one of {', '.join(experiments.BOTH)}")
+    parser.add_argument(
+        "data", help=f"an .npz file, a folder of images, or one of {', '.join(experiments.BOTH_DATASETS)}"
+    )
     parser.add_argument("--algorithm", default="aevb", help=f"{', '.join(ALGORITHMS)} (default: aevb)")
     kinds = ", ".join(LIKELIHOODS)
     parser.add_argument("--likelihood", help=f"that of your images: {kinds} (default: bernoulli)")
@@ -130,7 +132,7 @@ def train(options: argparse.Namespace) -> int:
     run = training.plan(dataset, options.algorithm, options.latent_dim, options.hidden)
     height, width = dataset.image_shape
     print(f"{dataset.title}: {_counted(dataset.name)} of {height} x {width} pixels")
-    curve, picture = training.train(run, options.samples)
+    curve, picture = training.train_and_draw(run, options.samples)
     print(tabulate(curve, ["samples", "train", "test"], floatfmt=("", ".1f", ".1f"), showindex=False))
     print(f"{MEASURES[run.measure].words} in nats per datapoint. The picture: {picture}")
     return 0
@@ -159,7 +161,7 @@ def reproduce(options: argparse.Namespace) -> int:
     return int(bool(failed or faults))
 
 
-def _times(outcomes: list[execution.Outcome]) -> str:
+def _times(outcomes: list[execution.ChapterOutcome]) -> str:
     return tabulate([(o.chapter, f"{o.seconds:.0f} s", o.error or "ok") for o in outcomes], ["chapter", "time", ""])
 
 
@@ -226,7 +228,7 @@ def compare(_: argparse.Namespace) -> int:
 
 def record(options: argparse.Namespace) -> int:
     """Run an experiment and add it to the record."""
-    datasets = experiments.BOTH if options.dataset is None else (options.dataset,)
+    datasets = experiments.BOTH_DATASETS if options.dataset is None else (options.dataset,)
     if not _is_here(options.device):
         raise ValueError(f"--device {options.device}: torch finds no such device here; leave it out to run on the CPU")
     machine = {"jobs": options.jobs, "threads": options.threads, "device": options.device}

@@ -16,7 +16,7 @@ from aevb.datasets import BERNOULLI, Dataset, Likelihood, Splits
 log = logging.getLogger("aevb")
 
 PICTURES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp")  # read from a folder
-NAMES = ("train", "valid", "test")  # of the splits
+SPLIT_NAMES = ("train", "valid", "test")  # of arrays in a file, or folders in a folder
 HELD_OUT = 10  # one image in so many is for testing where the data do not say which
 
 
@@ -32,7 +32,7 @@ class Own:
         if _digest(arrays) != self.digest:
             raise DataError(f"{self.path} has changed since it was described: describe it again")
         flat = {name: torch.from_numpy(array).flatten(1) for name, array in arrays.items()}
-        train, valid, test = (flat.get(name, flat["train"][:0]) for name in NAMES)
+        train, valid, test = (flat.get(name, flat["train"][:0]) for name in SPLIT_NAMES)
         return Splits(train, valid, test, {})
 
 
@@ -138,15 +138,15 @@ def _of_an_npz(path: Path) -> dict[str, np.ndarray]:
         ) from error
     if len(found) == 1 and not set(found) & {"valid", "test"}:
         return {"train": next(iter(found.values()))}
-    if "train" not in found or set(found) - set(NAMES):
+    if "train" not in found or set(found) - set(SPLIT_NAMES):
         raise DataError(
-            f"{path} has {', '.join(found) or 'nothing'}: it may have {', '.join(NAMES)}, or one array alone"
+            f"{path} has {', '.join(found) or 'nothing'}: it may have {', '.join(SPLIT_NAMES)}, or one array alone"
         )
     return found
 
 
 def _of_a_folder(folder: Path) -> dict[str, np.ndarray]:
-    inside = {name: folder / name for name in NAMES if (folder / name).is_dir()}
+    inside = {name: folder / name for name in SPLIT_NAMES if (folder / name).is_dir()}
     if inside and "train" not in inside:
         raise DataError(f"{folder} has {', '.join(inside)} and no train: call the folder to train on train")
     return {name: _pictures(place) for name, place in (inside or {"train": folder}).items()}

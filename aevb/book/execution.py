@@ -1,7 +1,7 @@
 """The execution of chapters, one or many side by side.
 
 papermill executes them on the book's own kernel (`aevb.book.kernels`). A chapter that fails keeps what it had executed;
-its Outcome has the error.
+its ChapterOutcome has the error.
 """
 
 import ast
@@ -34,7 +34,7 @@ MARKER = "papermill-error-cell-tag"  # of the cells that papermill adds to a not
 
 
 @dataclass(frozen=True)
-class Outcome:
+class ChapterOutcome:
     """The outcome of executing one chapter; `error` is empty where it went well.
 
     `cell` is the place in the notebook of the cell that failed, None where no cell did.
@@ -46,7 +46,7 @@ class Outcome:
     cell: int | None = None
 
 
-def execute(text: Path, notebook: Path, profile: str, seed: int | None = None) -> Outcome:
+def execute(text: Path, notebook: Path, profile: str, seed: int | None = None) -> ChapterOutcome:
     """Execute a chapter through papermill at `profile` and write it to `notebook`, also where it fails halfway.
 
     A chapter that has the parameter `seed` takes it, where one is given. A note of the time and the machine is kept
@@ -62,7 +62,7 @@ def execute(text: Path, notebook: Path, profile: str, seed: int | None = None) -
     write_text(notebook, nbformat.writes(source))
     start = time.perf_counter()
     error, cell = (problem, None) if problem else _run(notebook, given, text.parent)
-    outcome = Outcome(text.stem, time.perf_counter() - start, error.splitlines()[0] if error else "", cell)
+    outcome = ChapterOutcome(text.stem, time.perf_counter() - start, error.splitlines()[0] if error else "", cell)
     _note(text, notebook, profile if "profile" in names else "", outcome)
     return outcome
 
@@ -119,7 +119,7 @@ def _last_begun(notebook: Path) -> int | None:
     return max((place for place, said in code if said.get("start_time")), default=None)
 
 
-def _note(text: Path, notebook: Path, profile: str, outcome: Outcome) -> None:
+def _note(text: Path, notebook: Path, profile: str, outcome: ChapterOutcome) -> None:
     """Keep papermill's account of an execution, with its machine: one file per chapter, beside the notebooks."""
     said = nbformat.read(notebook, as_version=4).metadata.get("papermill", {})
     about = {
@@ -127,7 +127,7 @@ def _note(text: Path, notebook: Path, profile: str, outcome: Outcome) -> None:
         "seconds": round(said.get("duration") or outcome.seconds, 1),
         "profile": profile,
         "error": outcome.error,
-        "text": extension.fingerprint(text),
+        "text": extension.text_hash(text),
         "papermill": papermill.__version__,
         **provenance.here(),
     }
@@ -135,7 +135,9 @@ def _note(text: Path, notebook: Path, profile: str, outcome: Outcome) -> None:
     write_text(extension.execution(notebook), json.dumps(about, indent=1) + "\n")
 
 
-def execute_all(texts: list[Path], folder: Path, profile: str, jobs: int = 1, seed: int | None = None) -> list[Outcome]:
+def execute_all(
+    texts: list[Path], folder: Path, profile: str, jobs: int = 1, seed: int | None = None
+) -> list[ChapterOutcome]:
     """Execute chapters into `folder`, `jobs` of them at once and the longest first, with a bar in the terminal.
 
     A chapter that fails keeps its half-executed notebook, and the others still run.
@@ -185,7 +187,7 @@ def _ticking(bar: tqdm) -> Iterator[None]:
         thread.join()
 
 
-def try_seeds(seeds: list[int]) -> dict[int, list[Outcome]]:
+def try_seeds(seeds: list[int]) -> dict[int, list[ChapterOutcome]]:
     """Execute the chapters that draw random numbers with other seeds, at the default profile: their outcomes by seed.
 
     Only the notebooks are kept, in `_build/seeds/`: the measurements are of a seed that no table shows.

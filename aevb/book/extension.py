@@ -123,7 +123,7 @@ def execution(notebook: Path) -> Path:
     return notebook.parent / "executions" / f"{notebook.stem}.json"
 
 
-def fingerprint(text: Path) -> str:
+def text_hash(text: Path) -> str:
     """A hash that tells one state of a chapter's text from another, whatever ends its lines."""
     return sha256(text.read_text(encoding="utf-8").encode()).hexdigest()[:12]
 
@@ -164,7 +164,7 @@ def _execution(text: Path, places: dict[tuple[str, str], int]) -> list[str]:
     if not kept.exists():
         return [name, "no record", *[""] * 5]
     about = json.loads(kept.read_text(encoding="utf-8"))
-    state = "current" if about["text"] == fingerprint(text) else "text changed since"
+    state = "current" if about["text"] == text_hash(text) else "text changed since"
     if about["error"]:
         state = "failed: " + about["error"].replace("|", "/")
     start = about["start"][:16].replace("T", " ")

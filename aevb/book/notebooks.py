@@ -43,11 +43,11 @@ def tidy(text: Path) -> None:
 
 def _write_text(text: Path, notebook: NotebookNode) -> None:
     """Write a chapter's text, of whose execution the note stays true."""
-    before, kept = extension.fingerprint(text), extension.execution(text)
+    before, kept = extension.text_hash(text), extension.execution(text)
     notebook = nbformat.reads(nbformat.writes(notebook), as_version=4)  # which sorts the metadata
     write_text(text, jupytext.writes(notebook, "md:myst"))
     if kept.exists():
-        write_text(kept, kept.read_text(encoding="utf-8").replace(before, extension.fingerprint(text)))
+        write_text(kept, kept.read_text(encoding="utf-8").replace(before, extension.text_hash(text)))
 
 
 def normalise(notebook: NotebookNode) -> NotebookNode:

@@ -10,14 +10,14 @@ import nbformat
 import yaml
 
 from aevb.book import extension, kernels, notebooks
-from aevb.book.execution import MARKER, Outcome, execute_all, literal
+from aevb.book.execution import MARKER, ChapterOutcome, execute_all, literal
 from aevb.files import write_text
 
 STAGE = notebooks.ROOT / "_build" / "reproduce"
 PAGE = notebooks.ROOT / "_build" / "html" / "index.html"
 
 
-def stage(profile: str) -> list[Outcome]:
+def stage(profile: str) -> list[ChapterOutcome]:
     """Lay out a copy of the book in STAGE and execute its chapters at `profile`; a failed one begins with a notice."""
     shutil.rmtree(STAGE, ignore_errors=True)
     left = shutil.ignore_patterns("*.ipynb", ".ipynb_checkpoints", "executions")
@@ -34,7 +34,7 @@ def stage(profile: str) -> list[Outcome]:
     return outcomes
 
 
-def add_notice(notebook: Path, outcome: Outcome) -> None:
+def add_notice(notebook: Path, outcome: ChapterOutcome) -> None:
     """Let a notebook that failed begin with a notice of its error, in place of papermill's."""
     failed = nbformat.read(notebook, as_version=4)
     failed.cells = [cell for cell in failed.cells if MARKER not in cell.metadata.get("tags", [])]

@@ -12,7 +12,7 @@ from aevb.reproduction import claims, figures, results
 SUMMARIES = ("00_", "18_")  # pages that show what the other chapters measured
 
 
-def update_notebooks(names: list[str]) -> list[execution.Outcome]:
+def update_notebooks(names: list[str]) -> list[execution.ChapterOutcome]:
     """Execute chapters, all or those named, at the default profile, and renew the notebooks of those that succeed.
 
     Their measurements are recorded before SUMMARIES are executed. Raises ValueError for a name that no chapter has.

@@ -20,7 +20,7 @@ from aevb.trainer import Trainer
 # the number of seeds at each profile; each experiment has its own length there, and all else is the same
 PROFILES = {"smoke": 1, "quick": 1, "standard": 1, "paper": 3}
 OTHERWISE_SAMPLES = 1_000_000  # the length of an experiment's curves at a profile that it does not name
-BOTH, ON_MNIST, ON_FREY = tuple(settings.FIGURE2), ("mnist",), ("frey",)
+BOTH_DATASETS, ON_MNIST, ON_FREY = tuple(settings.FIGURE2), ("mnist",), ("frey",)
 
 
 class Member(NamedTuple):
@@ -49,21 +49,23 @@ class Experiment:
     name: str
     kind: Kind
     runs: Callable[[int, tuple[str, ...]], Sequence[Run | Reading]]
-    datasets: tuple[str, ...] = BOTH
+    datasets: tuple[str, ...] = BOTH_DATASETS
     samples: dict[str, int] = field(default_factory=dict)
     measured: Callable[[Trainer], list[dict]] | None = None
     keeps_weights: bool = False
     keeps_posterior: bool = False
 
-    def members(self, profile: str, datasets: tuple[str, ...] = BOTH, *, seed: int = 0) -> list[Member]:
+    def members(self, profile: str, datasets: tuple[str, ...] = BOTH_DATASETS, *, seed: int = 0) -> list[Member]:
         """The members at `profile` of those `datasets` that the experiment is about.
 
         `seed` is added to the seed of each run; a reading keeps its own.
 
         Raises ValueError for an unknown profile or dataset, and where the experiment is about none of `datasets`.
         """
-        if unknown := set(datasets) - set(BOTH):
-            raise ValueError(f"unknown dataset {', '.join(map(repr, unknown))}: choose among {', '.join(BOTH)}")
+        if unknown := set(datasets) - set(BOTH_DATASETS):
+            raise ValueError(
+                f"unknown dataset {', '.join(map(repr, unknown))}: choose among {', '.join(BOTH_DATASETS)}"
+            )
         chosen = tuple(name for name in datasets if name in self.datasets)
         if not chosen:
             raise ValueError(f"{self.name} has nothing of {', '.join(datasets)}: choose {' or '.join(self.datasets)}")
@@ -187,7 +189,7 @@ def get(name: str) -> Experiment:
     return EXPERIMENTS[name]
 
 
-def runs(name: str, profile: str, datasets: tuple[str, ...] = BOTH, *, seed: int = 0) -> list[Run]:
+def runs(name: str, profile: str, datasets: tuple[str, ...] = BOTH_DATASETS, *, seed: int = 0) -> list[Run]:
     """The runs of the experiment called `name`. Raises ValueError as `get` and `Experiment.members` do."""
     return [member.run for member in get(name).members(profile, datasets, seed=seed)]
 

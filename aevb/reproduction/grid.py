@@ -26,7 +26,7 @@ from aevb.trainer import DivergedError, Trainer
 
 GPU_JOBS = 6  # configurations in flight on one GPU: one alone leaves most of it idle
 # the columns that tell of a run in a table
-COLUMNS = ("dataset", "latent_dim", "n_train", "algorithm", "batch_size", "initial_sigma", "seed")
+RUN_COLUMNS = ("dataset", "latent_dim", "n_train", "algorithm", "batch_size", "initial_sigma", "seed")
 
 
 class Outcome(NamedTuple):
@@ -72,7 +72,7 @@ def trained(run: Run, device: str = "cpu") -> Trainer:
 def columns(member: Member) -> set[str]:
     """The columns of a member's rows."""
     about = _about(member).keys()
-    return {"run", "step_size", *about, *COLUMNS, "split", "samples", MEASURES[member.run.measure].column}
+    return {"run", "step_size", *about, *RUN_COLUMNS, "split", "samples", MEASURES[member.run.measure].column}
 
 
 def _about(member: Member) -> dict[str, str]:
@@ -157,7 +157,7 @@ def _outcome(member: Member, trainer: Trainer, samples: int, machine: str) -> Ou
         "run": member.key,
         "step_size": trainer.step_size,
         **_about(member),
-        **{c: getattr(run, c) for c in COLUMNS},
+        **{c: getattr(run, c) for c in RUN_COLUMNS},
     }
     points = [point for point in trainer.curve if point.samples <= samples]
     rows = [

@@ -22,11 +22,11 @@ from aevb.run import Run
 from aevb.trainer import Trainer
 
 BASELINE = "baseline"  # the question that the unchanged runs answer
-LATENT_DIMS = {"mnist": 20, "frey": 10}  # of the panel in which readings are tried
+BASELINE_LATENT_DIM = {"mnist": 20, "frey": 10}  # of the panel in which readings are tried
 BASELINES = {
     (run.dataset, run.algorithm): run
-    for run in baseline(1, tuple(LATENT_DIMS), RIVALS)
-    if run.latent_dim == LATENT_DIMS[run.dataset]
+    for run in baseline(1, tuple(BASELINE_LATENT_DIM), RIVALS)
+    if run.latent_dim == BASELINE_LATENT_DIM[run.dataset]
 }
 DIGITS, DIGITS_WAKE_SLEEP, FACES, FACES_WAKE_SLEEP = (
     BASELINES[name, algorithm] for name in ("mnist", "frey") for algorithm in ("aevb", "wake-sleep")

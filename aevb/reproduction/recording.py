@@ -10,12 +10,12 @@ from aevb.full_vb import FullVB
 from aevb.model import VAE
 from aevb.reproduction import experiments, grid, results
 from aevb.reproduction.curves import Curves
-from aevb.reproduction.experiments import BOTH, Experiment, Member
+from aevb.reproduction.experiments import BOTH_DATASETS, Experiment, Member
 from aevb.run import Run, evaluation_grid
 from aevb.trainer import Trainer
 
 
-def compute(name: str, profile: str, datasets: tuple[str, ...] = BOTH, *, seed: int = 0) -> Curves:
+def compute(name: str, profile: str, datasets: tuple[str, ...] = BOTH_DATASETS, *, seed: int = 0) -> Curves:
     """The curves of an experiment at `profile`, computed here and now or taken from what this machine computed before.
 
     `seed` is added to the seed of each run; a reading keeps its own. Raises ValueError for an unknown experiment,
@@ -34,7 +34,7 @@ def compute(name: str, profile: str, datasets: tuple[str, ...] = BOTH, *, seed: 
 def record(
     name: str,
     profile: str = "standard",
-    datasets: tuple[str, ...] = BOTH,
+    datasets: tuple[str, ...] = BOTH_DATASETS,
     samples: int | None = None,
     **options: Unpack[grid.Options],
 ) -> int:
@@ -65,7 +65,7 @@ def record(
 def _must_fit(experiment: Experiment, members: list[Member]) -> None:
     if experiment.measured:  # which chooses the columns of its rows
         return
-    wanted = set(results.columns(experiment.kind))
+    wanted = set(results.table_columns(experiment.kind))
     for member in members:
         if lacking := wanted - grid.columns(member):
             raise ValueError(f"{experiment.name} cannot be stored: {member.run} has no {', '.join(sorted(lacking))}")

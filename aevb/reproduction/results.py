@@ -87,10 +87,10 @@ def _kept(part: str) -> Path:
 
 def _curves(folder: Path, figure: str) -> Curves:
     path, kind = folder / f"{figure}.csv", experiments.get(figure).kind
-    return Curves(pd.read_csv(path) if path.exists() else pd.DataFrame(columns=columns(kind)), kind)
+    return Curves(pd.read_csv(path) if path.exists() else pd.DataFrame(columns=table_columns(kind)), kind)
 
 
-def columns(kind: Kind) -> list[str]:
+def table_columns(kind: Kind) -> list[str]:
     """The columns of a table of ours."""
     return ["run", *kind.names, "seed", "samples", kind.value]
 
@@ -121,7 +121,7 @@ def write_speed(table: pd.DataFrame, about: dict) -> None:
 def lay_out(figure: str, table: pd.DataFrame) -> Curves:
     """The curves of `figure` out of a grid's table, which may be empty."""
     kind = experiments.get(figure).kind
-    return Curves(table[columns(kind)] if len(table) else pd.DataFrame(columns=columns(kind)), kind)
+    return Curves(table[table_columns(kind)] if len(table) else pd.DataFrame(columns=table_columns(kind)), kind)
 
 
 def write_live(figure: str, profile: str, curves: Curves, entries: dict[str, dict]) -> None:

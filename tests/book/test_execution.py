@@ -6,7 +6,7 @@ import nbformat
 import pytest
 
 from aevb.book import execution, extension, notebooks
-from aevb.book.execution import Outcome, execute, execute_all
+from aevb.book.execution import ChapterOutcome, execute, execute_all
 from aevb.reproduction import provenance, results
 from tests.written import PARAMETERS, printed, write
 
@@ -144,7 +144,7 @@ def test_the_long_chapters_come_first():
 def test_a_kernel_that_dies_is_a_failure_too(tmp_path):
     text = write(tmp_path / "03_a.md", "print('so far')", "import os\nos._exit(9)")
     outcome = execute(text, tmp_path / "out.ipynb", "quick")
-    assert outcome == Outcome("03_a", outcome.seconds, outcome.error, cell=2)
+    assert outcome == ChapterOutcome("03_a", outcome.seconds, outcome.error, cell=2)
     assert "Dead" in outcome.error
     assert "\n" not in outcome.error
     assert (tmp_path / "out.ipynb").exists()

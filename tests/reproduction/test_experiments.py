@@ -9,7 +9,7 @@ from aevb.datasets import load
 from aevb.fit import fit
 from aevb.measures import mean_bound
 from aevb.reproduction import experiments, settings
-from aevb.reproduction.experiments import BOTH
+from aevb.reproduction.experiments import BOTH_DATASETS
 from aevb.reproduction.readings import BY_LATENTS, PLATEAU, READINGS
 from tests.runs import ON_DIGITS, SAMPLES, member
 
@@ -43,11 +43,11 @@ def test_an_experiment_goes_by_its_name_and_its_members_by_their_keys(name):
 @pytest.mark.parametrize("profile", experiments.PROFILES)
 def test_an_experiment_has_the_runs_of_its_settings_with_the_profiles_seeds(profile):
     n_seeds = experiments.n_seeds(profile)
-    assert experiments.runs("figure2", profile) == settings.figure2(n_seeds, BOTH)
+    assert experiments.runs("figure2", profile) == settings.figure2(n_seeds, BOTH_DATASETS)
     assert experiments.runs("figure2-digits", profile) == settings.figure2(n_seeds, ("mnist",))
     assert experiments.runs("figure2-minibatches", profile) == settings.figure2_minibatches(n_seeds, ("frey",))
     assert experiments.runs("full-vb", profile) == settings.full_vb(n_seeds, ("mnist",))
-    for dataset in BOTH:
+    for dataset in BOTH_DATASETS:
         alone = experiments.runs("figure2", profile, (dataset,))
         assert alone == [run for run in experiments.runs("figure2", profile) if run.dataset == dataset]
 
@@ -109,7 +109,7 @@ def test_datasets_that_an_experiment_is_not_about_are_refused_with_the_choices()
     ):  # fmt: skip
         with pytest.raises(ValueError, match=rf"^{name} has nothing of {dataset}: choose {choice}$"):
             experiments.runs(name, "quick", (dataset,))
-        assert {run.dataset for run in experiments.runs(name, "quick", BOTH)} == {choice}
+        assert {run.dataset for run in experiments.runs(name, "quick", BOTH_DATASETS)} == {choice}
     for datasets in (("cifar",), ("mnist", "cifar")):
         with pytest.raises(ValueError, match=r"^unknown dataset 'cifar': choose among mnist, frey$"):
             experiments.runs("figure4", "quick", datasets)

@@ -141,7 +141,7 @@ def test_a_table_with_a_column_that_the_runs_lack_is_refused_before_anything_is_
 def test_every_experiment_has_the_columns_of_its_table(name):
     experiment = experiments.get(name)
     for member in experiment.members("paper"):
-        assert set(results.columns(experiment.kind)) <= grid.columns(member)
+        assert set(results.table_columns(experiment.kind)) <= grid.columns(member)
 
 
 # beside the table
