@@ -11,6 +11,8 @@ from torch import Tensor
 
 from aevb.model import LatentVariableModel, reparameterize
 
+EVALUATION_BATCH = 1000  # datapoints at a time where a bound is averaged over many
+
 
 def kl_to_prior(mu: Tensor, log_var: Tensor) -> Tensor:
     """D_KL(N(mu, diag sigma^2) || N(0, I)) of Appendix B, nats, never negative (the paper prints minus it).

@@ -13,13 +13,11 @@ from typing import Any, NamedTuple, TypeVar, cast
 import torch
 from torch import Tensor, nn
 
-from aevb.bounds import estimator_a, estimator_b, kl_to_prior
+from aevb.bounds import EVALUATION_BATCH, estimator_a, estimator_b, kl_to_prior
 from aevb.checks import at_least
 from aevb.model import LatentVariableModel, reparameterize
 from aevb.networks import INITIAL_STD, BernoulliMLP, GaussianMLP, log_normal
 from aevb.objectives import Update
-
-EVALUATION_BATCH = 1000
 
 Value = TypeVar("Value")
 

@@ -5,13 +5,12 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from aevb.bounds import estimator_b
+from aevb.bounds import EVALUATION_BATCH, estimator_b
 from aevb.datasets import Images
 from aevb.full_vb import FullVB, held_out_bound
 from aevb.marginal_likelihood import appendix_d
 from aevb.model import LatentVariableModel
 
-EVALUATION_BATCH = 1000
 LIKELIHOOD_POINTS = 1000  # of the first training and the first test points, as in figure 3
 
 

@@ -20,7 +20,7 @@ from aevb.colours import BLUE, GREEN, GREY, ORANGE, PINK, SKY, YELLOW
 from aevb.full_vb import FullVB
 from aevb.model import Decoder
 from aevb.reproduction.curves import Curves
-from aevb.reproduction.settings import FIGURE2, LATENT_DIMS
+from aevb.reproduction.settings import FIGURE2, FIGURE3_N_TRAIN, LATENT_DIMS
 
 COLOURS = {name: algorithm.colour for name, algorithm in ALGORITHMS.items()}
 NAMES = {name: algorithm.title for name, algorithm in ALGORITHMS.items()}
@@ -103,8 +103,8 @@ def figure3(
     `sources` as for `figure2`. `samples` and `scale` are the limits and the scale of the horizontal axis, `log_px` the
     limits of the other, by default the paper's.
     """
-    figure, axes = plt.subplots(1, 2, figsize=(9.6, 3.9), sharey=True)
-    for axis, n_train in zip(axes, (1000, 50_000), strict=True):
+    figure, axes = plt.subplots(1, len(FIGURE3_N_TRAIN), figsize=(9.6, 3.9), sharey=True)
+    for axis, n_train in zip(axes, FIGURE3_N_TRAIN, strict=True):
         _draw(axis, sources, n_train=n_train)
         axis.set(xscale=scale, xlim=samples, ylim=log_px, title=f"$N_{{train}}$ = {n_train:,}")
         axis.set_xlabel("training samples seen")

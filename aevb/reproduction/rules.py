@@ -5,9 +5,11 @@ from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 
+from aevb.algorithms import ALGORITHMS
 from aevb.datasets import TITLES
 from aevb.reproduction import leads, verdicts
 from aevb.reproduction.curves import Curves, concat
+from aevb.reproduction.settings import FIGURE3_N_TRAIN
 from aevb.reproduction.verdicts import DOES_NOT_HOLD, HOLDS, IN_PART, NOT_MEASURED, NOT_TESTABLE, Interval, share
 
 OVERFITTING_FROM = 1e7  # a shorter run has not overfitted yet, and says nothing about claims 3 and 4
@@ -142,17 +144,16 @@ def over(measure: Callable[[Curves, str], float]) -> Callable[[Curves], ByName]:
 
 def mcem_lead(curves: Curves) -> ByName:
     """log p(x) of MCEM minus AEVB's on 50,000 digits, nats per datapoint; empty where either is missing."""
-    return _all_or_nothing({"MCEM": leads.lead(curves, 50_000, "mcem", "aevb")})
+    return _all_or_nothing({ALGORITHMS["mcem"].title: leads.lead(curves, max(FIGURE3_N_TRAIN), "mcem", "aevb")})
 
 
 def aevb_leads(curves: Curves) -> ByName:
     """log p(x) of AEVB minus each rival's on each training set, nats per datapoint; empty where a curve is missing."""
-    rivals = {"wake-sleep": "wake-sleep", "mcem": "MCEM"}
     return _all_or_nothing(
         {
-            f"{rivals[rival]}, {n_train:,}": leads.lead(curves, n_train, "aevb", rival)
-            for n_train in (1000, 50_000)
-            for rival in rivals
+            f"{ALGORITHMS[rival].title}, {n_train:,}": leads.lead(curves, n_train, "aevb", rival)
+            for n_train in FIGURE3_N_TRAIN
+            for rival in ("wake-sleep", "mcem")
         }
     )
 

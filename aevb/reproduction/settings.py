@@ -16,6 +16,7 @@ FIGURE3_STEP_SIZES = {
     1000: {"aevb": 0.1, "wake-sleep": 0.1, "mcem": 0.02},
     50_000: {"aevb": 0.02, "wake-sleep": 0.1, "mcem": 0.02},
 }
+FIGURE3_N_TRAIN = tuple(FIGURE3_STEP_SIZES)  # the training points of its panels
 # full VB's step size, also MAP's best on this network, and the standard deviations that q(theta) starts with by
 # training points: of those tried, the best bound on log p(X) (see its chapter)
 FULL_VB_STEP_SIZE = 0.1
