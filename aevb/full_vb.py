@@ -19,7 +19,7 @@ from aevb.model import LatentVariableModel, reparameterize
 from aevb.networks import INITIAL_STD, BernoulliMLP, GaussianMLP, log_normal
 from aevb.objectives import Update
 
-Value = TypeVar("Value")
+Value = TypeVar("Value")  # the type of the value of a function of the model
 
 
 class FullVB(nn.Module):

@@ -18,7 +18,7 @@ from torch import Tensor
 from aevb.checks import at_least, name_datapoints
 from aevb.model import LatentVariableModel
 
-LogDensity = Callable[[Tensor], Tensor]
+LogDensity = Callable[[Tensor], Tensor]  # a function of positions `(C, M, J)`: `(C, M)`, nats
 TARGET = 0.9  # the acceptance rate of Appendix E
 DIVERGENCE = 1000.0  # nats of energy error past which a trajectory has left the target
 JITTER = 0.5  # each chain's step size varies by so much: trajectories of one length may end where they began

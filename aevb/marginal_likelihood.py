@@ -21,7 +21,7 @@ from aevb.model import LatentVariableModel
 BATCH = 250  # datapoints at a time
 TABLE_ELEMENTS = 4_000_000  # of a table of latents against datapoints
 BURN_IN = 25  # tuning steps, whose draws do not count
-EDGE_MASS = 1e-3
+EDGE_MASS = 1e-3  # the share of a posterior beyond which `quadrature` warns of the lattice's edge
 
 
 class Estimate(NamedTuple):

@@ -28,6 +28,7 @@ class Measure(NamedTuple):
     splits: tuple[str, ...]
 
 
+# the measures, by name
 MEASURES = {
     "bound": Measure(10_000, 10, "lower_bound", "The lower bound", ("train", "test", "running")),
     "marginal-likelihood": Measure(100_000, 5, "log_likelihood", "log p(x)", ("train", "test")),

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from aevb.checks import Domain, at_least, refuse_outside
 from aevb.networks import BernoulliMLP, GaussianMLP, draw, log_normal
 
-Model = TypeVar("Model", bound=nn.Module)
+Model = TypeVar("Model", bound=nn.Module)  # the type of models that are stacked
 
 
 def reparameterize(mu: Tensor, log_var: Tensor, n_samples: int, *, generator: torch.Generator) -> Tensor:

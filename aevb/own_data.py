@@ -13,7 +13,7 @@ from PIL import Image
 from aevb.data import DataError
 from aevb.datasets import BERNOULLI, Dataset, Likelihood, Splits
 
-log = logging.getLogger("aevb")
+log = logging.getLogger("aevb")  # the library's log
 
 PICTURES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp")  # read from a folder
 SPLIT_NAMES = ("train", "valid", "test")  # of arrays in a file, or folders in a folder

@@ -8,6 +8,7 @@ from typing import Any
 
 from aevb.book import sources
 
+# the packages, by the titles of the page's parts
 PACKAGES = {"The core": "aevb", "The reproduction": "aevb.reproduction", "The book": "aevb.book"}
 
 

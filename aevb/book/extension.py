@@ -20,8 +20,8 @@ from tabulate import tabulate
 
 from aevb.book import api, sources
 
-ROOT = Path(__file__).resolve().parents[2]
-LOCK = ROOT / "package-lock.json"
+ROOT = Path(__file__).resolve().parents[2]  # the project's folder
+LOCK = ROOT / "package-lock.json"  # the versions and checksums of the npm packages
 # the files that a page can ask for, by package, with those that MathJax's menu offers
 SERVED = {
     "mathjax": ("LICENSE", "es5/tex-chtml.js", "es5/a11y", "es5/sre", "es5/input/tex/extensions", "es5/output/chtml"),
@@ -29,7 +29,7 @@ SERVED = {
     "@jupyter-widgets/html-manager": ("dist/embed-amd.js",),
     "anywidget": ("LICENSE", "dist/index.js"),
 }
-CDN = "the pages will ask public CDNs for their scripts"
+CDN = "the pages will ask public CDNs for their scripts"  # said where no scripts are served
 
 
 def packages() -> Path | None:

@@ -13,7 +13,7 @@ import sys
 
 import psutil
 
-KERNEL = (sys.executable, "-m", "ipykernel_launcher")
+KERNEL = (sys.executable, "-m", "ipykernel_launcher")  # the command that starts a kernel
 POLL = 0.3  # seconds
 
 

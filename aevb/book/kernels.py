@@ -17,11 +17,12 @@ from traitlets import default
 from aevb.book import guard
 from aevb.files import write_text
 
-ROOT = Path(__file__).resolve().parents[2]
-FOLDER = ROOT / "_build" / "kernel"
-NAME = "python3"
+ROOT = Path(__file__).resolve().parents[2]  # the project's folder
+FOLDER = ROOT / "_build" / "kernel"  # the folder of the kernels' own settings
+NAME = "python3"  # the name of the kernel
 # the variables through which the reader's own set-up would reach a kernel
 DROPPED = ("MATPLOTLIBRC", "MPLBACKEND", "JUPYTER_CONFIG_PATH", "JUPYTER_NO_CONFIG", "PYTHONOPTIMIZE", "PYTHONSTARTUP")
+# the configuration of IPython
 CONFIGURATION = """\
 c = get_config()
 c.InlineBackend.figure_formats = {"png"}

@@ -15,12 +15,13 @@ from nbformat import NotebookNode
 from aevb.book import extension, sources
 from aevb.files import write_text
 
-ROOT = Path(__file__).resolve().parents[2]
-BOOK = ROOT / "book"
+ROOT = Path(__file__).resolve().parents[2]  # the project's folder
+BOOK = ROOT / "book"  # the folder of the chapters
 DEFAULT_PROFILE = "quick"  # the one in the parameters cells
+# metadata of one execution, which are not committed
 TRANSIENT = ("papermill", "execution", "jupyter", "widgets", "ExecuteTime")
-WIDGET_VIEW = "application/vnd.jupyter.widget-view+json"
-WIDGET_STATE = "application/vnd.jupyter.widget-state+json"
+WIDGET_VIEW = "application/vnd.jupyter.widget-view+json"  # the MIME type of a widget in an output
+WIDGET_STATE = "application/vnd.jupyter.widget-state+json"  # the MIME type of the widgets' state in a notebook
 
 
 def chapters(folder: Path = BOOK) -> list[Path]:

@@ -13,8 +13,8 @@ from aevb.book import extension, kernels, notebooks
 from aevb.book.execution import MARKER, ChapterOutcome, execute_all, literal
 from aevb.files import write_text
 
-STAGE = notebooks.ROOT / "_build" / "reproduce"
-PAGE = notebooks.ROOT / "_build" / "html" / "index.html"
+STAGE = notebooks.ROOT / "_build" / "reproduce"  # the folder in which `stage` lays out the book
+PAGE = notebooks.ROOT / "_build" / "html" / "index.html"  # the front of the built page
 
 
 def stage(profile: str) -> list[ChapterOutcome]:

@@ -12,7 +12,7 @@ from typing import Any
 from docutils import nodes
 from sphinx import addnodes
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[2]  # the project's folder
 BRANCH = "page"  # the sources of the page, with the cell for Colab: the workflow that builds the page writes it
 
 

@@ -13,7 +13,7 @@ from typing import NoReturn
 
 import psutil
 
-SIGNALS = (signal.SIGINT, signal.SIGTERM)
+SIGNALS = (signal.SIGINT, signal.SIGTERM)  # those that interrupt a command
 PATIENCE = 0.5  # seconds from a request to end to the end
 BROKEN_PIPE = 13  # SIGPIPE, which Windows does not have
 

@@ -26,7 +26,8 @@ from aevb.reproduction import figures
 from aevb.run import Run
 from aevb.trainer import Trainer
 
-SCRIPTS = Path(__file__).parent / "javascript"
+SCRIPTS = Path(__file__).parent / "javascript"  # the folder of the widgets' scripts
+# the colours of the widgets, by the names that scripts have for them
 PALETTE = {"deep": BLUE, "pale": SKY, "orange": ORANGE, "green": GREEN}
 CODES = 2000  # encoded datapoints that a page carries
 EVERY = 5000  # training samples between two points of a live curve

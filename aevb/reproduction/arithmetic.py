@@ -12,13 +12,15 @@ import subprocess
 import sys
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[2]
-NATIVE, OTHER = "native", "other"
+ROOT = Path(__file__).resolve().parents[2]  # the project's folder
+NATIVE, OTHER = "native", "other"  # this machine's own arithmetic, and any that has no name
+# the environment variables of each arithmetic, by its name
 SETTINGS = {
     NATIVE: {},
     "plain": {"ATEN_CPU_CAPABILITY": "default", "MKL_CBWR": "COMPATIBLE"},  # no vector code at all
     "avx2": {"ATEN_CPU_CAPABILITY": "avx2", "MKL_ENABLE_INSTRUCTIONS": "AVX2", "ONEDNN_MAX_CPU_ISA": "AVX2"},
 }
+# all variables that SETTINGS sets
 VARIABLES = tuple(sorted({variable for settings in SETTINGS.values() for variable in settings}))
 
 

@@ -15,6 +15,7 @@ from aevb.reproduction import leads, results, rules, verdicts
 from aevb.reproduction.curves import Curves
 from aevb.reproduction.rules import Evidence, Rule
 
+# the columns of the table of claims
 COLUMNS = ["number", "claim", "where", "chapter", "measure", "published", "ours", "seeds", "verdict"]
 
 
@@ -34,6 +35,7 @@ class Claim(NamedTuple):
 
 
 # fmt: off
+# the claims of the paper, in the book's order
 CLAIMS = (
     Claim(1, "considerably faster", "fig. 2", "14_figure_2", "samples wake-sleep needs over those AEVB needs",
           rules.by_curves("figure2", rules.speed_ups, lambda ratio: ratio > 1, rules.median_speed_up, rules.lowest,

@@ -26,7 +26,9 @@ class Kind(NamedTuple):
     compared_at: tuple[float, ...]
 
 
+# the kind of the bounds of figure 2
 FIGURE_2 = Kind(("dataset", "latent_dim", "algorithm", "split"), "lower_bound", (1e6, 1e7, 3e7, 1e8))
+# the kind of the marginal likelihoods of figure 3
 FIGURE_3 = Kind(("n_train", "algorithm", "split"), "log_likelihood", (1e6, 5e6, 1e7, 2e7, 6e7))
 
 

@@ -20,7 +20,7 @@ from aevb.trainer import Trainer
 # the number of seeds at each profile; each experiment has its own length there, and all else is the same
 PROFILES = {"smoke": 1, "quick": 1, "standard": 1, "paper": 3}
 OTHERWISE_SAMPLES = 1_000_000  # the length of an experiment's curves at a profile that it does not name
-BOTH_DATASETS, ON_MNIST, ON_FREY = tuple(settings.FIGURE2), ("mnist",), ("frey",)
+BOTH_DATASETS, ON_MNIST, ON_FREY = tuple(settings.FIGURE2), ("mnist",), ("frey",)  # names of datasets
 
 
 class Member(NamedTuple):
@@ -121,11 +121,12 @@ def _of(readings: Sequence[Reading]) -> Callable[[int, tuple[str, ...]], Sequenc
     return lambda n_seeds, datasets: [reading for reading in readings if reading.run.dataset in datasets]
 
 
-READING = Kind(("question", "answer", *FIGURE_2.names), FIGURE_2.value, (1e6,))
-FULL_VB = Kind(FIGURE_3.names, FIGURE_2.value, (1e6, 1e7))
-TEN_MILLION = dict.fromkeys(("standard", "paper"), 10_000_000)
-DRAWN = {"smoke": 20_000, "quick": 100_000} | TEN_MILLION
+READING = Kind(("question", "answer", *FIGURE_2.names), FIGURE_2.value, (1e6,))  # the kind of the curves of readings
+FULL_VB = Kind(FIGURE_3.names, FIGURE_2.value, (1e6, 1e7))  # the kind of full VB's bounds
+TEN_MILLION = dict.fromkeys(("standard", "paper"), 10_000_000)  # samples at each longer profile
+DRAWN = {"smoke": 20_000, "quick": 100_000} | TEN_MILLION  # samples at each profile for models that are drawn or kept
 
+# the experiments, by name
 EXPERIMENTS = {
     experiment.name: experiment
     for experiment in (

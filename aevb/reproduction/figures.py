@@ -22,7 +22,8 @@ from aevb.model import Decoder
 from aevb.reproduction.curves import Curves
 from aevb.reproduction.settings import FIGURE2, FIGURE3_N_TRAIN, LATENT_DIMS
 
-COLOURS = {name: algorithm.colour for name, algorithm in ALGORITHMS.items()}
+COLOURS = {name: algorithm.colour for name, algorithm in ALGORITHMS.items()}  # the colours of algorithms, by name
+# the titles of algorithms and datasets, by name
 NAMES = {name: algorithm.title for name, algorithm in ALGORITHMS.items()}
 NAMES |= datasets.TITLES
 # the style of each source of curves: the paper's behind, pale and wide; ours in front
@@ -37,7 +38,9 @@ DIGITS = (
     *((BLUE, False), (BLUE, True), (ORANGE, False), (GREEN, False), (PINK, False)),
     *((SKY, False), (GREEN, True), (SKY, True), (PINK, True), (ORANGE, True)),
 )
+# the limits of the paper's axes: of the samples, and of the bound of each dataset
 PAPER_AXES = {"samples": (1e5, 1e8)} | {name: panels.limits for name, panels in FIGURE2.items()}
+# the panels of figure 2: dataset and number of latents
 PANELS = tuple((name, dim) for name, dims in LATENT_DIMS.items() for dim in dims)
 
 

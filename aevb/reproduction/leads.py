@@ -12,7 +12,7 @@ from aevb.reproduction.curves import Curves, value_at
 from aevb.reproduction.settings import RIVALS
 
 PAPER_END = 1e8  # where the axes of figure 2 end
-FIGURE3_END = 6e7
+FIGURE3_END = 6e7  # where the axes of figure 3 end
 PAPER_SIZE = "MNIST, 500 hidden, 20 latents, M = 100"  # the benchmark's name for a step of figure 2
 
 

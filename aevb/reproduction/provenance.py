@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[2]  # the project's folder
 
 
 def _numerical() -> tuple[str, ...]:
@@ -30,7 +30,7 @@ def _numerical() -> tuple[str, ...]:
     return tuple(sorted(found))
 
 
-NUMERICAL = _numerical()
+NUMERICAL = _numerical()  # the modules that `fingerprint` reads
 
 
 def here() -> dict:

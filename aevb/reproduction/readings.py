@@ -23,11 +23,13 @@ from aevb.trainer import Trainer
 
 BASELINE = "baseline"  # the question that the unchanged runs answer
 BASELINE_LATENT_DIM = {"mnist": 20, "frey": 10}  # of the panel in which readings are tried
+# the runs that readings change, by dataset and algorithm
 BASELINES = {
     (run.dataset, run.algorithm): run
     for run in baseline(1, tuple(BASELINE_LATENT_DIM), RIVALS)
     if run.latent_dim == BASELINE_LATENT_DIM[run.dataset]
 }
+# the same by name, each on digits or faces
 DIGITS, DIGITS_WAKE_SLEEP, FACES, FACES_WAKE_SLEEP = (
     BASELINES[name, algorithm] for name in ("mnist", "frey") for algorithm in ("aevb", "wake-sleep")
 )
@@ -155,8 +157,10 @@ def _with(run: Run, **fields: Any) -> Run:
     return dataclasses.replace(run, **fields)
 
 
-AEVB, WAKE_SLEEP = (DIGITS, FACES), (DIGITS_WAKE_SLEEP, FACES_WAKE_SLEEP)
+AEVB, WAKE_SLEEP = (DIGITS, FACES), (DIGITS_WAKE_SLEEP, FACES_WAKE_SLEEP)  # those of each algorithm
+# the runs of BASELINES, and those of them on digits
 ALL, ON_DIGITS = (DIGITS, DIGITS_WAKE_SLEEP, FACES, FACES_WAKE_SLEEP), (DIGITS, DIGITS_WAKE_SLEEP)
+# all readings in the panels of BASELINE_LATENT_DIM
 READINGS = (
     *(Reading(BASELINE, BASELINE, run) for run in ALL),
     *(Reading("warm-up", f"{steps} steps", _with(run, warm_up=steps))

@@ -32,7 +32,7 @@ from aevb.run import Run
 
 IN_CHECKOUT = (Path(__file__).resolve().parents[2] / "pyproject.toml").exists()  # not installed without it
 ROOT = Path(__file__).resolve().parents[2 if IN_CHECKOUT else 1] / "results"  # installed, `results` is in the package
-SPEED_COLUMNS = ["what", "quantity", "setting", "median", "low", "high", "unit"]
+SPEED_COLUMNS = ["what", "quantity", "setting", "median", "low", "high", "unit"]  # columns of the recorded speeds
 
 
 def published(figure: str) -> Curves:

@@ -16,9 +16,9 @@ OVERFITTING_FROM = 1e7  # a shorter run has not overfitted yet, and says nothing
 RELIABLE_WITHIN = 0.5  # nats per datapoint: what we take "good" to mean in claim 13
 NO_WORSE = 1.0  # nats per datapoint: a smaller difference is none, in claims 4 and 8
 
-Panel = tuple[str, int]
-ByPanel = dict[Panel, float]
-ByName = dict[str, float]
+Panel = tuple[str, int]  # dataset and number of latents
+ByPanel = dict[Panel, float]  # the value of a measure in each panel
+ByName = dict[str, float]  # the values of a measure, by the names that are shown
 Name = TypeVar("Name", Panel, str)  # of the values of one measure
 
 
@@ -45,7 +45,7 @@ class Judged(NamedTuple):
     verdict: str
 
 
-Rule = Callable[[Evidence], Judged]
+Rule = Callable[[Evidence], Judged]  # the finding on a claim by the evidence
 
 
 # rules by curves: a measure of them, and a test of each of its values

@@ -17,16 +17,16 @@ FIGURE3_STEP_SIZES = {
     50_000: {"aevb": 0.02, "wake-sleep": 0.1, "mcem": 0.02},
 }
 FIGURE3_N_TRAIN = tuple(FIGURE3_STEP_SIZES)  # the training points of its panels
-# full VB's step size, also MAP's best on this network, and the standard deviations that q(theta) starts with by
-# training points: of those tried, the best bound on log p(X) (see its chapter)
+# full VB's step size, also MAP's best on this network: of those tried, the best bound on log p(X) (see its chapter)
 FULL_VB_STEP_SIZE = 0.1
+# the standard deviations with which q(theta) starts, by training points: chosen likewise
 FULL_VB_SIGMAS = {1000: 0.03, 50_000: 0.01}
 FIGURE3_NATS = 3.0  # within which a published point of figure 3 is met
-MINIBATCHES = (100, 200, 300, 400, 500)
-FIGURE5_LATENT_DIMS = (2, 5, 10, 20)
+MINIBATCHES = (100, 200, 300, 400, 500)  # the sizes of "figure2-minibatches"
+FIGURE5_LATENT_DIMS = (2, 5, 10, 20)  # the numbers of latents of its panels
 MORE_SEEDS = range(3, 8)  # beside the three of "paper", for the spread of seeds where a live run ends
 
-Datasets = tuple[str, ...]
+Datasets = tuple[str, ...]  # names of datasets
 
 
 class Figure2(NamedTuple):
@@ -60,8 +60,9 @@ FIGURE2 = {
         share=0.03,
     ),
 }
-LATENT_DIMS = {name: DATASETS[name].latent_dims for name in FIGURE2}
+LATENT_DIMS = {name: DATASETS[name].latent_dims for name in FIGURE2}  # those of figure 2, by dataset
 RIVALS = ("aevb", "wake-sleep")  # the algorithms that the paper compares in figure 2
+# the algorithms that we compare in figure 2
 COMPARED = tuple(algorithm.name for algorithm in ALGORITHMS.values() if algorithm.compared)
 
 

@@ -8,13 +8,15 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from scipy import stats
 
+# the verdicts on a claim that is measured
 HOLDS, IN_PART, DOES_NOT_HOLD, UNDECIDED = "holds", "holds in part", "does not hold", "undecided"
-NOT_TESTABLE, NOT_MEASURED = "not testable", "not measured"
-CHAPTER_FAILED = f"{NOT_MEASURED} (chapter failed)"
+NOT_TESTABLE, NOT_MEASURED = "not testable", "not measured"  # where measurements decide nothing, or are missing
+CHAPTER_FAILED = f"{NOT_MEASURED} (chapter failed)"  # NOT_MEASURED, because the chapter that measures failed
+# all verdicts, in the order in which they are counted
 VERDICTS = (HOLDS, IN_PART, DOES_NOT_HOLD, UNDECIDED, NOT_TESTABLE, NOT_MEASURED, CHAPTER_FAILED)
 CONFIDENCE = 0.95  # of the intervals for a mean
 
-Interval = tuple[float, float]
+Interval = tuple[float, float]  # its lower and its upper end
 
 
 def share(states: Sequence[bool | None]) -> str:
