@@ -14,12 +14,11 @@ try:
 
     from aevb import datasets
     from aevb.algorithms import ALGORITHMS
-    from aevb.book import execution, notebooks, pages, suite, terminal
+    from aevb.book import execution, notebooks, pages, refresh, suite, terminal
     from aevb.data import SUPPLY, DataError
     from aevb.datasets import LIKELIHOODS, PAPER
-    from aevb.files import write_whole
     from aevb.measures import MEASURES
-    from aevb.reproduction import arithmetic, claims, experiments, figures, recording, results, training
+    from aevb.reproduction import arithmetic, claims, experiments, recording, results, training
     from aevb.reproduction.curves import agreement
     from aevb.trainer import DivergedError
 except ModuleNotFoundError as error:
@@ -45,7 +44,7 @@ def _main(arguments: list[str] | None) -> int:
         if options.name not in INSTALLED:
             results.must_be_in_checkout(f"what `{options.name}` works on")
         status = options.command(options)
-        print(end="", flush=True)  # now, while what goes wrong with it is still told in one line
+        print(end="", flush=True)  # now, while an error is still told in one line
         return status
     except BrokenPipeError:
         raise  # nobody's mistake
@@ -68,13 +67,13 @@ def _parser() -> argparse.ArgumentParser:
     reproduce_parser.add_argument("--profile", default=notebooks.DEFAULT_PROFILE, help=", ".join(experiments.PROFILES))
     notebooks_parser = add("notebooks", update_notebooks, "execute chapters again and update the committed notebooks")
     notebooks_parser.add_argument("names", nargs="*", help="chapters, such as 07_vae (default: all)")
-    add("colab", add_colab_cell, "let every notebook begin with the cell that Colab needs, before it is published")
+    add("colab", add_colab_cell, "begin every notebook with the cell that Colab needs, before it is published")
     add("book", build_book, "build the page from the committed notebooks")
     test_parser = add("test", run_tests, "everything CI runs")
     kinds = ", ".join(arithmetic.SETTINGS)
-    test_parser.add_argument("--arithmetic", help=f"compute as another processor would: {kinds} (default: as it comes)")
+    test_parser.add_argument("--arithmetic", help=f"compute as another processor would: {kinds} (default: this one)")
     test_parser.add_argument("--live", action="store_true", help="only the chapters that train")
-    add("check", run_check, "what to run on every save: lint, types, pairs in step, unit tests of the core")
+    add("check", run_check, "the checks for every save: lint, types, pairs in step, unit tests of the core")
     seeds_parser = add("seeds", try_seeds, "execute the chapters with other seeds: no assert may depend on one")
     seeds_parser.add_argument("seeds", nargs="+", type=int, metavar="SEED")
     add("compare", compare, "our recorded curves minus the published ones, and the verdict on each claim")
@@ -88,15 +87,17 @@ def _add_record_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("experiment", help=", ".join(experiments.EXPERIMENTS))
     profiles = ", ".join(experiments.PROFILES)
     parser.add_argument("--profile", default="standard", help=f"{profiles} (default: standard)")
-    parser.add_argument("--dataset", help=f"one of {', '.join(experiments.BOTH)} (default: all)")
-    parser.add_argument("--samples", type=int, help="how far each curve goes, if not as far as the profile")
+    parser.add_argument("--dataset", help=f"one of {', '.join(experiments.BOTH_DATASETS)} (default: all)")
+    parser.add_argument("--samples", type=int, help="samples of each curve (default: the profile's)")
     parser.add_argument("--device", default="cpu", help="cpu (default), cuda or cuda:1")
-    parser.add_argument("--jobs", type=int, help="how many runs at once (default: one per core)")
+    parser.add_argument("--jobs", type=int, help="runs at once (default: one per core)")
     parser.add_argument("--threads", type=int, default=1, help="threads of each run (default: 1)")
 
 
 def _add_train_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("data", help=f"an .npz file, a folder of images, or one of {', '.join(experiments.BOTH)}")
+    parser.add_argument(
+        "data", help=f"an .npz file, a folder of images, or one of {', '.join(experiments.BOTH_DATASETS)}"
+    )
     parser.add_argument("--algorithm", default="aevb", help=f"{', '.join(ALGORITHMS)} (default: aevb)")
     kinds = ", ".join(LIKELIHOODS)
     parser.add_argument("--likelihood", help=f"that of your images: {kinds} (default: bernoulli)")
@@ -131,7 +132,7 @@ def train(options: argparse.Namespace) -> int:
     run = training.plan(dataset, options.algorithm, options.latent_dim, options.hidden)
     height, width = dataset.image_shape
     print(f"{dataset.title}: {_counted(dataset.name)} of {height} x {width} pixels")
-    curve, picture = training.train(run, options.samples)
+    curve, picture = training.train_and_draw(run, options.samples)
     print(tabulate(curve, ["samples", "train", "test"], floatfmt=("", ".1f", ".1f"), showindex=False))
     print(f"{MEASURES[run.measure].words} in nats per datapoint. The picture: {picture}")
     return 0
@@ -140,7 +141,7 @@ def train(options: argparse.Namespace) -> int:
 def reproduce(options: argparse.Namespace) -> int:
     """Everything: data, chapters, page, claims. Status 1 where a chapter or the page failed."""
     profile = options.profile
-    experiments.n_seeds(profile)  # which refuses an unknown one before anything is fetched
+    experiments.n_seeds(profile)  # refuses an unknown one before anything is fetched
     fetch_data(options)
     results.forget(profile)
     outcomes = pages.stage(profile)
@@ -160,7 +161,7 @@ def reproduce(options: argparse.Namespace) -> int:
     return int(bool(failed or faults))
 
 
-def _times(outcomes: list[execution.Outcome]) -> str:
+def _times(outcomes: list[execution.ChapterOutcome]) -> str:
     return tabulate([(o.chapter, f"{o.seconds:.0f} s", o.error or "ok") for o in outcomes], ["chapter", "time", ""])
 
 
@@ -175,14 +176,9 @@ def _claims(table: pd.DataFrame) -> str:
 
 def update_notebooks(options: argparse.Namespace) -> int:
     """Execute chapters at the default profile; update the committed notebooks, the README's figure and headline."""
-    outcomes = execution.update_notebooks(options.names)
-    figures.use_style()
-    sources = {"published": results.published("figure2"), "recorded": results.recorded("figure2")}
-    write_whole(
-        notebooks.BOOK / "_static" / "figure2.png",
-        lambda path: figures.figure2(sources).savefig(path, format="png", dpi=90),
-    )
-    notebooks.write_headline()
+    outcomes = refresh.update_notebooks(options.names)
+    refresh.write_figure()
+    refresh.write_headline()
     print(_times(outcomes))
     return int(any(outcome.error for outcome in outcomes))
 
@@ -232,7 +228,7 @@ def compare(_: argparse.Namespace) -> int:
 
 def record(options: argparse.Namespace) -> int:
     """Run an experiment and add it to the record."""
-    datasets = experiments.BOTH if options.dataset is None else (options.dataset,)
+    datasets = experiments.BOTH_DATASETS if options.dataset is None else (options.dataset,)
     if not _is_here(options.device):
         raise ValueError(f"--device {options.device}: torch finds no such device here; leave it out to run on the CPU")
     machine = {"jobs": options.jobs, "threads": options.threads, "device": options.device}

@@ -1,4 +1,4 @@
-"""The variational lower bound and its stochastic estimators (sections 2.2 and 2.3, Appendix B).
+"""Stochastic estimators of the variational lower bound (sections 2.2 and 2.3, Appendix B).
 
 Every function returns `(M,)`: one estimate per datapoint, in nats, to be made as large as possible. The estimators
 raise ValueError where there are no samples or no datapoints, and where data lie outside the domain of p(x|z).
@@ -10,6 +10,8 @@ import torch
 from torch import Tensor
 
 from aevb.model import LatentVariableModel, reparameterize
+
+EVALUATION_BATCH = 1000  # datapoints at a time where a bound is averaged over many
 
 
 def kl_to_prior(mu: Tensor, log_var: Tensor) -> Tensor:
@@ -33,8 +35,8 @@ def log_weights(model: LatentVariableModel, x: Tensor, n_samples: int, *, genera
 def estimator_a(model: LatentVariableModel, x: Tensor, n_samples: int = 1, *, generator: torch.Generator) -> Tensor:
     """L^A of eq. 6: the mean over samples of log p(x, z) - log q(z|x), `(M,)`, nats.
 
-    Unbiased for the bound of eq. 2, and its gradient (through `z`) for the gradient, with any L =
-    `n_samples`. `x` is `(M, D)`.
+    Unbiased for the bound of eq. 2 at any L = `n_samples`; so is its gradient, through `z`, for the bound's.
+    `x` is `(M, D)`.
     """
     return log_weights(model, x, n_samples, generator=generator).mean(0)
 

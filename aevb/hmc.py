@@ -3,7 +3,7 @@
 Shapes: C chains of M datapoints in J latent dimensions are one tensor `z` of shape `(C, M, J)`; T draws stack
 in front of it. A target is a function `log_density(z) -> (C, M)`, in nats, known up to a constant for each
 datapoint. The algorithm is Neal's (2011, section 3.2) with unit masses: `init` makes a state of positions,
-`step` moves it, and what happened on the way comes back as an `Info`. Sizes below one are a ValueError.
+`step` moves it and says in an `Info` how that went. Sizes below one are a ValueError.
 """
 
 import copy
@@ -18,7 +18,7 @@ from torch import Tensor
 from aevb.checks import at_least, name_datapoints
 from aevb.model import LatentVariableModel
 
-LogDensity = Callable[[Tensor], Tensor]
+LogDensity = Callable[[Tensor], Tensor]  # a function of positions `(C, M, J)`: `(C, M)`, nats
 TARGET = 0.9  # the acceptance rate of Appendix E
 DIVERGENCE = 1000.0  # nats of energy error past which a trajectory has left the target
 JITTER = 0.5  # each chain's step size varies by so much: trajectories of one length may end where they began
@@ -35,7 +35,7 @@ class State(NamedTuple):
 
 
 class Info(NamedTuple):
-    """The outcome of a step, each `(C, M)`: acceptance probability, whether it was taken, whether it diverged."""
+    """The outcome of a step, each `(C, M)`: the acceptance probability, and whether it was accepted or diverged."""
 
     acceptance: Tensor
     accepted: Tensor
@@ -43,7 +43,7 @@ class Info(NamedTuple):
 
 
 class Draws(NamedTuple):
-    """Draws and their diagnostics a datapoint.
+    """Draws and their diagnostics per datapoint.
 
     `z` `(T, C, M, J)` and `log_density` `(T, C, M)`, nats. `acceptance` `(M,)` is the mean probability,
     `divergences` `(M,)` their number, `ess` `(M,)` the effective sample size of the slowest dimension out of
@@ -59,7 +59,7 @@ class Draws(NamedTuple):
 
 
 def for_autograd(model: LatentVariableModel, x: Tensor) -> tuple[LatentVariableModel, Tensor]:
-    """`model` and `x`, each as a copy where it was made under `torch.inference_mode`, which autograd does not take."""
+    """`model` and `x`, each copied if it was made under `torch.inference_mode`: autograd takes no such tensors."""
     with torch.inference_mode(False):
         if any(parameter.is_inference() for parameter in model.parameters()):
             model = copy.deepcopy(model)
@@ -67,7 +67,7 @@ def for_autograd(model: LatentVariableModel, x: Tensor) -> tuple[LatentVariableM
 
 
 def type_of_latents(model: LatentVariableModel, x: Tensor) -> dict[str, Any]:
-    """The type and device of `z`: the more precise of the types of `x` and of the model's parameters, where `x` is."""
+    """The type and device of `z`: the more precise type of `x` and the model's parameters, the device of `x`."""
     return {"dtype": torch.promote_types(x.dtype, next(model.parameters(), x).dtype), "device": x.device}
 
 
@@ -100,7 +100,7 @@ def init(log_density: LogDensity, z: Tensor) -> State:
 def leapfrog(
     log_density: LogDensity, state: State, momentum: Tensor, step_size: Tensor | float, n_leapfrog: int
 ) -> tuple[State, Tensor]:
-    """`n_leapfrog` leapfrog steps from `state` with `momentum` `(C, M, J)`: where they end, and with what momentum.
+    """`n_leapfrog` leapfrog steps from `state` with `momentum` `(C, M, J)`: the state and the momentum at the end.
 
     `step_size` is a number, `(M,)` or `(C, M)`. Reversible and volume-preserving (Neal 2011, section 2.3).
     """
@@ -143,13 +143,13 @@ def start(model: LatentVariableModel, x: Tensor, n_chains: int, *, generator: to
     """Starting positions `(C, M, J)` for the posteriors of `x` `(M, D)`: importance resampling from the prior.
 
     Of `PRIOR_DRAWS` z ~ p(z), shared by all datapoints, each chain takes one with probability proportional to
-    p(x|z). It finds the neighbourhood of the mass that a chain begun at a single prior draw may miss. Raises
+    p(x|z). This finds the neighbourhood of the mass, which a chain begun at a single prior draw may miss. Raises
     ValueError, naming datapoints, where a density is not a number.
     """
     at_least(1, n_chains=n_chains, datapoints=len(x))
     with torch.no_grad():
         z = torch.randn((PRIOR_DRAWS, model.latent_dim), generator=generator, **type_of_latents(model, x))
-        # in parts, for the sake of decoders whose table is no matrix product
+        # in parts, for decoders whose table is no matrix product
         table = torch.cat([model.log_likelihood_table(x, part) for part in z.split(1000)])
         weights = torch.softmax(table, dim=0)  # (PRIOR_DRAWS, M)
         if not torch.isfinite(weights).all():

@@ -1,7 +1,7 @@
-"""log p(x) of a trained model: the estimator of Appendix D, and what checks it.
+"""Estimators of log p(x) of a trained model: Appendix D's, beside others that check it.
 
-Every function takes a model and data `x` `(M, D)` and returns an `Estimate`, two numbers per datapoint in nats. None
-needs the recognition model, except `importance_weighted`. All raise ValueError where `x` is empty or outside the domain
+Every function takes a model and data `x` `(M, D)` and returns an `Estimate`, two numbers per datapoint in nats. Only
+`importance_weighted` needs the recognition model. All raise ValueError where `x` is empty or outside the domain
 of p(x|z), where a size is less than one, and where a standard error would be of a single draw or chain. Datapoints go
 through in batches that fit in a core's cache.
 """
@@ -21,7 +21,7 @@ from aevb.model import LatentVariableModel
 BATCH = 250  # datapoints at a time
 TABLE_ELEMENTS = 4_000_000  # of a table of latents against datapoints
 BURN_IN = 25  # tuning steps, whose draws do not count
-EDGE_MASS = 1e-3
+EDGE_MASS = 1e-3  # the share of a posterior beyond which `quadrature` warns of the lattice's edge
 
 
 class Estimate(NamedTuple):
@@ -100,14 +100,14 @@ def appendix_d(
         state, second = hmc.sample(log_density, state, size, n_leapfrog, n_draws, generator=generator)
         log_q = DENSITIES[density](first.z.flatten(0, 1), second.z.flatten(0, 1))
         log_r = log_q.unflatten(0, (n_draws, n_chains)) - second.log_density  # log q(z) / p(x, z), (T, C, M)
-        # draws of one chain depend on each other, chains do not: their means' spread is the error's
+        # draws of one chain depend on each other, chains do not: the spread of their means is the error's
         inverse = _log_mean(torch.logsumexp(log_r, 0) - math.log(n_draws))
         return Estimate(-inverse.log_px, inverse.standard_error)
 
     return _concatenate([estimate(part) for part in x.split(BATCH)])
 
 
-# ---- what checks it
+# ---- checks of it
 
 
 @torch.no_grad()
@@ -160,7 +160,7 @@ def importance_weighted(
 ) -> Estimate:
     """`bounds.importance_weighted` with many samples: in expectation a lower bound that tends to log p(x).
 
-    Not to be trusted where q(z|x) is narrower than the posterior, for its standard error does not show it.
+    Untrustworthy where q(z|x) is narrower than the posterior, for the standard error does not show it.
     Raises TypeError where the model has no recognition model, ValueError where a density is not a number.
     """
     at_least(1, datapoints=len(x))

@@ -1,6 +1,6 @@
 """Monte Carlo EM (Wei and Tanner 1990) as Appendix E runs it: persistent HMC chains for the E-step, no encoder.
 
-An E-step moves the chains of one minibatch; the M-step ascends log p(x, z) at where they are, five times.
+An E-step moves the chains of one minibatch; the M-step ascends log p(x, z) at their positions, five times.
 """
 
 import math
@@ -20,9 +20,9 @@ UPDATES_PER_SAMPLE = 5  # Appendix E
 class Chains:
     """One chain for each of N training points, kept for the whole run: `z` `(N, J)`, begun at the prior.
 
-    This is why MCEM is not on-line: it remembers every datapoint. The step size is one for all, tuned for
-    ever toward the acceptance rate of Appendix E, because the posteriors move as theta learns. `z` is float32 whatever
-    torch's default type, on which no run may depend. Raises ValueError where a size is less than one.
+    This is why MCEM is not on-line: it remembers every datapoint. The step size is one for all, tuned throughout
+    toward the acceptance rate of Appendix E, because the posteriors move as theta learns. `z` is float32 whatever
+    torch's default type: no run may depend on that. Raises ValueError where a size is less than one.
     """
 
     def __init__(self, n: int, latent_dim: int, *, generator: torch.Generator):
@@ -46,8 +46,8 @@ class Chains:
 def m_step(model: LatentVariableModel, x: Tensor, z: Tensor) -> Update:
     """The M-step: minus log p(x, z), whose gradient in theta at z ~ p(z|x) is minus that of log p(x) on average.
 
-    `x` is `(M, D)`, `z` `(1, M, J)`. What stands in the update's place of a bound is log p(x, z), which is
-    none: without q there is no entropy to add.
+    `x` is `(M, D)`, `z` `(1, M, J)`. The update has log p(x, z) in place of a bound, and it is none: without q there
+    is no entropy to add.
     """
     log_joint = model.log_joint(x, z)
     return Update(-log_joint.sum(), log_joint[0].detach())

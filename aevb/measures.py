@@ -1,18 +1,17 @@
-"""The measures that a curve can show: the lower bound of figure 2 and the marginal likelihood of figure 3."""
+"""The measures that a curve can show: the lower bound of figure 2, the marginal likelihood of figure 3."""
 
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from aevb.bounds import estimator_b
+from aevb.bounds import EVALUATION_BATCH, estimator_b
 from aevb.datasets import Images
 from aevb.full_vb import FullVB, held_out_bound
 from aevb.marginal_likelihood import appendix_d
 from aevb.model import LatentVariableModel
 
-EVALUATION_BATCH = 1000
-LIKELIHOOD_POINTS = 1000  # the first so many of train and of test, as in figure 3
+LIKELIHOOD_POINTS = 1000  # of the first training and the first test points, as in figure 3
 
 
 class Measure(NamedTuple):
@@ -29,6 +28,7 @@ class Measure(NamedTuple):
     splits: tuple[str, ...]
 
 
+# the measures, by name
 MEASURES = {
     "bound": Measure(10_000, 10, "lower_bound", "The lower bound", ("train", "test", "running")),
     "marginal-likelihood": Measure(100_000, 5, "log_likelihood", "log p(x)", ("train", "test")),

@@ -1,4 +1,4 @@
-"""The generative model p(z) p(x|z) and the recognition model q(z|x), as two small things that meet.
+"""Models with latent variables: p(z) p(x|z) with its recognition model q(z|x).
 
 Shapes: data `x` are `(M, D)`, latents `z` are `(L, M, J)` for L samples of the J latent variables of M
 datapoints. Log-densities are `(L, M)`, in nats, summed over dimensions. Parameters of the generative
@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from aevb.checks import Domain, at_least, refuse_outside
 from aevb.networks import BernoulliMLP, GaussianMLP, draw, log_normal
 
-Model = TypeVar("Model", bound="LatentVariableModel")
+Model = TypeVar("Model", bound="LatentVariableModel")  # the type of models that are stacked
 
 
 def reparameterize(mu: Tensor, log_var: Tensor, n_samples: int, *, generator: torch.Generator) -> Tensor:
@@ -94,7 +94,7 @@ class LatentVariableModel(nn.Module):
 class Decoder(LatentVariableModel):
     """The generative half of the VAE alone, p(z) p(x|z): what Monte Carlo EM trains. It has no q(z|x).
 
-    `decoder` is the MLP of Appendix C that is p(x|z), its parameters theta.
+    `decoder` is p(x|z), an MLP of Appendix C. Its parameters are theta.
     """
 
     def __init__(self, decoder: BernoulliMLP | GaussianMLP):
@@ -186,8 +186,8 @@ class LinearGaussian(LatentVariableModel):
     (Bishop 2006, section 12.2). `W` is `(D, J)`, `b` is `(D,)`, `s` a number; theta = (W, b).
     The b in q follows theta's without a gradient, so that phi = (V, log_var) alone is trained through q.
     q starts at the mean of the exact posterior and at the variances that make the bound tightest; it
-    is the exact posterior when the columns of W are orthogonal, and only then. What is multiplied
-    by a matrix is converted to its type; `log_likelihood` raises ValueError where `x` is empty or not finite.
+    is the exact posterior when the columns of W are orthogonal, and only then. Data and latents are
+    converted to the type of the weights. `log_likelihood` raises ValueError where `x` is empty or not finite.
     """
 
     domain = Domain(-math.inf, math.inf, "the linear-Gaussian model is of finite values: take out what is not")

@@ -1,6 +1,6 @@
 """The multilayer perceptrons of Appendix C, each of them a conditional density.
 
-Letters: `u` is what is conditioned on and `v` what is modelled; any leading shape `...` is allowed and
+Letters: `v` is modelled, conditioned on `u`. Any leading shape `...` is allowed and
 broadcasts, so that latents `(L, M, J)` meet data `(M, D)`. Every log-density is in nats, summed over the
 last axis. An ensemble of E networks is one network whose weights have a leading axis: data are then `(E, M, D)`
 and latents `(L, E, M, J)`.
@@ -36,9 +36,9 @@ def draw(
 ) -> Tensor:
     """Noise of `shape` from `sampler` (`torch.randn` or `torch.rand`), of the type and on the device of `like`.
 
-    A sequence of generators is an ensemble's: `shape` is then `(..., E, M, J)`, and what belongs to a member is
-    what its generator alone would have drawn. A generator of another device draws there, so that a model on a
-    GPU can be given the very noise of the CPU.
+    A sequence of generators is an ensemble's: `shape` is then `(..., E, M, J)`, and a member's noise is what its
+    generator alone would have drawn. A generator of another device draws there, so that a model on a GPU can be
+    given the very noise of the CPU.
     """
     if isinstance(generator, torch.Generator):
         return sampler(shape, generator=generator, dtype=like.dtype, device=generator.device).to(like.device)
@@ -50,8 +50,8 @@ class Affine(nn.Module):
     """W u + b: `(..., n_out)` for `u` of shape `(..., n_in)`, with W and b drawn from N(0, INITIAL_STD^2).
 
     `weight` is `(n_out, n_in)` and `bias` `(n_out,)`; in an ensemble `(E, n_out, n_in)` and `(E, n_out)`, for
-    `u` of shape `(..., E, M, n_in)`. Both are of torch's default type, drawn in float32, so that a seed names the same
-    weights whatever that is, and are where `generator` is. `u` of another type is converted to theirs.
+    `u` of shape `(..., E, M, n_in)`. Both are of torch's default type, on the device of `generator`. They are drawn in
+    float32, so that a seed names the same weights whatever the type. `u` of another type is converted to theirs.
     Raises ValueError where a size is less than one.
     """
 
@@ -103,7 +103,7 @@ class BernoulliMLP(nn.Module):
 
     For `v` strictly between 0 and 1 (grey pixels, as in the paper) `log_prob` is still eq. 11, but
     exp(log_prob) is no longer normalised over `v`: such numbers compare only with each other. Outside [0, 1] eq. 11
-    means nothing, and can be above zero: both log-densities raise ValueError where `v` is not all in there, or empty
+    means nothing, and can be above zero. Both log-densities raise ValueError where `v` is empty or not all in there
     (`checks.refuse_outside`).
     """
 
@@ -151,8 +151,8 @@ class GaussianMLP(nn.Module):
     Face pixels. With `slow_log_var=True` the layer of log sigma^2 is a `SlowAffine`. The density has no upper
     bound: where data can be fitted exactly, log_var runs away.
 
-    `v` is any finite vector, with `unit_mean=True` too: what is drawn around a mean in (0, 1) need not lie there. Both
-    log-densities raise ValueError where a `v` is not finite or is empty.
+    `v` is any finite vector, with `unit_mean=True` too: a draw around a mean in (0, 1) need not lie there. Both
+    log-densities raise ValueError where `v` is empty or not finite.
     """
 
     domain = Domain(-math.inf, math.inf, "the Gaussian likelihood of eq. 12 is of finite values: take out what is not")

@@ -13,16 +13,16 @@ from PIL import Image
 from aevb.data import DataError
 from aevb.datasets import BERNOULLI, Dataset, Likelihood, Splits
 
-log = logging.getLogger("aevb")
+log = logging.getLogger("aevb")  # the library's log
 
 PICTURES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp")  # read from a folder
-NAMES = ("train", "valid", "test")  # of the splits
+SPLIT_NAMES = ("train", "valid", "test")  # of arrays in a file, or folders in a folder
 HELD_OUT = 10  # one image in so many is for testing where the data do not say which
 
 
 @dataclass(frozen=True)
 class Own:
-    """Reads the images at `path`; a `Dataset`'s `read`. Raises DataError where they no longer have this `digest`."""
+    """The `read` of a `Dataset` of images at `path`. Raises DataError where they no longer have this `digest`."""
 
     path: Path = field(compare=False)
     digest: str
@@ -32,7 +32,7 @@ class Own:
         if _digest(arrays) != self.digest:
             raise DataError(f"{self.path} has changed since it was described: describe it again")
         flat = {name: torch.from_numpy(array).flatten(1) for name, array in arrays.items()}
-        train, valid, test = (flat.get(name, flat["train"][:0]) for name in NAMES)
+        train, valid, test = (flat.get(name, flat["train"][:0]) for name in SPLIT_NAMES)
         return Splits(train, valid, test, {})
 
 
@@ -49,13 +49,13 @@ def describe(
 
     An .npz file holds arrays `(N, height, width)` called train and test, and perhaps valid, or a single one. A folder
     holds pictures, all of one size, or folders of those names with pictures in them; colours become grey. Where nothing
-    is called test, every tenth image is. Values are divided by `scale`: by default 255 for whole numbers, and 1 for
-    fractions and where there are only zeros and ones. The other arguments are fields of `Dataset`; `title` is by
-    default the name of the file.
+    is called test, every tenth image is for testing. Values are divided by `scale`: by default 255 for whole numbers,
+    and 1 for fractions or for zeros and ones alone. The other arguments are fields of `Dataset`; `title` is by default
+    the name of the file.
 
-    The dataset's name, by which a `Run` knows it, ends with a hash of the pixels, their scale and the likelihood: with
-    another of these it is another dataset. Raises DataError where nothing can be read at `path`, and where that is not
-    images of one size and of one kind.
+    A `Run` knows the dataset by its name, which ends with a hash of the pixels, their scale and the likelihood: a
+    change in one of these makes another dataset. Raises DataError where nothing can be read at `path`, and where the
+    images are not of one size and one kind.
     """
     path = Path(path).resolve()
     arrays = _arrays(path)
@@ -86,7 +86,7 @@ def _digest(arrays: dict[str, np.ndarray]) -> str:
 
 
 def _arrays(path: Path) -> dict[str, np.ndarray]:
-    """The images `(N, height, width)` of each split at `path`, all bytes or all float32; none of them is empty."""
+    """The images `(N, height, width)` of each split at `path`, all bytes or all float32. No split is empty."""
     if path.is_dir():
         found = _of_a_folder(path)
     elif path.suffix == ".npz" and path.exists():
@@ -102,7 +102,7 @@ def _arrays(path: Path) -> dict[str, np.ndarray]:
 
 
 def _with_test(path: Path, arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """The splits, of which what has no test gives every `HELD_OUT`-th image for testing."""
+    """The splits; where none is called test, every `HELD_OUT`-th training image is for testing."""
     if "test" in arrays:
         return arrays
     images = arrays["train"]
@@ -114,7 +114,7 @@ def _with_test(path: Path, arrays: dict[str, np.ndarray]) -> dict[str, np.ndarra
 
 
 def _images(array: np.ndarray, what: str) -> np.ndarray:
-    """`array` as bytes, where whole numbers from 0 to 255 are in it, or as float32."""
+    """`array` as bytes if it holds whole numbers from 0 to 255, as float32 if it holds fractions."""
     if array.ndim == 4 and array.shape[-1] == 1:
         array = array[..., 0]
     if array.ndim != 3 or not array.size:
@@ -138,15 +138,15 @@ def _of_an_npz(path: Path) -> dict[str, np.ndarray]:
         ) from error
     if len(found) == 1 and not set(found) & {"valid", "test"}:
         return {"train": next(iter(found.values()))}
-    if "train" not in found or set(found) - set(NAMES):
+    if "train" not in found or set(found) - set(SPLIT_NAMES):
         raise DataError(
-            f"{path} has {', '.join(found) or 'nothing'}: it may have {', '.join(NAMES)}, or one array alone"
+            f"{path} has {', '.join(found) or 'nothing'}: it may have {', '.join(SPLIT_NAMES)}, or one array alone"
         )
     return found
 
 
 def _of_a_folder(folder: Path) -> dict[str, np.ndarray]:
-    inside = {name: folder / name for name in NAMES if (folder / name).is_dir()}
+    inside = {name: folder / name for name in SPLIT_NAMES if (folder / name).is_dir()}
     if inside and "train" not in inside:
         raise DataError(f"{folder} has {', '.join(inside)} and no train: call the folder to train on train")
     return {name: _pictures(place) for name, place in (inside or {"train": folder}).items()}

@@ -14,7 +14,7 @@ from aevb.checks import at_least
 from aevb.measures import MEASURES
 from aevb.networks import INITIAL_STD
 
-# fields that came later, at the value that older runs had without saying so: left out of a run's key
+# later fields at the values that older runs imply: left out of a run's key
 IMPLIED = {"measure": "bound", "initial_sigma": INITIAL_STD, "slow_log_var": False, "prior_on_encoder": True}
 # up to so many latents, a product costs a GPU the same whatever their number
 PADDED = 20
@@ -28,8 +28,8 @@ class Run:
     points only. `hidden` is the width of the one hidden layer of encoder and decoder. For the first
     `warm_up` steps Adagrad accumulates squared gradients and nothing moves: the author's library does
     so, the paper does not say it. `measure` is what the curve shows: the "bound" of figure 2, or the
-    "marginal-likelihood" of figure 3, the only one that MCEM has and one that full VB, with no one theta, has not.
-    `initial_sigma` are the standard deviations that full VB's q(theta) starts with; others have none. With
+    "marginal-likelihood" of figure 3. MCEM has the latter alone; full VB, which has no one theta, the former alone.
+    `initial_sigma` are the standard deviations with which full VB's q(theta) starts; others have none. With
     `slow_log_var` the encoder's log-variances start at zero and move a tenth as far (`networks.SlowAffine`). Without
     `prior_on_encoder` the weight prior covers the decoder alone, theta, and not phi. Raises ValueError for an
     algorithm or a measure that does not exist or does not fit, and for sizes of zero.
@@ -63,7 +63,7 @@ class Run:
 
     @property
     def key(self) -> str:
-        """A stable hash of the configuration, the name its results are kept under."""
+        """A stable hash of the configuration, by which its results are kept."""
         fields = [item for item in dataclasses.asdict(self).items() if item not in IMPLIED.items()]
         text = json.dumps(dict(fields), sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:12]
@@ -84,8 +84,8 @@ class Point:
     bounds seen in training since the last point (for MCEM of log p(x, z)): it lags behind, and is what the
     train curves of the paper's figure 2 seem to show.
 
-    For full VB every bound is at one draw of theta ~ q(theta), and two more values say what the training set says of
-    the evidence: `evidence`, the bound on log p(X) / N of eq. 24, and `data`, its data term over all N training
+    For full VB every bound is at one draw of theta ~ q(theta), and the whole training set gives two more values:
+    `evidence`, the bound on log p(X) / N of eq. 24, and `data`, its data term over all N training
     points. KL(q(theta)||p(theta)) / N is `data - evidence`.
     """
 

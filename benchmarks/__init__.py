@@ -1,4 +1,4 @@
-"""Speed, beside what it is to be compared with: `make bench`. Run from the project's folder."""
+"""Speed beside its yardsticks: `make bench`, run from the project's folder."""
 
 import os
 

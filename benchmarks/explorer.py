@@ -1,4 +1,4 @@
-"""How many pictures a second the explorer shows while its point is dragged, beside the frames that the browser offers.
+"""The pictures per second that the explorer shows while its point is dragged, beside the frames of the browser.
 
 In headless Chromium over the built book, both counted in one run: `python -m benchmarks.explorer`, after `make book`.
 """
@@ -29,7 +29,7 @@ CLEAR = "() => { window.painted.clear(); window.offered = 0; return performance.
 
 
 def drag(tab: Page) -> tuple[float, float]:
-    """Pictures and frames a second while the explorer's point is led around a circle."""
+    """Pictures and frames per second while the explorer's point is led around a circle."""
     box = tab.get_by_role("application").first.bounding_box()
     assert box  # in sight
     middle, reach = (box["x"] + box["width"] / 2, box["y"] + box["height"] / 2), 0.3 * box["width"]
@@ -56,7 +56,7 @@ def main() -> int:
         tab.evaluate(COUNT)
         drags = [drag(tab) for _ in range(REPETITIONS)]
     for what, rates in zip(("pictures shown", "frames offered"), zip(*drags, strict=True), strict=True):
-        print(f"{what}: {statistics.median(rates):.0f} a second ({min(rates):.0f} to {max(rates):.0f})")
+        print(f"{what}: {statistics.median(rates):.0f} per second ({min(rates):.0f} to {max(rates):.0f})")
     return 0
 
 

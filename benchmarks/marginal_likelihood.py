@@ -1,4 +1,4 @@
-"""What the Appendix D estimate of 1000 digits costs, beside the bare matrix products of its decoder passes.
+"""The cost of the Appendix D estimate of 1000 digits, beside the bare matrix products of its decoder passes.
 
 Both in one process on one thread, in turn, medians of several repetitions: `python -m benchmarks.marginal_likelihood`.
 """
@@ -16,7 +16,7 @@ from aevb.networks import BernoulliMLP
 from benchmarks.by_hand import networks
 
 REPETITIONS = 5
-DIGITS, HIDDEN, LATENT = 1000, 100, 3  # figure 3's
+N_DIGITS, HIDDEN, LATENT = 1000, 100, 3  # figure 3's
 
 
 def decoder_passes(decoder: BernoulliMLP, estimate: Callable[[], object]) -> list[int]:
@@ -28,7 +28,7 @@ def decoder_passes(decoder: BernoulliMLP, estimate: Callable[[], object]) -> lis
     return rows
 
 
-def products(decoder: BernoulliMLP, rows: list[int]) -> None:
+def decoder_products(decoder: BernoulliMLP, rows: list[int]) -> None:
     """The matrix products of those passes, forward and backward to z, and nothing else."""
     W1, W2 = decoder.hidden.weight.detach(), decoder.logit.weight.detach()
     sizes = {n: [torch.zeros(n, width) for width in (LATENT, HIDDEN, HIDDEN, len(W2))] for n in set(rows)}
@@ -49,7 +49,7 @@ def seconds(work: Callable[[], object]) -> float:
 def main() -> None:
     torch.set_num_threads(1)
     dataset = datasets.load("mnist")
-    x = dataset.unit(dataset.test[:DIGITS])
+    x = dataset.unit(dataset.test[:N_DIGITS])
     model = bernoulli_vae(x.shape[1], HIDDEN, LATENT, generator=torch.Generator().manual_seed(0))
 
     def estimate() -> None:
@@ -57,12 +57,12 @@ def main() -> None:
 
     _, decoder = networks(model)
     rows = decoder_passes(decoder, estimate)
-    times = [(seconds(estimate), seconds(lambda: products(decoder, rows))) for _ in range(REPETITIONS)]
+    times = [(seconds(estimate), seconds(lambda: decoder_products(decoder, rows))) for _ in range(REPETITIONS)]
     ours, bare = (statistics.median(column) for column in zip(*times, strict=True))
     ratios = sorted(a / b for a, b in times)
     table = [
         ("the estimate: burn-in, tuning, two rounds of 50 samples", f"{ours:.2f} s"),
-        (f"its decoder passes as bare products ({sum(rows) / DIGITS:.0f} a digit)", f"{bare:.2f} s"),
+        (f"its decoder passes as bare products ({sum(rows) / N_DIGITS:.0f} per digit)", f"{bare:.2f} s"),
         ("ratio, median (least, most)", f"{statistics.median(ratios):.2f} ({ratios[0]:.2f}, {ratios[-1]:.2f})"),
     ]
     print(tabulate(table, ["Appendix D, 1000 digits, 100 hidden units, one thread", ""]))

@@ -1,4 +1,4 @@
-"""What was tried to make the step faster: each idea as one change to the same plain step.
+"""The ideas that were tried to make the step faster, each as one change to the same plain step.
 
 All compute what `Trainer.step` computes, without its warm-up.
 """
@@ -17,7 +17,7 @@ from aevb.run import Run
 from aevb.trainer import Trainer
 from benchmarks.by_hand import networks
 
-Update = Callable[[Tensor], None]  # of a loss
+Learner = Callable[[Tensor], None]  # makes one update from a loss
 
 
 def log_bernoulli(logits: Tensor, x: Tensor) -> Tensor:
@@ -73,13 +73,13 @@ class LinearIntoGrad(torch.autograd.Function):
         return gradient @ weight if ctx.needs_input_grad[0] else None, None, None
 
 
-def by_function(model: nn.Module, step_size: float, decay: float) -> Update:
+def by_function(model: nn.Module, step_size: float, decay: float) -> Learner:
     """The update by autograd.grad and torch's Adagrad as a function, as `Trainer.step` has it."""
     optimizer = MapAdagrad(model, decay)
     return lambda loss: optimizer.step(torch.autograd.grad(loss, optimizer.parameters), step_size)
 
 
-def by_class(model: nn.Module, step_size: float, decay: float) -> Update:
+def by_class(model: nn.Module, step_size: float, decay: float) -> Learner:
     """The update by backward() and the torch.optim.Adagrad class."""
     groups: list[dict[str, Any]] = [
         {"params": [p for p in model.parameters() if p.ndim > 1], "weight_decay": decay},
@@ -95,7 +95,7 @@ def by_class(model: nn.Module, step_size: float, decay: float) -> Update:
     return update
 
 
-def into_grad(model: nn.Module, step_size: float, decay: float) -> Update:
+def into_grad(model: nn.Module, step_size: float, decay: float) -> Learner:
     """The update from `.grad` allocated once, for `LinearIntoGrad`."""
     optimizer = MapAdagrad(model, decay)
     gradients = [torch.zeros_like(parameter) for parameter in optimizer.parameters]
@@ -120,7 +120,7 @@ class Variant:
         tanh: Callable[..., Tensor] = torch.tanh,
         log_likelihood: Callable[..., Tensor] = log_bernoulli,
         linear: Callable[..., Tensor] = F.linear,
-        update: Callable[[nn.Module, float, float], Update] = by_function,
+        update: Callable[[nn.Module, float, float], Learner] = by_function,
         wrap: Callable[[Callable[..., Tensor]], Callable[..., Tensor]] = lambda bound: bound,
     ):
         trainer = Trainer(run, step_size)
@@ -163,4 +163,4 @@ TRIED: dict[str, dict[str, Any]] = {
     "Bernoulli fused": {"log_likelihood": FusedBernoulli.apply},
     "gradients allocated once": {"linear": LinearIntoGrad.apply, "update": into_grad},
 }
-COMPILED: dict[str, dict[str, Any]] = {"torch.compile": {"wrap": torch.compile}}  # apart: it takes long to compile
+COMPILED: dict[str, dict[str, Any]] = {"torch.compile": {"wrap": torch.compile}}  # apart, for it takes long to compile

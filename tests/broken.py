@@ -1,7 +1,7 @@
 """A plugin of pytest that runs tests with a function broken, to see whether they fail.
 
-Broken is five percent off, in what the function gives or in what it works on. `--pairs FILE` names pairs of a function
-and a test; after the run FILE has the error of each test's first case that failed, too, where one did.
+A broken function is five percent off, in its result or in its argument. `--pairs FILE` names pairs of a function and a
+test; after the run FILE also has the error of each test's first failing case, if any.
 """
 
 import contextlib
@@ -25,7 +25,7 @@ OFF = 1.05
 
 @functools.singledispatch
 def off(value: Any) -> Any:
-    """`value` five percent off: anew, or itself where it is a model, a figure or a panel of one."""
+    """`value` five percent off. A model, a figure or a panel of one is changed in place."""
     raise TypeError(f"how to put a {type(value).__name__} off is not said")
 
 
@@ -70,7 +70,7 @@ def _(figure: Figure) -> Figure:
     return figure
 
 
-# those that work on their first argument, and what of it is off afterwards
+# the functions that work on their first argument, and the part of it that is off afterwards
 WORKING = {
     "aevb.full_vb.FullVB": off,
     "aevb.mcem.Chains.move": lambda chains: chains.z.mul_(OFF),
@@ -82,7 +82,7 @@ WORKING = {
 
 @contextlib.contextmanager
 def broken(name: str) -> Iterator[None]:
-    """The function of that name, or what makes a class's objects, broken wherever it is known: its code is another."""
+    """The function of that name, or a class's initialiser, broken wherever it is known: its code is replaced."""
     there = pydoc.locate(name)
     function = inspect.unwrap(there.__init__ if isinstance(there, type) else there)
     code, its_globals = function.__code__, function.__globals__

@@ -1,4 +1,4 @@
-"""Small runs, over the data of the fixture `tiny` and over digits, and what is compared of two of them."""
+"""Small runs, over the data of the fixture `tiny` and over digits, with comparisons of two of them."""
 
 import dataclasses
 
@@ -47,7 +47,7 @@ def bounds(table: pd.DataFrame) -> dict[tuple[str, str, int], float]:
 
 
 def by_hand(run: Run, samples: int) -> dict[tuple[str, str, int], float]:
-    """What `fit` alone gives, in the terms of `bounds`."""
+    """The curve of `fit` alone, in the terms of `bounds`."""
     return {
         (run.key, split, point.samples): getattr(point, split)
         for point in fit(run, samples).curve
@@ -75,7 +75,7 @@ def squares(trainer: Trainer) -> list[Tensor]:
 
 
 def assert_identical(ours: Trainer, other: Trainer) -> None:
-    """Bit for bit: what was learnt, what was seen on the way, and what would come next."""
+    """Bit for bit the same: the parameters, the curve so far, and the noise to come."""
     assert ours.curve == other.curve
     assert (ours.steps, ours.step_size, ours.average_from) == (other.steps, other.step_size, other.average_from)
     for a, b in zip(parameters(ours) + squares(ours), parameters(other) + squares(other), strict=True):

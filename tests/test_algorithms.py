@@ -1,4 +1,4 @@
-"""What is special about each algorithm, and what it takes to add one."""
+"""The special parts of each algorithm, and all that a new one needs."""
 
 import copy
 import dataclasses
@@ -45,7 +45,7 @@ def added(monkeypatch) -> Iterator[Algorithm]:
     )
     with monkeypatch.context() as patch:
         patch.setitem(ALGORITHMS, entry.name, entry)
-        importlib.reload(figures)  # which looks at them when it is imported
+        importlib.reload(figures)  # it looks at them when it is imported
         yield entry
     importlib.reload(figures)
 

@@ -1,4 +1,4 @@
-"""What the benchmarks compute; how fast is for `make bench` to say. Pyro is not here: the tests do without it."""
+"""The computations of the benchmarks. `make bench` times them; Pyro is not tested, for it is not installed here."""
 
 import math
 
@@ -11,7 +11,7 @@ from aevb.datasets import DATASETS, Images
 from aevb.model import bernoulli_vae
 from aevb.run import Run
 from aevb.trainer import Trainer, build_model
-from benchmarks import by_hand, peers, variants
+from benchmarks import by_hand, peers, timing, variants
 from benchmarks import training as benchmark
 
 WARM_UP, STEPS = 3, 8
@@ -127,8 +127,8 @@ def test_the_tutorial_loop_learns():
 
 
 def test_ratios_are_taken_within_a_round_and_summarised_by_the_median():
-    assert benchmark.ratios([2.0, 9.0, 4.0], [1.0, 3.0, 4.0]) == [2.0, 3.0, 1.0]
-    line = benchmark.row("a step", "time", "here", [2.0, 3.0, 1.0, 9.0, 2.5], "ms")
+    assert timing.ratios([2.0, 9.0, 4.0], [1.0, 3.0, 4.0]) == [2.0, 3.0, 1.0]
+    line = timing.row("a step", "time", "here", [2.0, 3.0, 1.0, 9.0, 2.5], "ms")
     assert line == {
         "what": "a step", "quantity": "time", "setting": "here", "median": 2.5, "low": 1.0, "high": 9.0, "unit": "ms",
     }  # fmt: skip

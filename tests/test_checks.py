@@ -1,4 +1,4 @@
-"""Data outside a likelihood's domain, whichever door they come through, and sizes of nothing."""
+"""Refusals: data outside a likelihood's domain, whichever door they come through, and sizes of zero."""
 
 import pytest
 import torch
@@ -7,7 +7,7 @@ from aevb import bounds, checks, full_vb, hmc, mcem, objectives
 from aevb import marginal_likelihood as ml
 from aevb.model import Decoder, LinearGaussian, bernoulli_vae, gaussian_vae, stack
 
-# every function that a likelihood is behind: (model, x, generator)
+# every function with a likelihood behind it: (model, x, generator)
 DOORS = {
     "log_likelihood": lambda m, x, g: m.log_likelihood(x, torch.zeros(1, len(x), 2)),
     "log_likelihood_table": lambda m, x, g: m.log_likelihood_table(x, torch.zeros(3, 2)),
@@ -87,7 +87,7 @@ def test_zeros_and_ones_of_any_type_are_data(generator, digits, grey, door, kind
 
 
 def test_a_gaussian_is_of_all_real_numbers_even_with_means_in_the_unit_interval(generator, grey):
-    """What is drawn around a mean in (0, 1) lies outside it, too: a model's own dreams are data."""
+    """A draw around a mean in (0, 1) may lie outside it: a model's own dreams are data."""
     faces = gaussian_vae(7, 6, 2, generator=generator)
     x, z = faces.sample_joint(100, generator=generator)
     assert x.min() < 0 and x.max() > 1

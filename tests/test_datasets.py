@@ -10,7 +10,7 @@ from aevb.networks import log_normal
 @pytest.fixture(scope="session")
 def frey() -> Images:
     if not datasets.available("frey"):
-        pytest.skip("Frey Face cannot be had here: set AEVB_DATA to a folder that holds frey_rawface.mat")
+        pytest.skip("Frey Face is not here: set AEVB_DATA to a folder that holds frey_rawface.mat")
     return datasets.load("frey")
 
 
@@ -19,7 +19,7 @@ def raw(originals: data.Originals) -> dict[str, np.ndarray]:
     return {file.name: np.frombuffer(data.payload(originals, file), np.uint8) for file in originals.files}
 
 
-# what is loaded
+# loading
 
 
 def test_mnist_is_split_and_scaled_as_in_the_paper():

@@ -125,7 +125,7 @@ def test_a_checkpoint_between_points_is_taken_up_where_it_stands(tmp_path):
 @each_algorithm
 @pytest.mark.parametrize("steps", [0, 7])  # before the first, and between two updates of one minibatch of MCEM's
 def test_a_checkpoint_has_all_that_an_algorithm_remembers(tmp_path, run, steps):
-    run = dataclasses.replace(run, warm_up=3)  # so that something moves
+    run = dataclasses.replace(run, warm_up=3)  # so that parameters move
     trainer = Trainer(run, 0.1)
     trainer.advance(steps * run.batch_size)
     save_checkpoint(trainer, tmp_path / "run.pt")
@@ -142,7 +142,7 @@ def test_a_checkpoint_that_is_further_is_returned_as_it_stands(tmp_path):
 
 
 class Bomb:
-    """Whoever unpickles it makes the file `path`."""
+    """An object that makes the file `path` when it is unpickled."""
 
     def __init__(self, path):
         self.path = path

@@ -70,7 +70,7 @@ def exact_bound(model: FullVB, x):
 
 @pytest.fixture
 def model(generator) -> FullVB:
-    """N = 6, D = 3, J = 2, at a q that is the best of nothing."""
+    """N = 6, D = 3, J = 2, at a q that is not optimal in any part."""
     model = FullVB(FactorAnalysis(3, 2, generator=generator), n_train=6)
     with torch.no_grad():
         model.log_var.copy_(torch.randn(9, generator=generator, dtype=torch.float64) - 2)
@@ -130,7 +130,7 @@ class OneWeight(LatentVariableModel):
 
 @pytest.mark.parametrize("variance", [0.01, 0.2])
 def test_where_eq_24_has_less_variance_than_eq_22(generator, variance):
-    """In a narrow q it has, at the exact posterior, v = 1/5, it has not; the gradient's in mu is less at both."""
+    """It has less in a narrow q, and more at the exact posterior, v = 1/5. The gradient's in mu is less at both."""
     model, n = FullVB(OneWeight(), n_train=1), 1000
     with torch.no_grad():
         model.log_var.fill_(math.log(variance))
@@ -226,7 +226,7 @@ def test_the_losses_of_all_minibatches_average_to_that_of_all_the_data(model, da
 
 
 def test_without_noise_in_theta_its_gradient_is_that_of_map(model, data):
-    """That of the AEVB loss plus M/N theta, the weight decay of section 5, on all parameters."""
+    """It is that of the AEVB loss plus M/N theta, the weight decay of section 5, on all parameters."""
     with torch.no_grad():
         model.log_var.fill_(-90)
     inner = list(model.model.parameters())
@@ -324,7 +324,7 @@ def test_the_evidence_here_is_the_mean_of_the_likelihood_under_the_prior(generat
 
 
 def test_the_best_bound_is_below_the_evidence_by_the_mirror_image_at_least(generator):
-    """W and -W are as probable, and a Gaussian q covers one of them: log 2 nats, and what else q cannot do."""
+    """W and -W are equally probable, and a Gaussian q covers one of them: log 2 nats, and q's other errors."""
     inner = FactorAnalysis(1, 1, generator=generator)
     x = torch.randn(20, 1, generator=generator, dtype=torch.float64) * 1.7 + 0.5
     model = FullVB(inner, n_train=20)
@@ -344,7 +344,7 @@ def test_the_best_bound_is_below_the_evidence_by_the_mirror_image_at_least(gener
     assert math.log(2) < exact_evidence(x) - exact_bound(model, x)
 
 
-# what is watched
+# the held-out bound
 
 
 def test_held_out_bounds_are_unbiased(model, data, generator):

@@ -76,7 +76,7 @@ def test_energy_error_shrinks_with_the_square_of_the_step(generator):
 
 
 def assert_moments(draws: Tensor, mean: Tensor, covariance: Tensor):
-    """Mean and covariance of `draws` `(T, C, M, J)`, a datapoint, within 4 standard errors over independent chains."""
+    """Mean and covariance of `draws` `(T, C, M, J)` per datapoint, to 4 standard errors over independent chains."""
     chain_means = draws.mean(0)  # (C, M, J)
     second = torch.einsum("tcmi,tcmj->cmij", draws - mean, draws - mean) / len(draws)
     for estimates, exact in ((chain_means, mean), (second, covariance)):

@@ -29,11 +29,11 @@ kernelspec: {display_name: Python 3, language: python, name: python3}
 
 @pytest.fixture(autouse=True)
 def environment(monkeypatch):
-    """`main` settles AEVB_DATA for the processes it starts; not for other tests."""
+    """`main` sets AEVB_DATA for the processes that it starts, but not for other tests."""
     monkeypatch.setenv("AEVB_DATA", os.environ.get("AEVB_DATA", ""))
 
 
-# mistakes in what is asked for
+# mistakes in the request
 
 
 @pytest.mark.parametrize(
@@ -137,7 +137,7 @@ def test_compare_tells_the_claims_in_any_encoding(record, monkeypatch, capsys):
 
 
 def test_compare_needs_nothing_but_results_and_prints_the_same_bytes_in_every_process(tmp_path, capsysbinary):
-    """Without data, in another folder, whatever the order of Python's sets, which is another here; the verdicts too."""
+    """Without data, in another folder, with another order of Python's sets; the verdicts too."""
     seed = "1" if os.environ.get("PYTHONHASHSEED") != "1" else "4242"
     nothing = dict.fromkeys(("AEVB_DATA", "HOME", "XDG_CACHE_HOME"), str(tmp_path))
     environment = os.environ | nothing | {"PYTHONHASHSEED": seed, "PYTHONPATH": str(notebooks.ROOT)}
@@ -154,7 +154,7 @@ def test_compare_needs_nothing_but_results_and_prints_the_same_bytes_in_every_pr
 
 
 def lay_out(folder: Path, **chapters: str) -> None:
-    """A project of its own: the package, the published curves, digits but no faces, and a page a chapter."""
+    """A project of its own: the package, the published curves, digits but no faces, and a page per chapter."""
     source = notebooks.ROOT / "aevb"
     shutil.copytree(source, folder / "aevb", ignore=shutil.ignore_patterns("__pycache__"))
     (folder / "tests").mkdir()

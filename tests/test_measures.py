@@ -1,4 +1,4 @@
-"""What a curve can show."""
+"""The measures that a curve can show."""
 
 import dataclasses
 import math

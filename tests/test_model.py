@@ -152,7 +152,7 @@ def test_q_starts_where_the_bound_is_tightest(linear_gaussian, x):
 
 
 def test_closed_forms_are_where_the_weights_are(linear_gaussian, x):
-    """Whatever torch's default device and type; data of less precision are no trouble."""
+    """At any default device and type of torch, and for data of less precision."""
     forms = ("exact_bound", "log_evidence", "exact_posterior", "posterior")
     plain = [getattr(linear_gaussian, form)(x) for form in forms]
     torch.set_default_device("meta")

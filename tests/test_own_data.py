@@ -35,7 +35,7 @@ def refusal(path) -> str:
     return str(caught.value)
 
 
-# what is read
+# reading
 
 
 def test_the_splits_of_an_npz_are_those_it_names(tmp_path):
@@ -93,7 +93,7 @@ def test_folders_called_train_and_test_are_the_splits(tmp_path):
 
 
 def test_another_scale_or_likelihood_is_another_dataset(tmp_path):
-    """For its runs are others, and must not go on from these checkpoints."""
+    """Its runs are others, and must not go on from these checkpoints."""
     path = saved(tmp_path, train=stripes(20))
     others = [
         own_data.describe(path, likelihood=likelihood, scale=scale)
@@ -136,7 +136,7 @@ def test_a_name_is_fit_for_a_file(tmp_path):
     assert len(own_data.describe(path).name) < 80
 
 
-# what is refused
+# refusals
 
 
 @pytest.mark.parametrize(
@@ -224,7 +224,7 @@ def test_a_value_written_by_hand_is_checked_too():
     assert "mine" not in DATASETS
 
 
-# what is trained
+# training
 
 
 @pytest.mark.parametrize("likelihood", [BERNOULLI, GAUSSIAN])

@@ -21,7 +21,7 @@ def test_a_chapter_of_other_line_endings_is_the_same_text(tmp_path):
     other = tmp_path / text.name
     other.write_text(text.read_text(encoding="utf-8"), encoding="utf-8", newline="\r\n")
     assert other.read_bytes() != text.read_bytes()
-    assert extension.fingerprint(other) == extension.fingerprint(text)
+    assert extension.text_hash(other) == extension.text_hash(text)
 
 
 def test_a_checkout_has_the_committed_bytes_whatever_git_does_to_line_endings(checkout, tmp_path):

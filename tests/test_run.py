@@ -1,4 +1,4 @@
-"""The value that a run is."""
+"""A run as a value."""
 
 import dataclasses
 import itertools
@@ -11,7 +11,7 @@ import pytest
 from aevb.run import Run, evaluation_grid
 from tests.runs import RUN
 
-# what is refused
+# refusals
 
 
 @pytest.mark.parametrize(
@@ -73,7 +73,7 @@ def test_whatever_changes_the_numbers_changes_the_key():
     assert len(keys) == len(changes) + 1
 
 
-# where its curve has points
+# the points of its curve
 
 
 @pytest.mark.parametrize("batch_size", [1, 32, 50, 100, 1000, 5000, 20_000])

@@ -1,4 +1,4 @@
-"""One run under way: what it depends on, one step, minibatches, points, interruptions."""
+"""One run under way: its settings, one step, minibatches, points, interruptions."""
 
 import contextlib
 import copy
@@ -17,7 +17,7 @@ from tests.runs import RUN, assert_identical, each_algorithm, map_gradient, para
 
 pytestmark = pytest.mark.usefixtures("tiny")
 
-# what it does not depend on
+# independence
 
 
 @contextlib.contextmanager
@@ -37,7 +37,7 @@ def default(**setting):
 @pytest.mark.parametrize("setting", [{"dtype": torch.float64}, {"device": "meta"}], ids=["type", "device"])
 @pytest.mark.parametrize("dataset", ["tiny", "frey"])
 def test_torchs_defaults_change_no_bit_of_a_run(run, setting, dataset):
-    run = dataclasses.replace(run, dataset=dataset, warm_up=3)  # so that something moves
+    run = dataclasses.replace(run, dataset=dataset, warm_up=3)  # so that parameters move
     plain = Trainer(run, 0.05)
     plain.advance(20 * run.batch_size)
     with default(**setting):
@@ -198,7 +198,7 @@ def test_evaluating_does_not_disturb_training():
 @pytest.mark.parametrize("steps", [0, 7])  # before the first, and between two updates of one minibatch of MCEM's
 def test_a_state_is_taken_up_bit_for_bit(run, steps):
     """By a new trainer, and by one that has gone elsewhere, of which nothing may be left."""
-    run = dataclasses.replace(run, warm_up=3)  # so that something moves
+    run = dataclasses.replace(run, warm_up=3)  # so that parameters move
     stopped, fresh, elsewhere = (Trainer(run, 0.1) for _ in range(3))
     stopped.advance(steps * run.batch_size)
     elsewhere.advance(11 * run.batch_size)

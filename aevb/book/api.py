@@ -1,4 +1,4 @@
-"""The page of every public name: what autodoc is to show of each module, in the documented order."""
+"""The page of every public name, by autodoc, in the documented order."""
 
 import ast
 import inspect
@@ -8,6 +8,7 @@ from typing import Any
 
 from aevb.book import sources
 
+# the packages, by the titles of the page's parts
 PACKAGES = {"The core": "aevb", "The reproduction": "aevb.reproduction", "The book": "aevb.book"}
 
 
@@ -49,7 +50,7 @@ def _comment(source: str, name: str) -> str:
 
 
 def skip(app: Any, kind: str, name: str, member: object, skipped: bool, options: object) -> bool | None:
-    """True for what has no docstring of ours: a field of a named tuple, a module's `forward`; else None.
+    """True for a member without a docstring of ours: a field of a named tuple, a module's `forward`; else None.
 
     The parameters are those of autodoc's event.
     """
@@ -58,7 +59,7 @@ def skip(app: Any, kind: str, name: str, member: object, skipped: bool, options:
 
 
 def as_it_stands(app: Any, kind: str, name: str, member: object, options: object, lines: list[str]) -> None:
-    """Let nothing in a docstring be markup but its backticks; the parameters are those of autodoc's event."""
+    """Escape all markup in a docstring but its backticks; the parameters are those of autodoc's event."""
     lines[:] = _escaped("\n".join(lines)).split("\n")
 
 

@@ -1,7 +1,7 @@
-"""Executing chapters: one, or many side by side; and what of it is committed.
+"""The execution of chapters, one or many side by side.
 
-papermill executes, on the book's own kernel (`aevb.book.kernels`). A chapter that fails keeps what it had executed,
-and is told from the others by its Outcome.
+papermill executes them on the book's own kernel (`aevb.book.kernels`). A chapter that fails keeps what it had executed;
+its ChapterOutcome has the error.
 """
 
 import ast
@@ -28,14 +28,13 @@ from aevb.book.notebooks import DEFAULT_PROFILE, normalise, to_notebook
 from aevb.files import write_text
 from aevb.reproduction import provenance, results
 
-SUMMARIES = ("00_", "18_")  # pages that show what the other chapters measured
 LONG = ("14_", "15_", "20_")  # chapters that take minutes where nothing was trained before
 START_TIMEOUT = 300  # seconds a kernel may take to answer: on a busy machine a minute is too short
 MARKER = "papermill-error-cell-tag"  # of the cells that papermill adds to a notebook that fails
 
 
 @dataclass(frozen=True)
-class Outcome:
+class ChapterOutcome:
     """The outcome of executing one chapter; `error` is empty where it went well.
 
     `cell` is the place in the notebook of the cell that failed, None where no cell did.
@@ -47,15 +46,15 @@ class Outcome:
     cell: int | None = None
 
 
-def execute(text: Path, notebook: Path, profile: str, seed: int | None = None) -> Outcome:
+def execute(text: Path, notebook: Path, profile: str, seed: int | None = None) -> ChapterOutcome:
     """Execute a chapter through papermill at `profile` and write it to `notebook`, also where it fails halfway.
 
-    A chapter that has the parameter `seed` takes it, where one is given. When, how long and on what is kept beside the
-    notebook (`extension.execution`).
+    A chapter that has the parameter `seed` takes it, where one is given. A note of the time and the machine is kept
+    beside the notebook (`extension.execution`).
     """
     try:
         source, problem = to_notebook(text), ""
-    except Exception as failure:  # whatever jupytext meets in a text that is none
+    except Exception as failure:  # jupytext raises many kinds for a text that is no chapter
         source, problem = _as_it_stands(text), f"cannot be read as a chapter, {type(failure).__name__}: {failure}"
     names = parameters(source)
     asked = {"profile": None if profile == DEFAULT_PROFILE else profile, "seed": seed}
@@ -63,13 +62,13 @@ def execute(text: Path, notebook: Path, profile: str, seed: int | None = None) -
     write_text(notebook, nbformat.writes(source))
     start = time.perf_counter()
     error, cell = (problem, None) if problem else _run(notebook, given, text.parent)
-    outcome = Outcome(text.stem, time.perf_counter() - start, error.splitlines()[0] if error else "", cell)
+    outcome = ChapterOutcome(text.stem, time.perf_counter() - start, error.splitlines()[0] if error else "", cell)
     _note(text, notebook, profile if "profile" in names else "", outcome)
     return outcome
 
 
 def parameters(notebook: NotebookNode) -> set[str]:
-    """The names that a notebook's cell tagged `parameters` gives a value; papermill can give them another."""
+    """The names assigned in a notebook's cell tagged `parameters`; papermill can give them other values."""
     tagged = (cell.source for cell in notebook.cells if "parameters" in cell.metadata.get("tags", []))
     statements = (statement for source in tagged for statement in ast.parse(source).body)
     targets = (target for s in statements if isinstance(s, ast.Assign) for target in s.targets)
@@ -77,7 +76,7 @@ def parameters(notebook: NotebookNode) -> set[str]:
 
 
 def _as_it_stands(text: Path) -> NotebookNode:
-    """A notebook that shows a text that is no chapter."""
+    """A notebook that shows the words of a text that cannot be read as a chapter."""
     content = text.read_bytes().decode("utf-8", errors="replace")
     title = re.search(r"^# (.+)$", content, re.MULTILINE)
     cells = [f"# {title[1] if title else text.stem}", literal(content)]
@@ -91,7 +90,7 @@ def literal(content: str) -> str:
 
 
 def _run(notebook: Path, given: dict[str, object], folder: Path) -> tuple[str, int | None]:
-    """Execute a notebook in place; the error, empty where all is well, and the place of the cell that it is of."""
+    """Execute a notebook in place. Returns the error, empty where all is well, and the place of its cell."""
     try:
         with contextlib.closing(ensure_event_loop()):  # papermill would leave one open in every thread
             papermill.execute_notebook(
@@ -107,7 +106,7 @@ def _run(notebook: Path, given: dict[str, object], folder: Path) -> tuple[str, i
             )
     except papermill.PapermillExecutionError as failure:
         return f"{failure.ename}: {failure.evalue}", failure.cell_index
-    except Exception as failure:  # a kernel that dies, above all for want of memory
+    except Exception as failure:  # a kernel that dies, mostly for want of memory
         reason = str(failure).strip().splitlines() or ["no reason given"]
         return f"{type(failure).__name__}: {reason[0]} (the kernel of {sys.executable})", _last_begun(notebook)
     return "", None
@@ -120,15 +119,15 @@ def _last_begun(notebook: Path) -> int | None:
     return max((place for place, said in code if said.get("start_time")), default=None)
 
 
-def _note(text: Path, notebook: Path, profile: str, outcome: Outcome) -> None:
-    """Keep what papermill says of an execution, and where it took place: one file per chapter, beside the notebooks."""
+def _note(text: Path, notebook: Path, profile: str, outcome: ChapterOutcome) -> None:
+    """Keep papermill's account of an execution, with its machine: one file per chapter, beside the notebooks."""
     said = nbformat.read(notebook, as_version=4).metadata.get("papermill", {})
     about = {
         "start": said.get("start_time", ""),
         "seconds": round(said.get("duration") or outcome.seconds, 1),
         "profile": profile,
         "error": outcome.error,
-        "text": extension.fingerprint(text),
+        "text": extension.text_hash(text),
         "papermill": papermill.__version__,
         **provenance.here(),
     }
@@ -136,7 +135,9 @@ def _note(text: Path, notebook: Path, profile: str, outcome: Outcome) -> None:
     write_text(extension.execution(notebook), json.dumps(about, indent=1) + "\n")
 
 
-def execute_all(texts: list[Path], folder: Path, profile: str, jobs: int = 1, seed: int | None = None) -> list[Outcome]:
+def execute_all(
+    texts: list[Path], folder: Path, profile: str, jobs: int = 1, seed: int | None = None
+) -> list[ChapterOutcome]:
     """Execute chapters into `folder`, `jobs` of them at once and the longest first, with a bar in the terminal.
 
     A chapter that fails keeps its half-executed notebook, and the others still run.
@@ -152,7 +153,7 @@ def execute_all(texts: list[Path], folder: Path, profile: str, jobs: int = 1, se
         around.enter_context(_ticking(bar))
         around.enter_context(warnings.catch_warnings())
         warnings.simplefilter("ignore")  # papermill's own, about its input lacking a parameters cell
-        around.enter_context(contextlib.chdir(notebooks.BOOK))  # papermill goes elsewhere and back, in whichever thread
+        around.enter_context(contextlib.chdir(notebooks.BOOK))  # papermill changes folders and back, in any thread
         for outcome in pool(work):
             outcomes.append(outcome)
             bar.set_description(f"{outcome.chapter:<24}")
@@ -161,7 +162,7 @@ def execute_all(texts: list[Path], folder: Path, profile: str, jobs: int = 1, se
 
 
 def longest_first(paths: list[Path]) -> list[Path]:
-    """The same chapters, LONG ones before the others: side by side, none of them is left to run alone at the end."""
+    """The same chapters, LONG ones before the others, so that none of those is left to run alone at the end."""
     return sorted(paths, key=lambda path: not path.name.startswith(LONG))
 
 
@@ -186,39 +187,10 @@ def _ticking(bar: tqdm) -> Iterator[None]:
         thread.join()
 
 
-def update_notebooks(names: list[str]) -> list[Outcome]:
-    """Execute chapters (all, or those named) at the default profile; commit-ready notebooks of those that succeed.
-
-    What they measured is recorded, and SUMMARIES, which show it, come last. Raises ValueError for a
-    name that no chapter has.
-    """
-    texts = notebooks.chapters()
-    if names:
-        known = {text.stem: text for text in texts}
-        if unknown := [name for name in names if name not in known]:
-            raise ValueError(f"no chapter called {', '.join(unknown)}: choose among {', '.join(known)}")
-        texts = [known[name] for name in names]
-    for text in texts:
-        notebooks.tidy(text)
-    stage = notebooks.ROOT / "_build" / "notebooks"
-    summaries = [text for text in texts if text.name.startswith(SUMMARIES)]
-    outcomes = execute_all([text for text in texts if text not in summaries], stage, DEFAULT_PROFILE)
-    results.record_measurements(DEFAULT_PROFILE)
-    outcomes += execute_all(summaries, stage, DEFAULT_PROFILE)
-    for outcome in outcomes:
-        if not outcome.error:
-            executed = nbformat.read(stage / f"{outcome.chapter}.ipynb", as_version=4)
-            write_text(notebooks.BOOK / f"{outcome.chapter}.ipynb", nbformat.writes(normalise(executed)) + "\n")
-            kept = extension.execution(stage / outcome.chapter).read_text(encoding="utf-8")
-            write_text(extension.execution(notebooks.BOOK / outcome.chapter), kept)
-    return outcomes
-
-
-def try_seeds(seeds: list[int]) -> dict[int, list[Outcome]]:
+def try_seeds(seeds: list[int]) -> dict[int, list[ChapterOutcome]]:
     """Execute the chapters that draw random numbers with other seeds, at the default profile: their outcomes by seed.
 
-    Nothing of it is kept but the notebooks, in `_build/seeds/`: what the chapters measured is one draw, of a seed that
-    no table shows.
+    Only the notebooks are kept, in `_build/seeds/`: the measurements are of a seed that no table shows.
     """
     texts = [text for text in notebooks.chapters() if "seed" in parameters(to_notebook(text))]
     outcomes = {}

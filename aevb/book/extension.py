@@ -1,9 +1,9 @@
-"""All that the pages have beyond Jupyter Book. A Sphinx extension, named in `_config.yml`.
+"""The Sphinx extension of the book, named in `_config.yml`: all that its pages have beyond Jupyter Book.
 
-Scripts served with the book, buttons that launch a chapter elsewhere, and the table of what ran when.
+It adds scripts served with the book, buttons that launch a chapter elsewhere, and the table of what ran when.
 
-The scripts come from npm, at the versions and checksums of `package-lock.json`, which names only the packages
-themselves: those of the book's that have dependencies ship them bundled.
+The scripts come from npm, at the versions and checksums of `package-lock.json`. The lock names the packages alone:
+those that have dependencies ship them bundled.
 """
 
 import contextlib
@@ -20,22 +20,22 @@ from tabulate import tabulate
 
 from aevb.book import api, sources
 
-ROOT = Path(__file__).resolve().parents[2]
-LOCK = ROOT / "package-lock.json"
-# what a page can ask for, by package; what MathJax's menu offers, too
+ROOT = Path(__file__).resolve().parents[2]  # the project's folder
+LOCK = ROOT / "package-lock.json"  # the versions and checksums of the npm packages
+# the files that a page can ask for, by package, with those that MathJax's menu offers
 SERVED = {
     "mathjax": ("LICENSE", "es5/tex-chtml.js", "es5/a11y", "es5/sre", "es5/input/tex/extensions", "es5/output/chtml"),
     "requirejs": ("require.js",),
     "@jupyter-widgets/html-manager": ("dist/embed-amd.js",),
     "anywidget": ("LICENSE", "dist/index.js"),
 }
-CDN = "the pages will ask public CDNs for their scripts"
+CDN = "the pages will ask public CDNs for their scripts"  # said where no scripts are served
 
 
 def packages() -> Path | None:
     """The folder of the packages that `package-lock.json` names, installed if they were not.
 
-    None, after a line that says so, where npm does not bring them.
+    None, after a line that says so, where npm is missing or fails.
     """
     folder = ROOT / "_build" / "npm" / sha256(LOCK.read_bytes()).hexdigest()[:12]
     if folder.exists():
@@ -62,7 +62,7 @@ def packages() -> Path | None:
 
 
 def serve(static: Path) -> bool:
-    """Lay the scripts out in `static/vendor`; False, after a line that says so, where they cannot be had."""
+    """Lay the scripts out in `static/vendor`; False, after a line that says so, where there are none."""
     vendor = static / "vendor"
     if _served(vendor):
         return True
@@ -74,7 +74,7 @@ def serve(static: Path) -> bool:
             target = vendor / package / part
             target.parent.mkdir(parents=True, exist_ok=True)
             (shutil.copytree if (source / package / part).is_dir() else shutil.copy)(source / package / part, target)
-    shutil.copy(LOCK, vendor)  # the last, so that what has it is whole
+    shutil.copy(LOCK, vendor)  # last: a folder that has it is whole
     return True
 
 
@@ -91,14 +91,14 @@ def setup(app: Any) -> dict[str, bool]:
     app.connect("source-read", add_reference)
     app.connect("autodoc-process-docstring", api.as_it_stands)
     app.connect("autodoc-skip-member", api.skip)
-    app.connect("doctree-read", sources.link_tests, priority=400)  # before what they link to would be copied
+    app.connect("doctree-read", sources.link_tests, priority=400)  # before Sphinx would copy their targets
     app.connect("html-collect-pages", sources.pages)
     app.config.linkcode_resolve = lambda domain, about: source(app, about)
     return {"parallel_read_safe": True, "parallel_write_safe": True}
 
 
 def use_served_scripts(app: Any, config: Any) -> None:
-    """Name the served scripts where they are, and else leave the CDNs' that Sphinx and MyST-NB name."""
+    """Name the served scripts, or leave the CDNs' that Sphinx and MyST-NB name where none are served."""
     if not _served(Path(app.srcdir) / config.html_static_path[0] / "vendor"):
         return
     config.mathjax_path = "vendor/mathjax/es5/tex-chtml.js"
@@ -119,11 +119,11 @@ def use_address(app: Any, config: Any) -> None:
 
 
 def execution(notebook: Path) -> Path:
-    """The path of the file on what an execution of this notebook took."""
+    """The path of the file about the execution of this notebook."""
     return notebook.parent / "executions" / f"{notebook.stem}.json"
 
 
-def fingerprint(text: Path) -> str:
+def text_hash(text: Path) -> str:
     """A hash that tells one state of a chapter's text from another, whatever ends its lines."""
     return sha256(text.read_text(encoding="utf-8").encode()).hexdigest()[:12]
 
@@ -146,7 +146,7 @@ def source(app: Any, about: dict[str, str]) -> str:
 
 
 def executions(folder: Path) -> str:
-    """Tables in Markdown of the chapters in `folder`: when each ran, how long, at which profile; and on what."""
+    """Tables in Markdown of the chapters in `folder`: the start, seconds and profile of each; the machines."""
     headers = ["chapter", "", "started (UTC)", "seconds", "profile", "on", "commit"]
     places: dict[tuple[str, str], int] = {}  # each with its number
     rows = [_execution(text, places) for text in sorted(folder.glob("[0-9][0-9]_*.md"))]
@@ -164,7 +164,7 @@ def _execution(text: Path, places: dict[tuple[str, str], int]) -> list[str]:
     if not kept.exists():
         return [name, "no record", *[""] * 5]
     about = json.loads(kept.read_text(encoding="utf-8"))
-    state = "current" if about["text"] == fingerprint(text) else "text changed since"
+    state = "current" if about["text"] == text_hash(text) else "text changed since"
     if about["error"]:
         state = "failed: " + about["error"].replace("|", "/")
     start = about["start"][:16].replace("T", " ")

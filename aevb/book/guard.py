@@ -1,8 +1,8 @@
 """A process between a notebook's client and its kernel, so that nothing of a kernel outlives it.
 
-It starts the kernel, in a process group of their own, and waits: until the kernel ends, however that comes, or until
-the client is gone, however that came. Then it ends the whole group: a kernel that was killed leaves workers behind,
-which would go on with what they compute. Started as a script by the kernel's specification (`aevb.book.kernels`).
+It starts the kernel in a process group of their own, and waits until the kernel ends or the client is gone, for
+whatever reason. Then it ends the whole group: a kernel that was killed leaves workers behind, which would go on
+computing. The kernel's specification starts it as a script (`aevb.book.kernels`).
 """
 
 import contextlib
@@ -13,7 +13,7 @@ import sys
 
 import psutil
 
-KERNEL = (sys.executable, "-m", "ipykernel_launcher")
+KERNEL = (sys.executable, "-m", "ipykernel_launcher")  # the command that starts a kernel
 POLL = 0.3  # seconds
 
 
@@ -21,7 +21,7 @@ def main() -> None:
     """Run the kernel whose arguments are this script's, and end all that is left of it."""
     posix = hasattr(os, "killpg")
     if posix and os.getpgrp() != os.getpid():
-        os.setsid()  # Jupyter does so already; whoever does not shall survive what follows
+        os.setsid()  # Jupyter does so already; any other parent must survive the killing below
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, _stop if number == signal.SIGTERM else _go_on)  # sent to the group: the kernel has it too
     client = int(os.environ["JPY_PARENT_PID"]) if posix else os.getppid()  # it may be gone already
@@ -35,7 +35,7 @@ def main() -> None:
             with contextlib.suppress(psutil.NoSuchProcess):
                 process.kill()
         if posix:
-            os.killpg(0, signal.SIGKILL)  # what the kernel's end has orphaned, and this process
+            os.killpg(0, signal.SIGKILL)  # the orphans of the kernel, and this process
 
 
 def _go_on(*_: object) -> None:

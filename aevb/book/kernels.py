@@ -1,15 +1,15 @@
 """The kernels that execute chapters: of this interpreter, in a configuration of the book's own.
 
-What a chapter shows must not depend on who executes it. Its kernel therefore sees nothing of the reader's settings of
-IPython, matplotlib and Jupyter, and is not chosen among the reader's kernels. `aevb.book.guard` ends it with all it
-started.
+The output of a chapter must not depend on who executes it. Its kernel therefore sees nothing of the reader's settings
+of IPython, matplotlib and Jupyter, and is not chosen among the reader's kernels. `aevb.book.guard` ends it with all
+that it started.
 """
 
 import json
 import os
 from pathlib import Path
 
-import matplotlib.font_manager  # makes its list of fonts where there is none
+import matplotlib.font_manager  # builds its list of fonts where there is none
 from jupyter_client.kernelspec import KernelSpecManager
 from jupyter_client.manager import AsyncKernelManager
 from traitlets import default
@@ -17,11 +17,12 @@ from traitlets import default
 from aevb.book import guard
 from aevb.files import write_text
 
-ROOT = Path(__file__).resolve().parents[2]
-FOLDER = ROOT / "_build" / "kernel"
-NAME = "python3"
-# what would reach a kernel from the reader's own set-up
+ROOT = Path(__file__).resolve().parents[2]  # the project's folder
+FOLDER = ROOT / "_build" / "kernel"  # the folder of the kernels' own settings
+NAME = "python3"  # the name of the kernel
+# the variables through which the reader's own set-up would reach a kernel
 DROPPED = ("MATPLOTLIBRC", "MPLBACKEND", "JUPYTER_CONFIG_PATH", "JUPYTER_NO_CONFIG", "PYTHONOPTIMIZE", "PYTHONSTARTUP")
+# the configuration of IPython
 CONFIGURATION = """\
 c = get_config()
 c.InlineBackend.figure_formats = {"png"}
@@ -36,9 +37,9 @@ SPECIFICATION = {
 
 
 def environment() -> dict[str, str]:
-    """The environment of whatever executes chapters or builds their page: this one's, without what is the reader's.
+    """The environment that executes chapters and builds their page: this one's, without the reader's settings.
 
-    The folders it names are filled on the way. Raises OSError with one line where they cannot be.
+    The folders that it names are filled on the way. Raises OSError with one line where that fails.
     """
     _write(FOLDER / "ipython" / "profile_default" / "ipython_config.py", CONFIGURATION)
     _write(FOLDER / "jupyter" / "kernels" / NAME / "kernel.json", json.dumps(SPECIFICATION, indent=1) + "\n")
@@ -61,7 +62,7 @@ def _write(path: Path, text: str) -> None:
 
 
 def _share_fonts(folder: Path) -> None:
-    """Give kernels the list of fonts that this process has: making one, matplotlib says so in a cell's output."""
+    """Give kernels this process's list of fonts: matplotlib says in a cell's output that it builds one."""
     for fonts in Path(matplotlib.get_cachedir()).glob("fontlist-*.json"):
         if not (folder / fonts.name).exists():
             write_text(folder / fonts.name, fonts.read_text(encoding="utf-8"))

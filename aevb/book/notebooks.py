@@ -1,4 +1,4 @@
-"""The book: its chapters, and keeping each notebook in step with its text.
+"""The chapters of the book, pairs of a text and a notebook that stay in step.
 
 A chapter is `book/NN_name.md`, which people write, and `book/NN_name.ipynb`, which is that text executed. The
 committed notebook holds nothing that changes from one execution to the next; that is in `book/executions/`.
@@ -14,14 +14,14 @@ from nbformat import NotebookNode
 
 from aevb.book import extension, sources
 from aevb.files import write_text
-from aevb.reproduction import claims, results
 
-ROOT = Path(__file__).resolve().parents[2]
-BOOK = ROOT / "book"
-DEFAULT_PROFILE = "quick"  # the one the parameters cells carry
+ROOT = Path(__file__).resolve().parents[2]  # the project's folder
+BOOK = ROOT / "book"  # the folder of the chapters
+DEFAULT_PROFILE = "quick"  # the one in the parameters cells
+# metadata of one execution, which are not committed
 TRANSIENT = ("papermill", "execution", "jupyter", "widgets", "ExecuteTime")
-WIDGET_VIEW = "application/vnd.jupyter.widget-view+json"
-WIDGET_STATE = "application/vnd.jupyter.widget-state+json"
+WIDGET_VIEW = "application/vnd.jupyter.widget-view+json"  # the MIME type of a widget in an output
+WIDGET_STATE = "application/vnd.jupyter.widget-state+json"  # the MIME type of the widgets' state in a notebook
 
 
 def chapters(folder: Path = BOOK) -> list[Path]:
@@ -35,20 +35,20 @@ def to_notebook(text: Path) -> NotebookNode:
 
 
 def tidy(text: Path) -> None:
-    """Write a chapter's text as JupyterLab saves it: saving it there is then no change.
+    """Write a chapter's text as JupyterLab saves it, so that saving it there changes nothing.
 
-    Nothing of it would execute otherwise than before, so what is known of its execution stays true of it.
+    It would execute as before, so the note of its execution stays true.
     """
     _write_text(text, to_notebook(text))
 
 
 def _write_text(text: Path, notebook: NotebookNode) -> None:
-    """Write a chapter's text, of which what is known of its execution stays true."""
-    before, kept = extension.fingerprint(text), extension.execution(text)
+    """Write a chapter's text, of whose execution the note stays true."""
+    before, kept = extension.text_hash(text), extension.execution(text)
     notebook = nbformat.reads(nbformat.writes(notebook), as_version=4)  # which sorts the metadata
     write_text(text, jupytext.writes(notebook, "md:myst"))
     if kept.exists():
-        write_text(kept, kept.read_text(encoding="utf-8").replace(before, extension.fingerprint(text)))
+        write_text(kept, kept.read_text(encoding="utf-8").replace(before, extension.text_hash(text)))
 
 
 def normalise(notebook: NotebookNode) -> NotebookNode:
@@ -70,7 +70,7 @@ def normalise(notebook: NotebookNode) -> NotebookNode:
     widgets = _widgets(notebook)
     notebook.metadata = nbformat.from_dict(
         {
-            # this and the kernel's name as Jupyter would write them
+            # this, and the kernel's name, as Jupyter would write them
             "jupytext": {"default_lexer": "ipython3"},
             "kernelspec": {"display_name": "Python 3 (ipykernel)", "language": "python", "name": "python3"},
             "language_info": {"name": "python"},
@@ -81,9 +81,9 @@ def normalise(notebook: NotebookNode) -> NotebookNode:
 
 
 def _widgets(notebook: NotebookNode) -> dict:
-    """The metadata that holds the widgets which outputs show, and the models these refer to; their ids made steady.
+    """The metadata of the widgets that outputs show, and of the models that these refer to, with steady ids.
 
-    A kernel's ids are random. Here models are numbered as the outputs come to them, and the others are dropped.
+    A kernel's ids are random. Here models are numbered in the order of the outputs, and all others are dropped.
     """
     views = [
         output.data[WIDGET_VIEW]
@@ -110,7 +110,7 @@ def _widgets(notebook: NotebookNode) -> dict:
 
 
 def _merged(outputs: list[NotebookNode]) -> list[NotebookNode]:
-    """The same outputs with neighbouring pieces of one stream joined: where a kernel flushes is chance."""
+    """The same outputs with neighbouring pieces of one stream joined: a kernel flushes at random places."""
     merged: list[NotebookNode] = []
     for output in outputs:
         if merged and output.output_type == "stream" == merged[-1].output_type and output.name == merged[-1].name:
@@ -135,9 +135,9 @@ def differences(text: Path, notebook: Path) -> list[str]:
 
 
 def add_colab_cell() -> None:
-    """Let every text and notebook begin with the cell that Colab needs, without executing them: to be published.
+    """Let every text and notebook begin with the cell that Colab needs, before they are published. Nothing is executed.
 
-    The cell names the repository, so what is committed goes without. Raises ValueError where its address is unknown.
+    The cell names the repository, so the committed ones go without. Raises ValueError where its address is unknown.
     """
     cell = _colab_cell()
     for text in chapters():
@@ -168,13 +168,3 @@ if "google.colab" in sys.modules:  # fetch the book and what it needs
     sys.path.insert(0, "/content/aevb")
     os.chdir("/content/aevb/book")"""
     return nbformat.v4.new_code_cell(source, id="colab", metadata={"tags": ["remove-cell"]})
-
-
-def write_headline() -> None:
-    """Bring what the README says of the claims and of the published points in line with the record."""
-    readme = ROOT / "README.md"
-    text = readme.read_text(encoding="utf-8")
-    found = {"claims": claims.headline(claims.of_record()), "headline": f"\n{results.headline()}\n"}
-    for name, words in found.items():
-        text = re.sub(rf"(?s)(<!-- {name} -->).*?(<!-- end -->)", rf"\g<1>{words}\2", text)
-    write_text(readme, text)

@@ -1,4 +1,4 @@
-"""The page: laying out the book that was executed here, and building its HTML, whatever became of its chapters."""
+"""Building the page, whatever became of its chapters."""
 
 import os
 import shutil
@@ -10,23 +10,23 @@ import nbformat
 import yaml
 
 from aevb.book import extension, kernels, notebooks
-from aevb.book.execution import MARKER, Outcome, execute_all, literal
+from aevb.book.execution import MARKER, ChapterOutcome, execute_all, literal
 from aevb.files import write_text
 
-STAGE = notebooks.ROOT / "_build" / "reproduce"
-PAGE = notebooks.ROOT / "_build" / "html" / "index.html"
+STAGE = notebooks.ROOT / "_build" / "reproduce"  # the folder in which `stage` lays out the book
+PAGE = notebooks.ROOT / "_build" / "html" / "index.html"  # the front of the built page
 
 
-def stage(profile: str) -> list[Outcome]:
-    """Lay out a copy of the book in STAGE with every chapter executed afresh at `profile`; those that fail say so."""
+def stage(profile: str) -> list[ChapterOutcome]:
+    """Lay out a copy of the book in STAGE and execute its chapters at `profile`; a failed one begins with a notice."""
     shutil.rmtree(STAGE, ignore_errors=True)
     left = shutil.ignore_patterns("*.ipynb", ".ipynb_checkpoints", "executions")
     shutil.copytree(notebooks.BOOK, STAGE / "book", ignore=left)
-    tests = notebooks.ROOT / "tests"  # which pages link to
+    tests = notebooks.ROOT / "tests"  # pages link to them
     shutil.copytree(tests, STAGE / "tests", ignore=shutil.ignore_patterns("__pycache__"))
     for name in ("_config.yml", "_toc.yml"):
         shutil.copy(notebooks.ROOT / name, STAGE)
-    jobs = min(2, os.cpu_count() or 1)  # 2: for memory
+    jobs = min(2, os.cpu_count() or 1)  # two need memory enough
     outcomes = execute_all(notebooks.chapters(), STAGE / "book", profile, jobs=jobs)
     for outcome in outcomes:
         if outcome.error:
@@ -34,8 +34,8 @@ def stage(profile: str) -> list[Outcome]:
     return outcomes
 
 
-def add_notice(notebook: Path, outcome: Outcome) -> None:
-    """Let a notebook that failed begin with what failed, in place of what papermill says of it."""
+def add_notice(notebook: Path, outcome: ChapterOutcome) -> None:
+    """Let a notebook that failed begin with a notice of its error, in place of papermill's."""
     failed = nbformat.read(notebook, as_version=4)
     failed.cells = [cell for cell in failed.cells if MARKER not in cell.metadata.get("tags", [])]
     parts = ["What follows is what this chapter had executed when it failed.", literal(outcome.error)]
@@ -49,7 +49,7 @@ def add_notice(notebook: Path, outcome: Outcome) -> None:
 
 
 def build(source: Path = notebooks.ROOT, output: Path = notebooks.ROOT, strict: bool = True) -> int:
-    """Build the HTML book of `source` into `output/_build/html`; the exit status. `strict`: a warning fails it."""
+    """Build the HTML book of `source` into `output/_build/html`; the exit status. With `strict` a warning fails it."""
     for leftover in (output / "_build" / "html", output / "_build" / ".doctrees"):
         shutil.rmtree(leftover, ignore_errors=True)
     extension.serve(source / "book" / "_static")
@@ -60,7 +60,7 @@ def build(source: Path = notebooks.ROOT, output: Path = notebooks.ROOT, strict: 
 
 
 def build_anyhow(source: Path = STAGE, output: Path = notebooks.ROOT) -> str:
-    """`build` even where there are faults: what is wrong with the page, empty where nothing is.
+    """`build` even where there are faults. Returns what is wrong with the page, empty where nothing is.
 
     Sphinx goes on after a warning; only where it stopped all the same is the page built again without strictness.
     """

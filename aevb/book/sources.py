@@ -1,6 +1,6 @@
 """The places of functions and tests: lines of the repository that builds the page, or of source pages of its own.
 
-The repository's address is the one that its workflow gives; nothing that is committed names it.
+The workflow gives the repository's address; nothing that is committed names it.
 """
 
 import ast
@@ -12,8 +12,8 @@ from typing import Any
 from docutils import nodes
 from sphinx import addnodes
 
-ROOT = Path(__file__).resolve().parents[2]
-BRANCH = "page"  # of what the page shows, with the cell for Colab: the workflow that builds the page writes it
+ROOT = Path(__file__).resolve().parents[2]  # the project's folder
+BRANCH = "page"  # the sources of the page, with the cell for Colab: the workflow that builds the page writes it
 
 
 def address() -> str:
@@ -61,7 +61,7 @@ def link_tests(app: Any, document: nodes.document) -> None:
 
 
 def pages(app: Any) -> Iterator[tuple[str, dict, str]]:
-    """The source pages of a book that no repository builds: of each the name, content and template, for Sphinx."""
+    """The source pages of a book that no repository builds: the name, content and template of each, for Sphinx."""
     if address() or "book/api" not in app.env.found_docs:
         return
     for path in sorted(path for folder in ("aevb", "tests") for path in (ROOT / folder).rglob("*.py")):

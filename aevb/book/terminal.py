@@ -1,4 +1,7 @@
-"""The behaviour of a command in a terminal: it prints whatever the encoding, and leaves nothing running."""
+"""The behaviour of a command in a terminal.
+
+It prints whatever the encoding. However it ends, it leaves nothing running.
+"""
 
 import contextlib
 import os
@@ -10,15 +13,15 @@ from typing import NoReturn
 
 import psutil
 
-SIGNALS = (signal.SIGINT, signal.SIGTERM)
+SIGNALS = (signal.SIGINT, signal.SIGTERM)  # those that interrupt a command
 PATIENCE = 0.5  # seconds from a request to end to the end
 BROKEN_PIPE = 13  # SIGPIPE, which Windows does not have
 
 
 def run(command: Callable[[], int]) -> int:
-    """The exit status of `command`; as a shell says it, where a signal or a closed pipe ended it.
+    """The exit status of `command`, that of a shell where a signal or a closed pipe ended it.
 
-    A character that the output's encoding lacks is a question mark there. On SIGINT and SIGTERM all processes
+    A question mark is printed for a character that the output's encoding lacks. On SIGINT and SIGTERM all processes
     that descend from this one are ended. Call it in the main thread; elsewhere signals stay as they are.
     """
     for stream in filter(None, (sys.stdout, sys.stderr)):
@@ -30,7 +33,7 @@ def run(command: Callable[[], int]) -> int:
     except BrokenPipeError:
         with contextlib.suppress(BrokenPipeError):
             sys.stdout.flush()
-        nowhere = os.open(os.devnull, os.O_WRONLY)  # for what is still to be written: it would be a traceback
+        nowhere = os.open(os.devnull, os.O_WRONLY)  # for output still to be written, which would end in a traceback
         os.dup2(nowhere, sys.stdout.fileno())
         os.close(nowhere)
         return 128 + BROKEN_PIPE
@@ -41,7 +44,7 @@ def run(command: Callable[[], int]) -> int:
 
 
 def leave(status: int) -> NoReturn:
-    """End this process; at once where it was interrupted, without waiting for what other threads are at."""
+    """End this process; at once where it was interrupted, without waiting for other threads."""
     if status > 128:
         for stream in filter(None, (sys.stdout, sys.stderr)):
             with contextlib.suppress(OSError):
@@ -58,7 +61,7 @@ def can_show(text: str) -> bool:
 
 @contextlib.contextmanager
 def _noting(descendants: list[psutil.Process]) -> Iterator[None]:
-    """Let signals interrupt, noting first who descends from this process: once parents have ended, nobody knows."""
+    """Let signals interrupt, noting this process's descendants first: once parents have ended, nobody knows them."""
 
     def interrupt(number: int, _: object) -> None:
         for other in before:

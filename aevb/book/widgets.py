@@ -1,7 +1,7 @@
-"""Widgets that a reader can drag. Each computes in the reader's browser what the book's functions compute in Python.
+"""Widgets that a reader can drag. Each repeats in the reader's browser a computation of the book's functions.
 
-A widget holds numbers and the script that works on them, `javascript/NAME.js` after what all share, so it needs
-no kernel in the page and works in a live notebook too. Trained weights travel in half precision (`pack`).
+A widget holds numbers and the script that works on them, `javascript/NAME.js` after the shared one. It needs no kernel
+in the page, and works in a live notebook too. Trained weights travel in half precision (`pack`).
 """
 
 import io
@@ -26,14 +26,15 @@ from aevb.reproduction import figures
 from aevb.run import Run
 from aevb.trainer import Trainer
 
-SCRIPTS = Path(__file__).parent / "javascript"
+SCRIPTS = Path(__file__).parent / "javascript"  # the folder of the widgets' scripts
+# the colours of the widgets, by the names that scripts have for them
 PALETTE = {"deep": BLUE, "pale": SKY, "orange": ORANGE, "green": GREEN}
 CODES = 2000  # encoded datapoints that a page carries
 EVERY = 5000  # training samples between two points of a live curve
 
 
 def script(name: str) -> str:
-    """The ES module of a widget, which may import nothing: `shared.js` stands where it is imported."""
+    """The ES module of a widget, with `shared.js` in place of its import: a widget may import nothing."""
     shared, own = ((SCRIPTS / f"{file}.js").read_text(encoding="utf-8") for file in ("shared", name))
     shared = re.sub(r"^export ", "", shared, flags=re.MULTILINE)
     return re.sub(r'^import \{[^}]*\} from "\./shared\.js";\n', lambda _: shared, own, flags=re.MULTILINE)
@@ -107,8 +108,8 @@ class Explorer(Widget):
 def explorer(models: dict[str, VAE], images: dict[str, Images]) -> Explorer:
     """The explorer of trained models with two latents, by dataset.
 
-    A model without its `images` is shown without codes. Where they are labelled, with digits, the reader can draw one,
-    so one dataset must be.
+    A model without its `images` is shown without codes. One dataset must be of labelled digits: the reader can draw
+    one.
     """
     contents = {}
     for name, model in models.items():
@@ -163,7 +164,7 @@ def bound(model: LinearGaussian, x: Tensor) -> Bound:
 
 
 class Reparameterization(Widget):
-    """Samples z = mu + sigma eps, and two estimators of the gradient in mu of E[z^2], an estimate each `eps`.
+    """Samples z = mu + sigma eps, and two estimators of the gradient in mu of E[z^2], with an estimate per `eps`.
 
     `q` is [mu, sigma], which the reader drags; the noise stays.
     """
@@ -204,7 +205,7 @@ class Trajectories(Widget):
 def trajectories(model: VAE, pixels: Tensor, draws: Tensor, step_size: float) -> Trajectories:
     """Hybrid Monte Carlo on p(z|x) of the digit `pixels` `(D,)` uint8, around `draws` `(n, 2)` from it.
 
-    `step_size` is the tuned one, where the reader begins, as does the last of the draws.
+    The reader begins at the tuned `step_size` and at the last of the draws.
     """
     n, x = 120, pixels.float() / 255
     middle, half = (draws.amax(0) + draws.amin(0)) / 2, 0.7 * (draws.amax(0) - draws.amin(0)).max()

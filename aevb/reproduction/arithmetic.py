@@ -1,8 +1,7 @@
 """Arithmetic of another processor on this one.
 
 Processors differ in the last bits of a product or a tanh, and training turns these into nats. The libraries that
-compute them choose their code by the processor they find, and can be told, by environment variables, to take the code
-of a lesser one.
+compute them choose their code by the processor. Environment variables can make them take the code of a lesser one.
 """
 
 import hashlib
@@ -13,13 +12,15 @@ import subprocess
 import sys
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[2]
-NATIVE, OTHER = "native", "other"
+ROOT = Path(__file__).resolve().parents[2]  # the project's folder
+NATIVE, OTHER = "native", "other"  # this machine's own arithmetic, and any that has no name
+# the environment variables of each arithmetic, by its name
 SETTINGS = {
     NATIVE: {},
     "plain": {"ATEN_CPU_CAPABILITY": "default", "MKL_CBWR": "COMPATIBLE"},  # no vector code at all
     "avx2": {"ATEN_CPU_CAPABILITY": "avx2", "MKL_ENABLE_INSTRUCTIONS": "AVX2", "ONEDNN_MAX_CPU_ISA": "AVX2"},
 }
+# all variables that SETTINGS sets
 VARIABLES = tuple(sorted({variable for settings in SETTINGS.values() for variable in settings}))
 
 
@@ -34,14 +35,14 @@ def environment(name: str, around: dict[str, str]) -> dict[str, str]:
 
 
 def current() -> str:
-    """The arithmetic of this process, by its environment; OTHER where somebody set variables in a way of their own."""
+    """The arithmetic of this process, by its environment; OTHER where its variables are set otherwise."""
     here = {variable: os.environ[variable] for variable in VARIABLES if variable in os.environ}
     return next((name for name, settings in SETTINGS.items() if settings == here), OTHER)
 
 
 def digests() -> dict[str, str]:
     """A hash of the bits of each operation that training repeats, at the sizes of figure 2, from a fixed seed."""
-    import torch  # for whoever needs no more than a name
+    import torch  # here, for those who need no more than a name
 
     generator = torch.Generator().manual_seed(0)
     x, weight = (torch.randn(shape, generator=generator) for shape in ((100, 784), (784, 500)))
@@ -68,7 +69,7 @@ def differing(name: str) -> list[str]:
 
 
 def description(name: str) -> str:
-    """One line on the arithmetic `name`: it says whether the switch took on this machine."""
+    """One line on the arithmetic `name`, which says whether the switch took on this machine."""
     if name == NATIVE:
         return "arithmetic: native, this machine's own"
     if names := differing(name):

@@ -15,6 +15,7 @@ from aevb.reproduction import leads, results, rules, verdicts
 from aevb.reproduction.curves import Curves
 from aevb.reproduction.rules import Evidence, Rule
 
+# the columns of the table of claims
 COLUMNS = ["number", "claim", "where", "chapter", "measure", "published", "ours", "seeds", "verdict"]
 
 
@@ -34,6 +35,7 @@ class Claim(NamedTuple):
 
 
 # fmt: off
+# the claims of the paper, in the book's order
 CLAIMS = (
     Claim(1, "considerably faster", "fig. 2", "14_figure_2", "samples wake-sleep needs over those AEVB needs",
           rules.by_curves("figure2", rules.speed_ups, lambda ratio: ratio > 1, rules.median_speed_up, rules.lowest,
@@ -123,8 +125,8 @@ def _from_results(figure2: Curves, figure3: Curves, cost: dict[str, float], meas
 def table(evidence: Evidence) -> pd.DataFrame:
     """Every claim, one row each, in their order: COLUMNS, the last of them one of `verdicts.VERDICTS`.
 
-    `published` and `ours` are what `measure` gives on the paper's curves and on ours, `seeds` its intervals over our
-    seeds, of several panels the lowest. A claim whose measurement is missing is there too, and says so.
+    `published` and `ours` are the measure on the paper's curves and on ours. `seeds` are its intervals over our seeds,
+    of several panels the lowest. A claim whose measurement is missing is there too, and says so.
     """
     rows = [
         (number, f'"{quote}"', where, chapter, measure, *rule(evidence))

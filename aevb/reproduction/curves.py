@@ -26,7 +26,9 @@ class Kind(NamedTuple):
     compared_at: tuple[float, ...]
 
 
+# the kind of the bounds of figure 2
 FIGURE_2 = Kind(("dataset", "latent_dim", "algorithm", "split"), "lower_bound", (1e6, 1e7, 3e7, 1e8))
+# the kind of the marginal likelihoods of figure 3
 FIGURE_3 = Kind(("n_train", "algorithm", "split"), "log_likelihood", (1e6, 5e6, 1e7, 2e7, 6e7))
 
 
@@ -45,7 +47,7 @@ class Curves:
         return Curves(select(self.table[self.table["samples"] <= until], **where), self.kind)
 
     def each(self, *columns: str) -> "Iterator[tuple[tuple, Curves]]":
-        """The curves apart by `columns`: the values that these have, in order, and the curves that have them."""
+        """The curves apart by `columns`: each combination of their values, in order, with its curves."""
         for values, part in self.table.groupby(list(columns)):
             yield values, Curves(part, self.kind)
 
@@ -64,17 +66,17 @@ class Curves:
         return self.table["samples"].max()
 
     def reach(self) -> pd.Series:
-        """For each row the samples at which its curve, that of its seed, ends."""
+        """For each row the samples at which the curve of its seed ends."""
         return self.table.groupby([*self.kind.names, "seed"])["samples"].transform("max")
 
     def furthest(self) -> "Curves":
-        """Of each curve the seeds that go furthest: a mean over fewer seeds from some point on would have a step."""
+        """Of each curve the seeds that go furthest: where a seed stopped, the mean would have a step."""
         if "seed" not in self.table:
             return self
         return Curves(self.table[self.reach() == self._among_seeds("max")], self.kind)
 
     def shared(self) -> "Curves":
-        """Of each curve what all its seeds reach: the points up to where the seed that stops first ends."""
+        """Of each curve the points that all its seeds reach."""
         return Curves(self.table[self.table["samples"] <= self._among_seeds("min")], self.kind)
 
     def _among_seeds(self, extreme: str) -> pd.Series:
@@ -146,8 +148,8 @@ def first_above(curve: pd.Series, level: float) -> int | None:
 def agreement(ours: Curves, theirs: Curves, samples: tuple[float, ...] | None = None) -> pd.DataFrame:
     """Ours minus published for every curve at each of `samples`, as far as both go, in nats per datapoint.
 
-    Columns: those that name a published curve, `samples`, `published`, `ours`, `difference`, and over how many seeds
-    ours is the mean, `seeds`, and how far these lie apart, `spread` (NaN for one). By default `samples` are those at
+    Columns: those that name a published curve, `samples`, `published`, `ours`, `difference`, then the number of seeds
+    of which ours is the mean, `seeds`, and their range, `spread` (NaN for one). By default `samples` are those at
     which the published kind is compared. Raises ValueError where several curves of ours go by one published name.
     """
     names, parts = list(theirs.kind.names), []

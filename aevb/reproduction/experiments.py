@@ -1,4 +1,4 @@
-"""The experiments: each is a value that knows its runs, how its table is laid out, how far it goes, what is kept of it.
+"""The experiments: each is a value that knows its runs, the layout of its table, its length, what is kept.
 
 To add one, add an entry to EXPERIMENTS.
 """
@@ -17,16 +17,16 @@ from aevb.reproduction.readings import BY_LATENTS, PLATEAU, READINGS, Reading
 from aevb.run import Run
 from aevb.trainer import Trainer
 
-# how many seeds each profile has; how far it goes says each experiment, and it never changes what is computed
+# the number of seeds at each profile; each experiment has its own length there, and all else is the same
 PROFILES = {"smoke": 1, "quick": 1, "standard": 1, "paper": 3}
-OTHERWISE_SAMPLES = 1_000_000  # how far an experiment goes at a profile of which it does not say it
-BOTH, ON_MNIST, ON_FREY = tuple(settings.FIGURE2), ("mnist",), ("frey",)
+OTHERWISE_SAMPLES = 1_000_000  # the length of an experiment's curves at a profile that it does not name
+BOTH_DATASETS, ON_MNIST, ON_FREY = tuple(settings.FIGURE2), ("mnist",), ("frey",)  # names of datasets
 
 
 class Member(NamedTuple):
     """One run of an experiment, with its key in the record.
 
-    Where it is a reading, `change` is what that changes in its trainer, and `question` and `answer` are its own.
+    For a reading, `change` changes its trainer, and `question` and `answer` are the reading's.
     """
 
     key: str
@@ -40,30 +40,32 @@ class Member(NamedTuple):
 class Experiment:
     """One experiment.
 
-    `runs(n_seeds, datasets)` are its runs or readings; it is about `datasets` alone. `kind` is how its table is laid
-    out, and `samples` how far its curves go at each profile. Where `measured` is given, its table holds not the curves
-    but the rows that this makes of each trainer at its end. Beside the table are kept the trained weights where
-    `keeps_weights`, and the q(theta) of full VB where `keeps_posterior`.
+    `runs(n_seeds, datasets)` gives its runs or readings; it is about `datasets` alone. `kind` is the layout of its
+    table, and `samples` the length of its curves at each profile. With `measured`, the table holds no curves but the
+    rows that this makes of each trainer at its end. With `keeps_weights` the trained weights are kept beside the table,
+    with `keeps_posterior` the q(theta) of full VB.
     """
 
     name: str
     kind: Kind
     runs: Callable[[int, tuple[str, ...]], Sequence[Run | Reading]]
-    datasets: tuple[str, ...] = BOTH
+    datasets: tuple[str, ...] = BOTH_DATASETS
     samples: dict[str, int] = field(default_factory=dict)
     measured: Callable[[Trainer], list[dict]] | None = None
     keeps_weights: bool = False
     keeps_posterior: bool = False
 
-    def members(self, profile: str, datasets: tuple[str, ...] = BOTH, *, seed: int = 0) -> list[Member]:
+    def members(self, profile: str, datasets: tuple[str, ...] = BOTH_DATASETS, *, seed: int = 0) -> list[Member]:
         """The members at `profile` of those `datasets` that the experiment is about.
 
         `seed` is added to the seed of each run; a reading keeps its own.
 
         Raises ValueError for an unknown profile or dataset, and where the experiment is about none of `datasets`.
         """
-        if unknown := set(datasets) - set(BOTH):
-            raise ValueError(f"unknown dataset {', '.join(map(repr, unknown))}: choose among {', '.join(BOTH)}")
+        if unknown := set(datasets) - set(BOTH_DATASETS):
+            raise ValueError(
+                f"unknown dataset {', '.join(map(repr, unknown))}: choose among {', '.join(BOTH_DATASETS)}"
+            )
         chosen = tuple(name for name in datasets if name in self.datasets)
         if not chosen:
             raise ValueError(f"{self.name} has nothing of {', '.join(datasets)}: choose {' or '.join(self.datasets)}")
@@ -110,20 +112,21 @@ def on_each_ten_thousand(trainer: Trainer) -> list[dict]:
 
 
 def _with(kind: Kind, *names: str, compared_at: tuple[float, ...] = (1e6,)) -> Kind:
-    """A kind whose curves have more to their names, before the split."""
+    """`kind` with more columns in the names of its curves, before the split."""
     return Kind((*kind.names[:-1], *names, kind.names[-1]), kind.value, compared_at)
 
 
 def _of(readings: Sequence[Reading]) -> Callable[[int, tuple[str, ...]], Sequence[Reading]]:
-    """The readings of `datasets`, at any number of seeds: each has its own."""
+    """The readings on given datasets, at any number of seeds: each reading has its own seed."""
     return lambda n_seeds, datasets: [reading for reading in readings if reading.run.dataset in datasets]
 
 
-READING = Kind(("question", "answer", *FIGURE_2.names), FIGURE_2.value, (1e6,))
-FULL_VB = Kind(FIGURE_3.names, FIGURE_2.value, (1e6, 1e7))
-TEN_MILLION = dict.fromkeys(("standard", "paper"), 10_000_000)
-DRAWN = {"smoke": 20_000, "quick": 100_000} | TEN_MILLION
+READING = Kind(("question", "answer", *FIGURE_2.names), FIGURE_2.value, (1e6,))  # the kind of the curves of readings
+FULL_VB = Kind(FIGURE_3.names, FIGURE_2.value, (1e6, 1e7))  # the kind of full VB's bounds
+TEN_MILLION = dict.fromkeys(("standard", "paper"), 10_000_000)  # samples at each longer profile
+DRAWN = {"smoke": 20_000, "quick": 100_000} | TEN_MILLION  # samples at each profile for models that are drawn or kept
 
+# the experiments, by name
 EXPERIMENTS = {
     experiment.name: experiment
     for experiment in (
@@ -133,7 +136,7 @@ EXPERIMENTS = {
             settings.figure2,
             samples={"smoke": 20_000, "quick": 50_100, "standard": 10_000_000, "paper": 100_000_000},
         ),
-        Experiment(  # what figure 2 has in another reading, in the baseline's
+        Experiment(  # the runs that figure 2 has in another reading, in the baseline's
             "figure2-alike", FIGURE_2, settings.figure2_alike, samples={"paper": 10_000_000}
         ),
         # a fifth of figure 2's hidden units, and dear points: longer curves, fewer points
@@ -187,7 +190,7 @@ def get(name: str) -> Experiment:
     return EXPERIMENTS[name]
 
 
-def runs(name: str, profile: str, datasets: tuple[str, ...] = BOTH, *, seed: int = 0) -> list[Run]:
+def runs(name: str, profile: str, datasets: tuple[str, ...] = BOTH_DATASETS, *, seed: int = 0) -> list[Run]:
     """The runs of the experiment called `name`. Raises ValueError as `get` and `Experiment.members` do."""
     return [member.run for member in get(name).members(profile, datasets, seed=seed)]
 

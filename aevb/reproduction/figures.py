@@ -20,29 +20,32 @@ from aevb.colours import BLUE, GREEN, GREY, ORANGE, PINK, SKY, YELLOW
 from aevb.full_vb import FullVB
 from aevb.model import Decoder
 from aevb.reproduction.curves import Curves
-from aevb.reproduction.settings import FIGURE2, LATENT_DIMS
+from aevb.reproduction.settings import FIGURE2, FIGURE3_N_TRAIN, LATENT_DIMS
 
-COLOURS = {name: algorithm.colour for name, algorithm in ALGORITHMS.items()}
+COLOURS = {name: algorithm.colour for name, algorithm in ALGORITHMS.items()}  # the colours of algorithms, by name
+# the titles of algorithms and datasets, by name
 NAMES = {name: algorithm.title for name, algorithm in ALGORITHMS.items()}
 NAMES |= datasets.TITLES
-# how each source of a curve is drawn: the paper's behind, pale and wide; ours in front
+# the style of each source of curves: the paper's behind, pale and wide; ours in front
 SOURCES: dict[str, dict[str, Any]] = {
     "published": {"linewidth": 4.5, "alpha": 0.28},
     "recorded": {"linewidth": 1.3},
     "live": {"linewidth": 1.3, "marker": "o", "markersize": 3.2},
 }
-SPLITS: dict[str, Literal["-", "--"]] = {"test": "-", "train": "--"}  # the line of each
-# how each digit is marked, (colour, whether as a ring): two that share a colour are not easily confused as digits
+SPLITS: dict[str, Literal["-", "--"]] = {"test": "-", "train": "--"}  # the line of each split
+# the mark of each digit, (colour, ring or not): two that share a colour are not easily confused as digits
 DIGITS = (
     *((BLUE, False), (BLUE, True), (ORANGE, False), (GREEN, False), (PINK, False)),
     *((SKY, False), (GREEN, True), (SKY, True), (PINK, True), (ORANGE, True)),
 )
+# the limits of the paper's axes: of the samples, and of the bound of each dataset
 PAPER_AXES = {"samples": (1e5, 1e8)} | {name: panels.limits for name, panels in FIGURE2.items()}
+# the panels of figure 2: dataset and number of latents
 PANELS = tuple((name, dim) for name, dims in LATENT_DIMS.items() for dim in dims)
 
 
 def use_style() -> None:
-    """Set the book's matplotlib style for this session, in place of whatever the reader's own settings made of it."""
+    """Set the book's matplotlib style for this session, in place of the reader's own settings."""
     plt.rcdefaults()
     plt.rcParams.update(
         {
@@ -100,11 +103,11 @@ def figure3(
 ) -> Figure:
     """Figure 3: log p(x) against training samples, one panel per training-set size, test solid and train dashed.
 
-    `sources` as for `figure2`. `samples` and `scale` are those of the horizontal axis and `log_px` the limits of the
-    other, by default the paper's.
+    `sources` as for `figure2`. `samples` and `scale` are the limits and the scale of the horizontal axis, `log_px` the
+    limits of the other, by default the paper's.
     """
-    figure, axes = plt.subplots(1, 2, figsize=(9.6, 3.9), sharey=True)
-    for axis, n_train in zip(axes, (1000, 50_000), strict=True):
+    figure, axes = plt.subplots(1, len(FIGURE3_N_TRAIN), figsize=(9.6, 3.9), sharey=True)
+    for axis, n_train in zip(axes, FIGURE3_N_TRAIN, strict=True):
         _draw(axis, sources, n_train=n_train)
         axis.set(xscale=scale, xlim=samples, ylim=log_px, title=f"$N_{{train}}$ = {n_train:,}")
         axis.set_xlabel("training samples seen")
@@ -153,7 +156,7 @@ def image_grid(images: Tensor, image_shape: tuple[int, int], columns: int, light
 
 
 def show_images(axis: Axes, images: Tensor, columns: int, dataset: str) -> None:
-    """Draw `images` `(n, D)` of a dataset on `axis` as a grid, light on dark or black on white as that has it."""
+    """Draw `images` `(n, D)` of a dataset on `axis` as a grid, light on dark or black on white as the dataset says."""
     about = datasets.get(dataset)
     canvas = image_grid(images, about.image_shape, columns, light=about.light)
     axis.imshow(canvas, cmap="gray" if about.light else "gray_r", vmin=0, vmax=1)

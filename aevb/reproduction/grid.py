@@ -25,8 +25,8 @@ from aevb.run import Run, evaluation_grid
 from aevb.trainer import DivergedError, Trainer
 
 GPU_JOBS = 6  # configurations in flight on one GPU: one alone leaves most of it idle
-# of a run, in a table
-COLUMNS = ("dataset", "latent_dim", "n_train", "algorithm", "batch_size", "initial_sigma", "seed")
+# the columns that tell of a run in a table
+RUN_COLUMNS = ("dataset", "latent_dim", "n_train", "algorithm", "batch_size", "initial_sigma", "seed")
 
 
 class Outcome(NamedTuple):
@@ -38,7 +38,7 @@ class Outcome(NamedTuple):
 
 
 class Options(TypedDict, total=False):
-    """On what `outcomes` trains: its own arguments, each with the default that it has there."""
+    """The arguments of `outcomes` that say on what it trains, each with the default that it has there."""
 
     jobs: int | None
     threads: int
@@ -47,7 +47,7 @@ class Options(TypedDict, total=False):
 
 
 def checkpoint_path(run: Run, device: str = "cpu") -> Path:
-    """The path of a run's checkpoint on this machine: under its configuration and the code that computes it."""
+    """The path of a run's checkpoint on this machine, named by its configuration and the code that computes it."""
     return results.live_folder() / "runs" / f"{_name(run.key, device)}.pt"
 
 
@@ -72,7 +72,7 @@ def trained(run: Run, device: str = "cpu") -> Trainer:
 def columns(member: Member) -> set[str]:
     """The columns of a member's rows."""
     about = _about(member).keys()
-    return {"run", "step_size", *about, *COLUMNS, "split", "samples", MEASURES[member.run.measure].column}
+    return {"run", "step_size", *about, *RUN_COLUMNS, "split", "samples", MEASURES[member.run.measure].column}
 
 
 def _about(member: Member) -> dict[str, str]:
@@ -86,11 +86,11 @@ def train(
     device: str = "cpu",
     described: tuple[Dataset, ...] = (),
 ) -> list[Outcome]:
-    """Train one member, or several of one configuration together, or take them up where they were.
+    """Train one member, or several of one configuration together, from where they stopped.
 
-    `described` are their datasets: another process knows none of yours. A reading is alone, is not taken up, and may
-    diverge, which ends its curve early. Returns one outcome per member, in their order. Raises ValueError where there
-    are no threads, and DivergedError where a plain run diverges.
+    `described` are their datasets: another process knows none of yours. A reading trains alone and from the start. It
+    may diverge, which ends its curve early. Returns one outcome per member, in their order. Raises ValueError where
+    there are no threads, and DivergedError where a plain run diverges.
     """
     at_least(1, threads=threads)
     for dataset in described:
@@ -135,11 +135,10 @@ def _changed(
 
 
 def check(members: list[Member], samples: int, jobs: int | None, threads: int, device: str) -> list[int]:
-    """Refuse what cannot run; otherwise the samples at which each member ends.
+    """The samples at which each member ends.
 
     Raises ValueError where there are no members, jobs or threads, for an unknown dataset, for `samples` too few for a
-    point, where a reading does not have one step size, for there is no choice among several, and for a reading on
-    another device than the CPU.
+    point, and for a reading with several step sizes or on another device than the CPU.
     """
     at_least(1, runs=len(members), threads=threads, jobs=1 if jobs is None else jobs)
     for member in members:
@@ -158,7 +157,7 @@ def _outcome(member: Member, trainer: Trainer, samples: int, machine: str) -> Ou
         "run": member.key,
         "step_size": trainer.step_size,
         **_about(member),
-        **{c: getattr(run, c) for c in COLUMNS},
+        **{c: getattr(run, c) for c in RUN_COLUMNS},
     }
     points = [point for point in trainer.curve if point.samples <= samples]
     rows = [
@@ -194,12 +193,12 @@ def outcomes(
     """Train all `members` to `samples`, side by side on `jobs` processes (default: one per core) of `threads` threads.
 
     Each outcome comes as soon as it is there, in any order. Two threads that spin on a busy machine can be many times
-    slower than one, and two runs need not wait for each other. Runs that exist are not repeated and interrupted ones
-    go on. `backend="dask"` spreads them over the cluster of the current `distributed.Client` instead; a run whose
+    slower than one; two runs need not wait for each other. Finished runs are not repeated, and interrupted ones go
+    on. `backend="dask"` spreads them over the cluster of the current `distributed.Client` instead; a run whose
     worker dies is started on another. On `device="cuda"` seeds of one configuration train as an ensemble, and `jobs`
     ensembles (default: GPU_JOBS) share the GPU, a thread and a stream each.
 
-    With `progress`, a bar in the terminal, and first a line where the manifest can name no commit. Raises ValueError as
+    `progress` shows a bar in the terminal, after a line where the manifest can name no commit. Raises ValueError as
     `check` does, and DivergedError where a plain run diverges.
     """
     goals = check(members, samples, jobs, threads, device)
@@ -238,7 +237,7 @@ def _by_configuration(members: list[Member]) -> list[list[Member]]:
 
 @contextlib.contextmanager
 def _bar(members: list[Member], goals: list[int], device: str, *, show: bool) -> Iterator[None]:
-    """A bar for the whole grid: runs done, samples per second, time left, from what the workers write down."""
+    """A bar for the whole grid: runs done, samples per second, time left, from the notes of the workers."""
     paths = [progress_path(member.key, device) for member in members]
 
     def seen() -> list[int]:

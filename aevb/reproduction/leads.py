@@ -1,4 +1,7 @@
-"""The measures behind the claims: leads between curves, the same on the paper's and on ours, and costs."""
+"""The quantities that claims compare: leads between curves, costs of a sample.
+
+A lead is the same on the paper's curves as on ours.
+"""
 
 import numpy as np
 import pandas as pd
@@ -9,7 +12,7 @@ from aevb.reproduction.curves import Curves, value_at
 from aevb.reproduction.settings import RIVALS
 
 PAPER_END = 1e8  # where the axes of figure 2 end
-FIGURE3_END = 6e7
+FIGURE3_END = 6e7  # where the axes of figure 3 end
 PAPER_SIZE = "MNIST, 500 hidden, 20 latents, M = 100"  # the benchmark's name for a step of figure 2
 
 
@@ -79,10 +82,9 @@ def superfluous_gain(curves: Curves, dataset: str) -> float:
 
 
 def lead(curves: Curves, n_train: int, algorithm: str, rival: str, split: str = "test") -> float:
-    """log p(x) of `algorithm` minus `rival`'s in figure 3 at the last number of samples both reach, nats per
-    datapoint.
+    """log p(x) of `algorithm` minus that of `rival` in figure 3, nats per datapoint; NaN where either is missing.
 
-    NaN where either is missing.
+    At FIGURE3_END, or where the shorter curve ends.
     """
     chosen = curves.select(n_train=n_train, split=split)
     ours, theirs = (chosen.select(algorithm=name).mean() for name in (algorithm, rival))

@@ -1,4 +1,4 @@
-"""The provenance of a number: the commit, the versions and the machine, and a hash of the code that decides it."""
+"""The provenance of a number: commit, versions, machine, hash of the code that decides it."""
 
 import ast
 import hashlib
@@ -12,11 +12,11 @@ from pathlib import Path
 import numpy as np
 import torch
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[2]  # the project's folder
 
 
 def _numerical() -> tuple[str, ...]:
-    """The modules whose code decides the numbers of a run: `fit` and what it imports, but for writing and drawing."""
+    """The modules whose code decides the numbers of a run: `fit` and its imports, but for writing and drawing."""
     found, rest = set(), {"fit"}
     while rest:
         name = rest.pop()
@@ -30,7 +30,7 @@ def _numerical() -> tuple[str, ...]:
     return tuple(sorted(found))
 
 
-NUMERICAL = _numerical()
+NUMERICAL = _numerical()  # the modules that `fingerprint` reads
 
 
 def here() -> dict:
@@ -49,10 +49,10 @@ def here() -> dict:
 def commit() -> str:
     """The commit of this tree, with a plus sign where the code differs from it.
 
-    Raises ValueError, with the reason in one line, where git knows none: no git, no checkout, one whose owner git does
-    not trust, or a folder inside another repository.
+    Raises ValueError, with the reason in one line, where git knows none: there is no git or no checkout, git does not
+    trust its owner, or this is a folder inside another repository.
     """
-    # a hook, say, sets these for the repository that it is of
+    # a hook, for one, sets these for its own repository
     environment = {name: value for name, value in os.environ.items() if name not in ("GIT_DIR", "GIT_WORK_TREE")}
 
     def git(*words: str) -> str:
@@ -79,7 +79,7 @@ def _commit() -> str:
 
 
 def announce_commit() -> None:
-    """Say on standard error, before a long record starts, that its manifest will not name a commit, and why."""
+    """Warn on standard error, before a long record starts, where its manifest can name no commit, and say why."""
     try:
         commit()
     except ValueError as error:
@@ -102,7 +102,7 @@ def _processor() -> str:
 def fingerprint() -> str:
     """A hash of the code that decides a run's numbers, blind to comments, docstrings and layout.
 
-    What stands beside that code counts too, such as the title of an algorithm or of a dataset.
+    The other values in those modules count too, such as the title of an algorithm.
 
     Live results are kept under it, so that a reader who changes an objective sees new curves, not old ones.
     """

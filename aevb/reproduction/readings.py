@@ -22,12 +22,14 @@ from aevb.run import Run
 from aevb.trainer import Trainer
 
 BASELINE = "baseline"  # the question that the unchanged runs answer
-LATENT_DIMS = {"mnist": 20, "frey": 10}  # of the panel that readings are tried in
+BASELINE_LATENT_DIM = {"mnist": 20, "frey": 10}  # of the panel in which readings are tried
+# the runs that readings change, by dataset and algorithm
 BASELINES = {
     (run.dataset, run.algorithm): run
-    for run in baseline(1, tuple(LATENT_DIMS), RIVALS)
-    if run.latent_dim == LATENT_DIMS[run.dataset]
+    for run in baseline(1, tuple(BASELINE_LATENT_DIM), RIVALS)
+    if run.latent_dim == BASELINE_LATENT_DIM[run.dataset]
 }
+# the same by name, each on digits or faces
 DIGITS, DIGITS_WAKE_SLEEP, FACES, FACES_WAKE_SLEEP = (
     BASELINES[name, algorithm] for name in ("mnist", "frey") for algorithm in ("aevb", "wake-sleep")
 )
@@ -155,8 +157,10 @@ def _with(run: Run, **fields: Any) -> Run:
     return dataclasses.replace(run, **fields)
 
 
-AEVB, WAKE_SLEEP = (DIGITS, FACES), (DIGITS_WAKE_SLEEP, FACES_WAKE_SLEEP)
+AEVB, WAKE_SLEEP = (DIGITS, FACES), (DIGITS_WAKE_SLEEP, FACES_WAKE_SLEEP)  # those of each algorithm
+# the runs of BASELINES, and those of them on digits
 ALL, ON_DIGITS = (DIGITS, DIGITS_WAKE_SLEEP, FACES, FACES_WAKE_SLEEP), (DIGITS, DIGITS_WAKE_SLEEP)
+# all readings in the panels of BASELINE_LATENT_DIM
 READINGS = (
     *(Reading(BASELINE, BASELINE, run) for run in ALL),
     *(Reading("warm-up", f"{steps} steps", _with(run, warm_up=steps))
@@ -185,7 +189,7 @@ READINGS = (
       for width in (100, 200, 1000) for run in ON_DIGITS),
     Reading("samples and minibatch", "L = 10, M = 100, step size 0.01", _with(DIGITS, step_sizes=(0.01,)), ten_samples),
 )  # fmt: skip
-# those that move the beginning of a curve most, in every panel of MNIST, but for what figure 2 has as its own
+# the readings that move the beginning of a curve most, in every panel of MNIST, but for figure 2's own
 BY_LATENTS = tuple(
     reading
     for run in baseline(1, ("mnist",), RIVALS)
@@ -195,7 +199,7 @@ BY_LATENTS = tuple(
                        Reading("warm-up", "10 steps", _with(run, warm_up=10))),
     }[run.algorithm])
 )  # fmt: skip
-# what keeps wake-sleep on its plateau on the faces; M = 300 is what suits AEVB there
+# readings of what keeps wake-sleep on its plateau on the faces; M = 300 suits AEVB there
 PLATEAU = tuple(
     reading
     for run in baseline(1, ("frey",), ("wake-sleep",))

@@ -1,4 +1,4 @@
-"""An experiment computed: for a page, or for good."""
+"""Computing an experiment, for a page or for good."""
 
 import contextlib
 from typing import Unpack
@@ -10,12 +10,12 @@ from aevb.full_vb import FullVB
 from aevb.model import VAE
 from aevb.reproduction import experiments, grid, results
 from aevb.reproduction.curves import Curves
-from aevb.reproduction.experiments import BOTH, Experiment, Member
+from aevb.reproduction.experiments import BOTH_DATASETS, Experiment, Member
 from aevb.run import Run, evaluation_grid
 from aevb.trainer import Trainer
 
 
-def compute(name: str, profile: str, datasets: tuple[str, ...] = BOTH, *, seed: int = 0) -> Curves:
+def compute(name: str, profile: str, datasets: tuple[str, ...] = BOTH_DATASETS, *, seed: int = 0) -> Curves:
     """The curves of an experiment at `profile`, computed here and now or taken from what this machine computed before.
 
     `seed` is added to the seed of each run; a reading keeps its own. Raises ValueError for an unknown experiment,
@@ -34,16 +34,17 @@ def compute(name: str, profile: str, datasets: tuple[str, ...] = BOTH, *, seed: 
 def record(
     name: str,
     profile: str = "standard",
-    datasets: tuple[str, ...] = BOTH,
+    datasets: tuple[str, ...] = BOTH_DATASETS,
     samples: int | None = None,
     **options: Unpack[grid.Options],
 ) -> int:
     """Run an experiment at `profile` and add it to `results/recorded/`, each run as soon as it is done.
 
-    Returns the number of runs that ran. `samples` replaces the profile's length. What the record has as far already,
-    with all that is kept of it, or has as diverged, is not run. `options` are those of `grid.outcomes`. Raises
-    ValueError for an experiment, a profile or a dataset that does not exist, for what `grid.check` refuses, and, before
-    anything is trained, where the runs lack a column of the table.
+    Returns the number of runs that ran. `samples` replaces the profile's length. A run is skipped where the record has
+    it as far already, with all that is kept of it, or has it as diverged. `options` are those of `grid.outcomes`.
+
+    Raises ValueError for an experiment, a profile or a dataset that does not exist, for what `grid.check` refuses, and,
+    before anything is trained, where the runs lack a column of the table.
     """
     results.must_be_in_checkout("a record to add to")
     experiment = experiments.get(name)
@@ -62,9 +63,9 @@ def record(
 
 
 def _must_fit(experiment: Experiment, members: list[Member]) -> None:
-    if experiment.measured:  # whose rows have the columns that it gives them
+    if experiment.measured:  # which chooses the columns of its rows
         return
-    wanted = set(results.columns(experiment.kind))
+    wanted = set(results.table_columns(experiment.kind))
     for member in members:
         if lacking := wanted - grid.columns(member):
             raise ValueError(f"{experiment.name} cannot be stored: {member.run} has no {', '.join(sorted(lacking))}")
@@ -83,7 +84,7 @@ def _has_posterior(experiment: Experiment, run: Run) -> bool:
 
 
 def _shown(experiment: Experiment, run: Run, outcome: grid.Outcome, device: str) -> grid.Outcome:
-    """The outcome as the table shows it: its curve, or what is measured where that ends."""
+    """The outcome as the table shows it: its curve, or the measurements at the end of that."""
     if not experiment.measured:
         return outcome
     trainer = grid.trained(run, device)
@@ -91,7 +92,7 @@ def _shown(experiment: Experiment, run: Run, outcome: grid.Outcome, device: str)
 
 
 def _keep(experiment: Experiment, run: Run, outcome: grid.Outcome, device: str) -> None:
-    """Write what is kept of one run: its part of the table, its weights, its posterior."""
+    """Write one run to the record: its part of the table, its weights, its posterior."""
     key, rows, entry = _shown(experiment, run, outcome, device)
     results.write_record(experiment.name, results.lay_out(experiment.name, pd.DataFrame(rows)), {key: entry})
     if experiment.keeps_weights:
@@ -105,7 +106,7 @@ def _keep(experiment: Experiment, run: Run, outcome: grid.Outcome, device: str) 
 
 
 def drawn_model(run: Run) -> tuple[VAE, str]:
-    """The model of `run` to draw, and what to call it: the recorded one, else what this machine trained.
+    """The model of `run` to draw and a name for it: the recorded one, else the one that this machine trained.
 
     Raises ValueError where there is neither, and for an algorithm that trains no VAE.
     """
@@ -115,7 +116,7 @@ def drawn_model(run: Run) -> tuple[VAE, str]:
 
 
 def live_model(run: Run) -> tuple[VAE, str]:
-    """The model of `run` as this machine trained it last, as far as it went, and what to call it.
+    """The model of `run` as far as this machine has trained it, and a name for it.
 
     Raises ValueError where it has not, and for an algorithm that trains no VAE.
     """

@@ -1,11 +1,12 @@
 """Results with their provenance: the published curves, the recorded ones, and those of this machine.
 
-An experiment says how its table is laid out (`aevb.reproduction.experiments`). In figure 2 ours has a third split,
-`running` (see `aevb.run.Point`); full VB has the splits `data` and `evidence` too, and its q(theta) is kept in
-`posteriors/`.
-`results/published/` holds the paper's curves, `results/recorded/` ours with a manifest, `results/live/` what this
-machine has computed and nobody keeps. `results/recorded/models/` holds the trained weights that figures 4 and 5 draw,
-one file per run, in half precision; their manifest is `results/recorded/models.json`.
+`results/published/` holds the paper's curves, `results/recorded/` ours with a manifest, `results/live/` those of this
+machine, which nobody keeps. `results/recorded/models/` holds the trained weights that figures 4 and 5 draw, one file
+per run, in half precision; their manifest is `results/recorded/models.json`. `results/recorded/posteriors/` holds the
+q(theta) of full VB.
+
+Each experiment has the layout of its table (`aevb.reproduction.experiments`). In figure 2 ours has a third split,
+`running` (see `aevb.run.Point`); full VB has the splits `data` and `evidence` too.
 """
 
 import io
@@ -29,9 +30,9 @@ from aevb.reproduction.curves import COMPARABLE_FROM, Curves, Kind, against_poin
 from aevb.reproduction.settings import FIGURE2, FIGURE3_NATS
 from aevb.run import Run
 
-IN_CHECKOUT = (Path(__file__).resolve().parents[2] / "pyproject.toml").exists()  # and not installed without it
+IN_CHECKOUT = (Path(__file__).resolve().parents[2] / "pyproject.toml").exists()  # not installed without it
 ROOT = Path(__file__).resolve().parents[2 if IN_CHECKOUT else 1] / "results"  # installed, `results` is in the package
-SPEED_COLUMNS = ["what", "quantity", "setting", "median", "low", "high", "unit"]
+SPEED_COLUMNS = ["what", "quantity", "setting", "median", "low", "high", "unit"]  # columns of the recorded speeds
 
 
 def published(figure: str) -> Curves:
@@ -48,9 +49,9 @@ def recorded(figure: str) -> Curves:
 
 
 def manifest(figure: str) -> dict[str, dict]:
-    """For each recorded run of `figure`, by its key: configuration, step size, commit, versions, machine, time.
+    """The configuration, step size, commit, versions, machine and time of each recorded run of `figure`, by its key.
 
-    That of "models" is about the recorded weights.
+    The manifest of "models" is about the recorded weights.
     """
     return _manifest(_kept("recorded"), figure)
 
@@ -68,7 +69,7 @@ def live(figure: str, profile: str) -> tuple[Curves, dict[str, dict]]:
 
 
 def must_be_in_checkout(what: str) -> None:
-    """Raises ValueError where the package is installed without its checkout, to which `what` belongs."""
+    """Raise ValueError where the package is installed without its checkout, to which `what` belongs."""
     if not IN_CHECKOUT:
         raise ValueError(
             f"{what} belongs to the checkout and is not installed: clone the repository, and install the package from "
@@ -77,7 +78,7 @@ def must_be_in_checkout(what: str) -> None:
 
 
 def _kept(part: str) -> Path:
-    """The folder "published" or "recorded", or one in it. Raises ValueError for one that is not installed: weights."""
+    """The folder "published" or "recorded", or one in it. Raises ValueError where it is not installed: weights."""
     folder = ROOT / part
     if not folder.exists():
         must_be_in_checkout(f"results/{part}")
@@ -86,10 +87,10 @@ def _kept(part: str) -> Path:
 
 def _curves(folder: Path, figure: str) -> Curves:
     path, kind = folder / f"{figure}.csv", experiments.get(figure).kind
-    return Curves(pd.read_csv(path) if path.exists() else pd.DataFrame(columns=columns(kind)), kind)
+    return Curves(pd.read_csv(path) if path.exists() else pd.DataFrame(columns=table_columns(kind)), kind)
 
 
-def columns(kind: Kind) -> list[str]:
+def table_columns(kind: Kind) -> list[str]:
     """The columns of a table of ours."""
     return ["run", *kind.names, "seed", "samples", kind.value]
 
@@ -113,14 +114,14 @@ def speed() -> tuple[pd.DataFrame, dict]:
 
 
 def write_speed(table: pd.DataFrame, about: dict) -> None:
-    """Record what the benchmark measured, in place of what it measured before."""
+    """Record the table of the benchmark, in place of the last."""
     _write(_kept("recorded"), "speed", table, about)
 
 
 def lay_out(figure: str, table: pd.DataFrame) -> Curves:
-    """The curves of `figure`, out of a grid's table; of none, where the table is empty."""
+    """The curves of `figure` out of a grid's table, which may be empty."""
     kind = experiments.get(figure).kind
-    return Curves(table[columns(kind)] if len(table) else pd.DataFrame(columns=columns(kind)), kind)
+    return Curves(table[table_columns(kind)] if len(table) else pd.DataFrame(columns=table_columns(kind)), kind)
 
 
 def write_live(figure: str, profile: str, curves: Curves, entries: dict[str, dict]) -> None:
@@ -263,7 +264,7 @@ def measurements(profile: str) -> dict[str, float]:
 
 
 def record_measurements(profile: str) -> None:
-    """Add what chapters measured on this machine at `profile` to the record."""
+    """Add to the record the numbers that chapters measured on this machine at `profile`."""
     rounded = {name: float(f"{value:.4g}") for name, value in measurements(profile).items()}
     known = recorded_measurements() | rounded
     write_text(_kept("recorded") / "measurements.json", json.dumps(known, indent=1, sort_keys=True) + "\n")
@@ -276,5 +277,5 @@ def recorded_measurements() -> dict[str, float]:
 
 
 def forget(profile: str) -> None:
-    """Drop what chapters found at this profile (not the runs), so that a table of claims shows one execution."""
+    """Drop the findings of chapters at this profile, not the runs: a table of claims shows one execution."""
     shutil.rmtree(live_folder() / profile, ignore_errors=True)

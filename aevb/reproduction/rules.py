@@ -5,18 +5,20 @@ from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 
+from aevb.algorithms import ALGORITHMS
 from aevb.datasets import TITLES
 from aevb.reproduction import leads, verdicts
 from aevb.reproduction.curves import Curves, concat
+from aevb.reproduction.settings import FIGURE3_N_TRAIN
 from aevb.reproduction.verdicts import DOES_NOT_HOLD, HOLDS, IN_PART, NOT_MEASURED, NOT_TESTABLE, Interval, share
 
 OVERFITTING_FROM = 1e7  # a shorter run has not overfitted yet, and says nothing about claims 3 and 4
 RELIABLE_WITHIN = 0.5  # nats per datapoint: what we take "good" to mean in claim 13
 NO_WORSE = 1.0  # nats per datapoint: a smaller difference is none, in claims 4 and 8
 
-Panel = tuple[str, int]
-ByPanel = dict[Panel, float]
-ByName = dict[str, float]
+Panel = tuple[str, int]  # dataset and number of latents
+ByPanel = dict[Panel, float]  # the value of a measure in each panel
+ByName = dict[str, float]  # the values of a measure, by the names that are shown
 Name = TypeVar("Name", Panel, str)  # of the values of one measure
 
 
@@ -43,10 +45,10 @@ class Judged(NamedTuple):
     verdict: str
 
 
-Rule = Callable[[Evidence], Judged]
+Rule = Callable[[Evidence], Judged]  # the finding on a claim by the evidence
 
 
-# rules by curves: what is measured on them, by name, and when one of its values bears the claim out
+# rules by curves: a measure of them, and a test of each of its values
 
 
 def _listed(values: Mapping[Any, float]) -> str:
@@ -142,17 +144,16 @@ def over(measure: Callable[[Curves, str], float]) -> Callable[[Curves], ByName]:
 
 def mcem_lead(curves: Curves) -> ByName:
     """log p(x) of MCEM minus AEVB's on 50,000 digits, nats per datapoint; empty where either is missing."""
-    return _all_or_nothing({"MCEM": leads.lead(curves, 50_000, "mcem", "aevb")})
+    return _all_or_nothing({ALGORITHMS["mcem"].title: leads.lead(curves, max(FIGURE3_N_TRAIN), "mcem", "aevb")})
 
 
 def aevb_leads(curves: Curves) -> ByName:
     """log p(x) of AEVB minus each rival's on each training set, nats per datapoint; empty where a curve is missing."""
-    rivals = {"wake-sleep": "wake-sleep", "mcem": "MCEM"}
     return _all_or_nothing(
         {
-            f"{rivals[rival]}, {n_train:,}": leads.lead(curves, n_train, "aevb", rival)
-            for n_train in (1000, 50_000)
-            for rival in rivals
+            f"{ALGORITHMS[rival].title}, {n_train:,}": leads.lead(curves, n_train, "aevb", rival)
+            for n_train in FIGURE3_N_TRAIN
+            for rival in ("wake-sleep", "mcem")
         }
     )
 
@@ -161,11 +162,11 @@ def _all_or_nothing(values: ByName) -> ByName:
     return {} if np.isnan(list(values.values())).any() else values
 
 
-# rules by numbers that chapters measured: their names, how they are told, the verdict they give
+# rules by numbers that chapters measured
 
 
 def by_numbers(published: str, names: tuple[str, ...], form: str, judge: Callable[..., str]) -> Rule:
-    """A rule for numbers that a chapter measured: their names, how they are told, and the verdict they give."""
+    """A rule for numbers of these `names` that a chapter measured: `form` tells them, `judge` gives the verdict."""
 
     def rule(evidence: Evidence) -> Judged:
         values = [evidence.measured.get(name) for name in names]
@@ -183,7 +184,7 @@ def below_one(*values: float) -> str:
 
 def visibly_below_one(*ratios: float) -> str:
     """Borne out by ratios below one by more than the draws behind them leave open."""
-    return share([ratio < 0.95 for ratio in ratios])  # of a hundred draws or less: nearer to one, they are equal
+    return share([ratio < 0.95 for ratio in ratios])  # of a hundred draws or fewer: nearer to one, they are equal
 
 
 def far_above_one(ratio: float) -> str:
@@ -202,12 +203,12 @@ def same_ranking(smallest: float, largest: float) -> str:
 
 
 def one_will_do(by_samples: float, by_passes: float) -> str:
-    """Borne out where ten samples gain nothing for ten times the work, in part where nothing for as much work."""
+    """Borne out where ten samples gain nothing for ten times the work, in part where they gain nothing for as much."""
     return HOLDS if by_samples < NO_WORSE else IN_PART if by_passes <= 0 else DOES_NOT_HOLD
 
 
 def good_below(below: float, above: float) -> str:
-    """Borne out where RELIABLE_WITHIN lies between the two errors, in part where they are in its order."""
+    """Borne out where RELIABLE_WITHIN lies between the two errors, in part where they are only in that order."""
     return HOLDS if below < RELIABLE_WITHIN < above else IN_PART if below < above else DOES_NOT_HOLD
 
 

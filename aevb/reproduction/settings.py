@@ -1,4 +1,4 @@
-"""The settings of section 5, and the runs that each figure has at them, for so many seeds and on which datasets."""
+"""The runs of each figure at the settings of section 5."""
 
 import dataclasses
 from typing import Any, NamedTuple
@@ -16,22 +16,23 @@ FIGURE3_STEP_SIZES = {
     1000: {"aevb": 0.1, "wake-sleep": 0.1, "mcem": 0.02},
     50_000: {"aevb": 0.02, "wake-sleep": 0.1, "mcem": 0.02},
 }
-# full VB's step size, also MAP's best on this network, and the standard deviations that q(theta) starts with by
-# training points: of those tried, the best bound on log p(X) (see its chapter)
+FIGURE3_N_TRAIN = tuple(FIGURE3_STEP_SIZES)  # the training points of its panels
+# full VB's step size, also MAP's best on this network: of those tried, the best bound on log p(X) (see its chapter)
 FULL_VB_STEP_SIZE = 0.1
+# the standard deviations with which q(theta) starts, by training points: chosen likewise
 FULL_VB_SIGMAS = {1000: 0.03, 50_000: 0.01}
 FIGURE3_NATS = 3.0  # within which a published point of figure 3 is met
-MINIBATCHES = (100, 200, 300, 400, 500)
-FIGURE5_LATENT_DIMS = (2, 5, 10, 20)
-MORE_SEEDS = range(3, 8)  # beside the three of "paper": how far seeds lie apart, where a live run ends
+MINIBATCHES = (100, 200, 300, 400, 500)  # the sizes of "figure2-minibatches"
+FIGURE5_LATENT_DIMS = (2, 5, 10, 20)  # the numbers of latents of its panels
+MORE_SEEDS = range(3, 8)  # beside the three of "paper", for the spread of seeds where a live run ends
 
-Datasets = tuple[str, ...]
+Datasets = tuple[str, ...]  # names of datasets
 
 
 class Figure2(NamedTuple):
     """The part of figure 2 that shows one dataset.
 
-    `warm_up` is that of both algorithms where they are trained alike, and `apart` what each changes in that. `limits`
+    `warm_up` is that of both algorithms where they are trained alike; `apart` has each one's own changes. `limits`
     are those of the bound in the paper's panels. A published point is met within `nats` and a `share` of its value.
     """
 
@@ -59,8 +60,9 @@ FIGURE2 = {
         share=0.03,
     ),
 }
-LATENT_DIMS = {name: DATASETS[name].latent_dims for name in FIGURE2}
-RIVALS = ("aevb", "wake-sleep")  # that the paper compares in figure 2
+LATENT_DIMS = {name: DATASETS[name].latent_dims for name in FIGURE2}  # those of figure 2, by dataset
+RIVALS = ("aevb", "wake-sleep")  # the algorithms that the paper compares in figure 2
+# the algorithms that we compare in figure 2
 COMPARED = tuple(algorithm.name for algorithm in ALGORITHMS.values() if algorithm.compared)
 
 
@@ -101,7 +103,7 @@ def figure2_minibatches(n_seeds: int, datasets: Datasets) -> list[Run]:
 
 
 def figure2_seeds(_: int, datasets: Datasets) -> list[Run]:
-    """The runs of `figure2` with MORE_SEEDS, whatever the number of seeds: what a live run is judged by."""
+    """The runs of `figure2` with MORE_SEEDS, by which a live run is judged, whatever the number of seeds."""
     return _with_more_seeds(figure2(1, datasets))
 
 
@@ -124,7 +126,7 @@ def figure3_step_sizes(n_seeds: int, datasets: Datasets) -> list[Run]:
 
 
 def figure3_seeds(_: int, datasets: Datasets) -> list[Run]:
-    """The runs of `figure3` with MORE_SEEDS, whatever the number of seeds: what a live run is judged by."""
+    """The runs of `figure3` with MORE_SEEDS, by which a live run is judged, whatever the number of seeds."""
     return _with_more_seeds(figure3(1, datasets))
 
 
@@ -139,7 +141,7 @@ def figure5(_: int, datasets: Datasets) -> list[Run]:
 
 
 def full_vb(n_seeds: int, _: Datasets) -> list[Run]:
-    """Full VB against MAP on 1,000 and on 50,000 digits, the decoder of figure 3: what Appendix F leaves out."""
+    """Full VB against MAP on 1,000 and on 50,000 digits, the decoder of figure 3: Appendix F has no such experiment."""
     return [
         run
         for seed in range(n_seeds)
@@ -174,7 +176,7 @@ def _section_5(dataset: str, algorithm: str, latent_dim: int, seed: int = 0) -> 
 
 
 def _apart(run: Run) -> Run:
-    """The run at the settings of `figure2`, for one at those of `baseline`."""
+    """`run`, which is at the settings of `baseline`, at those of `figure2`."""
     return dataclasses.replace(run, **FIGURE2[run.dataset].apart.get(run.algorithm, {}))
 
 

@@ -16,7 +16,7 @@ def markdown_table(header: list[str], rows: list[tuple]) -> Markdown:
 def agreement_table(table: pd.DataFrame) -> Markdown:
     """The outcome of `curves.agreement`, one row per curve, one column per place: ours (ours minus published).
 
-    Nats per datapoint. Where several seeds were run, half of what they lie apart follows, after a plus-minus sign.
+    In nats per datapoint. Where there are several seeds, half of their range follows a plus-minus sign.
     """
     curve = list(table.columns[: table.columns.get_loc("samples")])
     places = sorted(table["samples"].unique())
@@ -35,5 +35,5 @@ def _compared(point: pd.Series) -> str:
 
 
 def closing_box(rows: list[tuple[str, str, str]]) -> Markdown:
-    """The box a chapter ends with, from numbers it computed, one row each."""
+    """The closing box of a chapter: numbers that it computed, one row each."""
     return markdown_table(["the paper says", "we got", "tolerance"], rows)

@@ -1,4 +1,4 @@
-"""One model of one dataset, yours or the paper's, trained and drawn: the command `train`."""
+"""The command `train`: one model of one dataset, yours or the paper's."""
 
 from pathlib import Path
 
@@ -18,7 +18,7 @@ from aevb.trainer import Trainer
 
 
 def find(what: str, likelihood: str | None = None, scale: float | None = None, light: bool = False) -> Dataset:
-    """The dataset called `what`, or the one of your images at that path, made known here.
+    """The dataset called `what`, or that of your images at this path, which is made known.
 
     The other arguments are those of `own_data.describe`, the likelihood by its name. Raises ValueError where they are
     given for a dataset that is described already, for a likelihood that does not exist or that the images do not fit,
@@ -42,7 +42,7 @@ def plan(dataset: Dataset, algorithm: str, latent_dim: int, hidden: int | None) 
     return Run(dataset.name, algorithm, latent_dim, dataset.hidden if hidden is None else hidden, measure=measure)
 
 
-def train(run: Run, samples: int) -> tuple[pd.DataFrame, Path]:
+def train_and_draw(run: Run, samples: int) -> tuple[pd.DataFrame, Path]:
     """The curve of `run`, a row per point, and the path of a picture of what it learned.
 
     The curve has the columns `samples`, `train` and `test`, nats per datapoint. A run that was interrupted goes on.
@@ -52,11 +52,11 @@ def train(run: Run, samples: int) -> tuple[pd.DataFrame, Path]:
     table = pd.DataFrame(outcome.rows)
     curve = table.pivot_table(MEASURES[run.measure].column, "samples", "split")[["train", "test"]].reset_index()
     path = results.live_folder() / "drawn" / f"{run.dataset}-{run.algorithm}-{run.key}.png"
-    draw(grid.trained(run), path)
+    write_picture(grid.trained(run), path)
     return curve, path
 
 
-def draw(trainer: Trainer, path: Path) -> None:
+def write_picture(trainer: Trainer, path: Path) -> None:
     """Write a picture of test images beside the decoder's means: along the manifold of two latents, else at samples."""
     images, model, name = trainer.images, trainer.model, trainer.run.dataset
     n = images.dataset.tiles

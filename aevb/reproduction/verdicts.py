@@ -1,17 +1,22 @@
-"""The verdicts on a claim, and what seeds let us say: intervals for a mean, and for one more run."""
+"""The verdicts that a claim can have, as far as the seeds decide it.
+
+The intervals are for the mean over seeds, or for one more run.
+"""
 
 from collections.abc import Callable, Sequence
 
 import numpy as np
 from scipy import stats
 
+# the verdicts on a claim that is measured
 HOLDS, IN_PART, DOES_NOT_HOLD, UNDECIDED = "holds", "holds in part", "does not hold", "undecided"
-NOT_TESTABLE, NOT_MEASURED = "not testable", "not measured"
-CHAPTER_FAILED = f"{NOT_MEASURED} (chapter failed)"
+NOT_TESTABLE, NOT_MEASURED = "not testable", "not measured"  # where measurements decide nothing, or are missing
+CHAPTER_FAILED = f"{NOT_MEASURED} (chapter failed)"  # NOT_MEASURED, because the chapter that measures failed
+# all verdicts, in the order in which they are counted
 VERDICTS = (HOLDS, IN_PART, DOES_NOT_HOLD, UNDECIDED, NOT_TESTABLE, NOT_MEASURED, CHAPTER_FAILED)
 CONFIDENCE = 0.95  # of the intervals for a mean
 
-Interval = tuple[float, float]
+Interval = tuple[float, float]  # its lower and its upper end
 
 
 def share(states: Sequence[bool | None]) -> str:
@@ -39,14 +44,14 @@ def interval(values: Sequence[float]) -> Interval:
 def prediction_interval(values: Sequence[float], confidence: float = 0.999) -> Interval:
     """Student's interval for what one more independent seed gives, from what two seeds or more gave.
 
-    Right for values that are normal among seeds. A run on another machine counts as one more seed.
+    It is exact for values that are normally distributed over seeds. A run on another machine counts as one more seed.
     """
     half = stats.t.ppf((1 + confidence) / 2, len(values) - 1) * np.std(values, ddof=1) * np.sqrt(1 + 1 / len(values))
     return float(np.mean(values) - half), float(np.mean(values) + half)
 
 
 def ratio_interval(ratios: Sequence[float]) -> Interval:
-    """`interval` of ratios, taken of their logarithms; where a ratio is 0, from there to the largest."""
+    """`interval` of ratios, by their logarithms. Where a ratio is 0, it goes from 0 to the largest."""
     if min(ratios) <= 0:
         return 0.0, max(ratios)
     low, high = np.exp(interval(np.log(ratios).tolist()))

@@ -16,7 +16,7 @@ def test_every_module_is_in_the_documented_order():
 
 @pytest.mark.parametrize("name", MODULES)
 def test_every_public_name_is_on_the_page(page, name):
-    """Functions, classes, what a module assigns, and of methods those that say something; each once."""
+    """Functions, classes, assigned names, and the methods with a docstring; each once."""
     content = (page / "book" / "api.html").read_text(encoding="utf-8")
     shown = re.findall(rf'id="{re.escape(name)}\.([\w.]+)"', content)
     source = (notebooks.ROOT / f"{name.replace('.', '/')}.py").read_text(encoding="utf-8")

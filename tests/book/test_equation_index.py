@@ -40,7 +40,7 @@ STRANGERS = ("aevb.mcem.m_step", "test_model.py::test_bound_by_quadrature")
 
 @pytest.fixture(scope="module")
 def raised(tmp_path_factory) -> dict[tuple[str, str], list[str]]:
-    """What each pair's test raised where its function was broken, all in one other process."""
+    """The errors of each pair's test with its function broken, all from one other process."""
     file = tmp_path_factory.mktemp("broken") / "pairs.json"
     file.write_text(json.dumps([*PAIRS, STRANGERS]), encoding="utf-8")
     tests = dict.fromkeys(f"tests/{test}" for _, test in [*PAIRS, STRANGERS])

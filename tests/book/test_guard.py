@@ -1,4 +1,4 @@
-"""What a kernel started ends with it, whichever of the processes around it is killed."""
+"""The processes that a kernel started end with it, whichever of the processes around it is killed."""
 
 import os
 import signal
@@ -64,7 +64,7 @@ def guards(process: psutil.Process) -> bool:
 
 
 def left(family: list[psutil.Process]) -> list[psutil.Process]:
-    """Who is still there; three seconds would do, on a machine with nothing else to do."""
+    """The processes still there after ten seconds; three would do on an idle machine."""
     return psutil.wait_procs(family, timeout=10)[1]
 
 

@@ -38,7 +38,7 @@ def test_every_chapter_is_committed_as_it_is_written(text):
 
 @each_chapter
 def test_every_committed_notebook_is_normal(text):
-    """What `normalise` would drop or change has not been committed."""
+    """Nothing committed is anything that `normalise` would drop or change."""
     before = nbformat.writes(committed(text))
     assert nbformat.writes(normalise(committed(text))) == before
 
@@ -57,7 +57,7 @@ def test_the_table_of_contents_names_every_page_once():
 
 
 def test_nothing_committed_names_the_repository_or_colab(checkout):
-    """A fork's page is its own: the workflow that builds it says where, and adds the cell for Colab."""
+    """A fork's page is its own: the workflow that builds it has the address, and adds the cell for Colab."""
     words = ["-e", "AEVB_REPOSITORY=https", "-e", "google\\.colab", "-e", "github\\.com/[A-Za-z]*/aevb"]
     found = subprocess.run(["git", "grep", "-l", *words, "--", "book"], cwd=checkout, capture_output=True, text=True)
     assert found.stdout == ""
@@ -165,7 +165,7 @@ def test_outputs_are_no_difference(pair):
 
 
 def test_executing_twice_leaves_no_diff(tmp_path):
-    """Of a chapter with all kinds of outputs; what papermill and the kernel leave would differ."""
+    """Of a chapter with all kinds of outputs: the traces of papermill and the kernel would differ."""
     text = write(
         tmp_path / "03_a.md",
         PARAMETERS,
@@ -244,7 +244,7 @@ def test_where_a_kernel_flushes_does_not_matter(pair):
     assert found == [("stdout", "a\nb\n"), ("stderr", "c"), ("stdout", "d")]
 
 
-# what is committed
+# the committed notebooks
 
 
 def outputs(text):

@@ -10,7 +10,7 @@ def test_a_warning_fails_the_build(small_book, tmp_path):
 
 
 def test_what_tools_leave_beside_the_book_is_no_part_of_it(small_book, tmp_path):
-    """pytest, ruff and Jupyter leave notes and copies that are no pages; nor are README and the like."""
+    """The notes and copies of pytest, ruff and Jupyter are no pages; nor are README and the like."""
     for name in (".pytest_cache", ".ruff_cache", ".venv/lib", "book/.ipynb_checkpoints", "_build/old", "."):
         (small_book / name).mkdir(parents=True, exist_ok=True)
         (small_book / name / "README.md").write_text("# A note\n", encoding="utf-8")

@@ -12,7 +12,7 @@ import pytest
 from jupytext.sync_contentsmanager import TextFileContentsManager
 from tornado.web import HTTPError
 
-from aevb.book import execution, notebooks
+from aevb.book import notebooks, refresh
 from aevb.book.notebooks import differences, tidy
 from aevb.reproduction import results
 
@@ -46,7 +46,7 @@ print(1)
 
 
 class Lab:
-    """What opens and saves notebooks in JupyterLab, in the checkout at `root`."""
+    """JupyterLab's way of opening and saving notebooks, in the checkout at `root`."""
 
     def __init__(self, root: Path):
         self.manager = TextFileContentsManager(root_dir=str(root))
@@ -82,7 +82,7 @@ def small(tmp_path, monkeypatch) -> Path:
     monkeypatch.setattr(notebooks, "ROOT", tmp_path)
     monkeypatch.setattr(notebooks, "BOOK", text.parent)
     monkeypatch.setattr(notebooks, "chapters", lambda: [text])
-    assert [outcome.error for outcome in execution.update_notebooks([])] == [""]
+    assert [outcome.error for outcome in refresh.update_notebooks([])] == [""]
     return text
 
 
@@ -154,7 +154,7 @@ def test_a_change_typed_into_the_notebook_arrives_in_the_text(lab, small, saved_
     assert "print(1)" not in text
     assert text.endswith("print(2)\n```\n\nA thought.\n\n```{code-cell} ipython3\nprint(3)\n```\n")
     assert differences(small, path) == []
-    assert [outcome.error for outcome in execution.update_notebooks([])] == [""]
+    assert [outcome.error for outcome in refresh.update_notebooks([])] == [""]
     assert [cell.outputs[0].text for cell in lab.open(small).cells if cell.get("outputs")] == ["2\n", "3\n"]
     assert differences(small, path) == []
     assert state(small)[0] == text

@@ -30,7 +30,7 @@ def executed(steps: list[list[str]]) -> set[str]:
 
 @pytest.mark.parametrize("failing", [None, 0, 1, 2, 3, 4])
 def test_a_failing_step_fails_the_tests_and_the_summary_names_it(failing, monkeypatch, capsys):
-    """Lint, format, types, notebooks, units: all run, whatever the first one says."""
+    """Lint, format, types, notebooks, units: all run, even after a failure."""
     status, steps, _ = ran(["test"], monkeypatch, failing)
     assert status == (0 if failing is None else 1)
     assert len(steps) == 5

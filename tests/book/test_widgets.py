@@ -1,4 +1,4 @@
-"""The widgets: what they carry, and, in a browser over the built book, that they show the numbers Python computes."""
+"""The widgets: their contents, and in a browser over the built book, that their numbers are Python's."""
 
 import base64
 import functools
@@ -20,7 +20,7 @@ from aevb.run import Run
 from aevb.trainer import Trainer
 from tests.browser import CHROMIUM, KNOWN, served
 
-# what they carry
+# their contents
 
 
 def test_packed_numbers_are_half_precision_and_nothing_less():
@@ -95,7 +95,7 @@ def chromium():
 
 @pytest.fixture
 def visit(chromium, site):
-    """Opens a chapter's page with all other hosts blocked; its errors must be none but the known one."""
+    """Open a chapter's page with all other hosts blocked; its errors must be none but the known one."""
     context = chromium.new_context(viewport={"width": 1200, "height": 900}, has_touch=True)
     context.add_init_script("localStorage.setItem('mode', 'light')")
     context.route(lambda url: not url.startswith(site), lambda route: route.abort())
@@ -129,7 +129,7 @@ def drag(tab, canvas, *points: tuple[float, float], steps: int = 8) -> None:
 
 
 def frames(tab) -> None:
-    """Wait until what was asked for is drawn."""
+    """Wait until the last change is drawn."""
     tab.evaluate("() => new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)))")
 
 
@@ -198,7 +198,7 @@ def test_arrow_keys_move_the_point_and_stop_at_the_edge(visit, models):
 
 
 def encoded(model, x: torch.Tensor) -> dict:
-    """What the explorer says of `x` `(784,)`, by another rule of quadrature."""
+    """The explorer's readouts for `x` `(784,)`, by another rule of quadrature."""
     mu, log_var = (part[0] for part in model.posterior(x[None]))
     rule = {name: torch.tensor(values).float() for name, values in widgets.quadrature(12).items()}
     z = mu + torch.exp(0.5 * log_var) * torch.cartesian_prod(rule["nodes"], rule["nodes"])
@@ -212,7 +212,7 @@ def encoded(model, x: torch.Tensor) -> dict:
 
 
 def assert_encoded(tab, model) -> None:
-    """What stands there is what Python's encoder and decoder make of the picture that it shows."""
+    """The readouts are those of Python's encoder and decoder for the picture shown."""
     x = 1 - pixels(tab.get_by_role("img", name="What the encoder sees"))
     wanted = encoded(model, x)
     for name, tolerance in (("mean", 1e-3), ("sd", 1e-3), ("kl", 0.01), ("reconstruction", 0.1), ("elbo", 0.15)):
@@ -298,7 +298,7 @@ def test_the_page_of_the_explorer_is_light(page):
 
 
 def state(text: str, widget: str) -> dict:
-    """What the notebook called `text` keeps of its only widget of that name, bytes as bytes."""
+    """The state of the only widget of that name in the notebook called `text`, bytes as bytes."""
     notebook = nbformat.read(notebooks.BOOK / f"{text}.ipynb", as_version=4)
     models = notebook.metadata.widgets[notebooks.WIDGET_STATE]["state"].values()
     (model,) = (m for m in models if m["state"].get("_anywidget_id") == f"aevb.book.widgets.{widget}")
@@ -359,7 +359,7 @@ def test_both_estimators_of_the_gradient_have_the_spread_they_show(visit):
 
 @pytest.fixture(scope="module")
 def digit():
-    """The posterior that chapter 11 carries, and what else its widget starts from."""
+    """The posterior that chapter 11 carries, with the other values from which its widget starts."""
     known = state("11_marginal_likelihood", "Trajectories")
     weights = widgets.unpack_network(known["network"])
     n_pixels, n_hidden = weights["decoder.logit.weight"].shape

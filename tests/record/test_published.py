@@ -1,4 +1,4 @@
-"""The published curves: their columns, values tabulated when they were read off, and what they say of the claims."""
+"""The published curves: their columns, values tabulated when they were read off, and the verdicts on them."""
 
 import re
 

@@ -13,7 +13,7 @@ from aevb.reproduction import experiments, leads, provenance, results
 from aevb.reproduction.curves import agreement
 from aevb.run import IMPLIED, Run
 
-# where they come from
+# provenance
 
 
 @pytest.fixture
@@ -97,12 +97,12 @@ def test_every_ten_thousand_digits_are_measured_at_a_point_of_figure_2():
         assert ends[key, "test", about["samples"]] == pytest.approx(curves[key, "test", about["samples"]], abs=2e-3)
 
 
-# whose they are
+# their runs
 
 
 @pytest.mark.parametrize("name", experiments.EXPERIMENTS)
 def test_what_is_recorded_under_another_key_is_another_run(name):
-    """Whoever changes a key, of a run or of a reading, would leave the record behind and compute it again."""
+    """A changed key, of a run or of a reading, would leave the record behind and have it computed again."""
     entries, members = results.manifest(name), experiments.get(name).members("paper")
     keys, runs = {member.key for member in members}, {member.run.key for member in members}
     assert entries.keys() & keys
@@ -144,7 +144,7 @@ def test_the_record_of_full_vb_is_what_the_experiment_runs():
     assert len({about["samples"] for about in results.manifest("full-vb").values()}) == 1
 
 
-# what they say
+# their values
 
 
 @pytest.mark.parametrize(
@@ -181,7 +181,7 @@ def test_the_record_of_speed_is_whole_has_its_provenance_and_is_anonymous():
 
 
 def test_the_record_of_speed_has_the_size_of_figure_2():
-    """Where the cost of a sample comes from."""
+    """The cost of a sample comes from there."""
     table, _ = results.speed()
     milliseconds = table.set_index(["what", "quantity", "setting"])["median"]
     for algorithm, what in (("aevb", "AEVB"), ("wake-sleep", "wake-sleep")):
@@ -193,6 +193,6 @@ def test_the_record_of_speed_has_the_size_of_figure_2():
 
 
 def test_results_are_small():
-    """What is committed; live results are this machine's own."""
+    """The committed ones; live results are this machine's own."""
     kept = [results.ROOT / folder for folder in ("published", "recorded")]
     assert sum(path.stat().st_size for folder in kept for path in folder.rglob("*") if path.is_file()) < 10e6

@@ -1,4 +1,4 @@
-"""The recorded models and posteriors: whole, and what their curves end with."""
+"""The recorded models and posteriors: whole, with the values at which their curves end."""
 
 import json
 import re

@@ -496,7 +496,7 @@ def test_of_record_and_of_profile_take_everything_from_their_own_folder(tmp_path
 
 
 def test_what_a_failed_chapter_would_have_measured_is_told_from_the_rest(tmp_path, monkeypatch):
-    """And what it measured before it failed is used; the times at a profile are those of figure 2's runs."""
+    """Its measurements from before the failure are used. The times at a profile are those of figure 2's runs."""
     monkeypatch.setattr(results, "live_folder", lambda: tmp_path)
     results.save_measurement("smoke", "estimator-variance", 0.5)
     table = claims.of_profile("smoke", ["05_sgvb_estimators", "14_figure_2", "20_appendix_d_estimator"])

@@ -1,4 +1,4 @@
-"""The experiments as values: their members, seeds and horizons, what they refuse, and what is measured at an end."""
+"""The experiments as values: their members, seeds and horizons, refusals, and measurements at an end."""
 
 import dataclasses
 
@@ -9,7 +9,7 @@ from aevb.datasets import load
 from aevb.fit import fit
 from aevb.measures import mean_bound
 from aevb.reproduction import experiments, settings
-from aevb.reproduction.experiments import BOTH
+from aevb.reproduction.experiments import BOTH_DATASETS
 from aevb.reproduction.readings import BY_LATENTS, PLATEAU, READINGS
 from tests.runs import ON_DIGITS, SAMPLES, member
 
@@ -43,11 +43,11 @@ def test_an_experiment_goes_by_its_name_and_its_members_by_their_keys(name):
 @pytest.mark.parametrize("profile", experiments.PROFILES)
 def test_an_experiment_has_the_runs_of_its_settings_with_the_profiles_seeds(profile):
     n_seeds = experiments.n_seeds(profile)
-    assert experiments.runs("figure2", profile) == settings.figure2(n_seeds, BOTH)
+    assert experiments.runs("figure2", profile) == settings.figure2(n_seeds, BOTH_DATASETS)
     assert experiments.runs("figure2-digits", profile) == settings.figure2(n_seeds, ("mnist",))
     assert experiments.runs("figure2-minibatches", profile) == settings.figure2_minibatches(n_seeds, ("frey",))
     assert experiments.runs("full-vb", profile) == settings.full_vb(n_seeds, ("mnist",))
-    for dataset in BOTH:
+    for dataset in BOTH_DATASETS:
         alone = experiments.runs("figure2", profile, (dataset,))
         assert alone == [run for run in experiments.runs("figure2", profile) if run.dataset == dataset]
 
@@ -71,7 +71,7 @@ def test_readings_are_members_as_they_are_whatever_the_profile_and_the_seed(name
     assert {"question", "answer"} < set(experiment.kind.names)
 
 
-# how far
+# horizons
 
 
 def test_what_judges_a_live_run_goes_as_far():
@@ -86,7 +86,7 @@ def test_where_an_experiment_does_not_say_how_far_it_goes_to_a_million_samples()
     assert experiments.horizon("figure2-alike", "paper") == 10**7
 
 
-# what is refused
+# refusals
 
 
 @pytest.mark.parametrize("name", ["figure2", "figure4", "full-vb", "readings"])
@@ -109,13 +109,13 @@ def test_datasets_that_an_experiment_is_not_about_are_refused_with_the_choices()
     ):  # fmt: skip
         with pytest.raises(ValueError, match=rf"^{name} has nothing of {dataset}: choose {choice}$"):
             experiments.runs(name, "quick", (dataset,))
-        assert {run.dataset for run in experiments.runs(name, "quick", BOTH)} == {choice}
+        assert {run.dataset for run in experiments.runs(name, "quick", BOTH_DATASETS)} == {choice}
     for datasets in (("cifar",), ("mnist", "cifar")):
         with pytest.raises(ValueError, match=r"^unknown dataset 'cifar': choose among mnist, frey$"):
             experiments.runs("figure4", "quick", datasets)
 
 
-# what is measured where a run ends
+# measurements at the end of a run
 
 
 def test_a_run_is_measured_on_each_ten_thousand_digits_where_it_ends():

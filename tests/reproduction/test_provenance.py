@@ -1,4 +1,4 @@
-"""Where a number comes from: whose commit, which versions and machine, and the fingerprint of the code."""
+"""The provenance of a number: its commit, versions and machine, and the fingerprint of the code."""
 
 import ast
 import json
@@ -23,14 +23,14 @@ def test_provenance_says_what_computed_and_not_who_or_where():
 
 @pytest.fixture
 def tree(tmp_path, monkeypatch) -> Path:
-    """Where the checkout would be."""
+    """The folder of the checkout, not yet made."""
     monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
     monkeypatch.setattr(provenance, "ROOT", tmp_path / "tree")
     monkeypatch.setattr(results, "ROOT", tmp_path / "tree" / "results")
     return tmp_path / "tree"
 
 
-# whose commit
+# the commit
 
 
 def test_the_commit_is_that_of_this_tree_and_says_where_the_code_differs(tree):
@@ -103,7 +103,7 @@ def test_nothing_is_said_where_the_commit_is_known(tree, capsys):
 
 @pytest.fixture
 def package(tmp_path, monkeypatch) -> Path:
-    """A copy of the package, of which `fingerprint` is asked."""
+    """A copy of the package, for `fingerprint`."""
     folder = tmp_path / "aevb"
     shutil.copytree(provenance.ROOT / "aevb", folder, ignore=shutil.ignore_patterns("__pycache__"))
     monkeypatch.setattr(provenance, "ROOT", tmp_path)

@@ -1,4 +1,4 @@
-"""Other readings of what the paper leaves open: what each of them changes, and that it changes nothing else."""
+"""Other readings of what the paper leaves open: each changes one thing and nothing else."""
 
 import dataclasses
 import subprocess
@@ -9,7 +9,7 @@ import torch
 
 from aevb.objectives import wake_sleep
 from aevb.reproduction import readings, settings
-from aevb.reproduction.experiments import BOTH
+from aevb.reproduction.experiments import BOTH_DATASETS
 from aevb.reproduction.readings import READINGS
 from aevb.trainer import Trainer
 from tests.runs import ON_DIGITS
@@ -31,7 +31,7 @@ def decayed(made):
     return {name for name, old, new in pairs if not torch.equal(old, new)}
 
 
-# what is read
+# the readings
 
 
 WITH_A_THIRD = """
@@ -53,7 +53,7 @@ def test_a_third_algorithm_in_figure_2_leaves_the_readings_as_they_are():
     assert printed.splitlines() == [str(sorted(reading.key for reading in part)) for part in ours]
 
 
-# what the answers to a question may change of a run, beside the change of its trainer
+# the fields of a run that the answers to a question may change, beside the change of its trainer
 OF_A_RUN = {
     readings.BASELINE: {"seed"},
     "warm-up": {"warm_up"},
@@ -69,7 +69,7 @@ def test_a_reading_changes_what_its_question_is_about():
         ours = readings.BASELINES[reading.run.dataset, reading.run.algorithm]
         changed = {field for field, value in vars(reading.run).items() if value != getattr(ours, field)}
         assert changed <= OF_A_RUN.get(reading.question, set())
-    assert set(readings.BASELINES.values()) < set(settings.baseline(1, BOTH))
+    assert set(readings.BASELINES.values()) < set(settings.baseline(1, BOTH_DATASETS))
 
 
 def test_no_two_readings_are_one():
@@ -82,9 +82,9 @@ def test_readings_by_latents_are_the_baseline_with_one_thing_changed_and_no_run_
     for reading in readings.BY_LATENTS:
         warm_up = settings.FIGURE2[reading.run.dataset].warm_up
         plain = dataclasses.replace(reading.run, warm_up=warm_up, slow_log_var=False)
-        assert plain in settings.baseline(1, BOTH)
+        assert plain in settings.baseline(1, BOTH_DATASETS)
         assert (reading.run == plain) == (reading.change is not readings.unchanged)
-        assert reading.run not in settings.figure2(1, BOTH)  # whose record it would be
+        assert reading.run not in settings.figure2(1, BOTH_DATASETS)  # else the record would be figure 2's
 
 
 def test_readings_of_the_plateau_are_of_faces_at_settings_of_digits():

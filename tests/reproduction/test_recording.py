@@ -32,7 +32,7 @@ def has(monkeypatch):
 
 @pytest.fixture
 def trained(monkeypatch) -> list[tuple[str, set[str]]]:
-    """What is trained from now on: the key of each run, and those of what figure 2 and the readings had by then."""
+    """The runs trained from now on: the key of each, with the keys that figure 2 and the readings had by then."""
     log, train = [], grid.train
 
     def logged(members, *arguments):
@@ -141,10 +141,10 @@ def test_a_table_with_a_column_that_the_runs_lack_is_refused_before_anything_is_
 def test_every_experiment_has_the_columns_of_its_table(name):
     experiment = experiments.get(name)
     for member in experiment.members("paper"):
-        assert set(results.columns(experiment.kind)) <= grid.columns(member)
+        assert set(results.table_columns(experiment.kind)) <= grid.columns(member)
 
 
-# what is kept beside the table
+# beside the table
 
 
 @pytest.fixture
@@ -164,7 +164,7 @@ def test_figure_5_is_recorded_with_its_models(root, small_figure_5):
 
 
 def test_a_model_is_recorded_with_the_samples_it_has_seen(root, small_figure_5):
-    """Which a curve may not: another recording went further."""
+    """Its curve may have seen fewer: another recording went further."""
     run_grid([ON_DIGITS], SAMPLES, jobs=1)
     recording.record("figure5", "smoke", samples=10_000, jobs=1)
     assert results.manifest("figure5")[ON_DIGITS.key]["samples"] == 10_000
@@ -211,7 +211,7 @@ def test_recording_full_vb_keeps_the_posterior_at_the_end_of_the_longest_curve(r
         results.recorded_posterior("nobody")
 
 
-# what is drawn
+# drawing
 
 
 def test_what_is_drawn_is_the_recorded_model_or_else_the_live_one(root, small_figure_5):

@@ -161,7 +161,7 @@ class Unpickled:
         return setattr, (Unpickled, "executed", True)
 
 
-# what is recorded
+# the extent of a record
 
 
 def test_the_extent_of_a_record_is_what_all_runs_of_a_seed_reach(root):

@@ -36,7 +36,7 @@ def test_a_picture_shows_the_decoders_means(blobs, tmp_path, monkeypatch):
     trainer = fit(training.plan(training.find(str(blobs)), "aevb", 2, hidden=5), 10_000)
     drawn = []
     monkeypatch.setattr(training.figures, "show_images", lambda axis, images, columns, name: drawn.append(images))
-    training.draw(trainer, tmp_path / "picture.png")
+    training.write_picture(trainer, tmp_path / "picture.png")
     tests, means = drawn
     assert torch.equal(tests, trainer.images.unit(trainer.images.test))
     assert torch.equal(means, trainer.model.decoder.mean(training.figures.latent_grid(10)))
