@@ -13,7 +13,7 @@ from torch import Tensor
 
 from aevb.reproduction import settings
 from aevb.reproduction.curves import FIGURE_2, FIGURE_3, Kind
-from aevb.reproduction.readings import BY_LATENTS, PLATEAU, READINGS, Reading
+from aevb.reproduction.readings import BY_LATENTS, PLATEAU, PLATEAU_FAR, READINGS, Reading
 from aevb.run import Run
 from aevb.trainer import Trainer
 
@@ -164,6 +164,13 @@ EXPERIMENTS = {
             settings.figure2_minibatches,
             ON_FREY,
         ),
+        Experiment(  # to the end of the published curves, one seed of it before three
+            "figure2-faces",
+            _with(FIGURE_2, "batch_size", compared_at=(1e6, 1e7)),
+            settings.figure2_faces,
+            ON_FREY,
+            {"standard": 100_000_000, "paper": 100_000_000},
+        ),
         # the beginnings of figures 2 and 3 with more seeds, by which a live run is judged: at least as far as it goes
         Experiment("figure2-seeds", FIGURE_2, settings.figure2_seeds, samples=dict.fromkeys(PROFILES, 100_000)),
         Experiment("figure3-seeds", FIGURE_3, settings.figure3_seeds, ON_MNIST, dict.fromkeys(PROFILES, 158_500)),
@@ -179,6 +186,7 @@ EXPERIMENTS = {
         Experiment("readings", READING, _of(READINGS), samples=dict.fromkeys(PROFILES, 316_230)),
         Experiment("readings-by-latents", READING, _of(BY_LATENTS), ON_MNIST, dict.fromkeys(PROFILES, 1_000_000)),
         Experiment("readings-plateau", READING, _of(PLATEAU), ON_FREY, dict.fromkeys(PROFILES, 10_000_000)),
+        Experiment("readings-plateau-far", READING, _of(PLATEAU_FAR), ON_FREY, dict.fromkeys(PROFILES, 31_622_800)),
     )
 }
 
