@@ -172,6 +172,7 @@ def _of_a_vae(name: str, title: str, colour: str, objective: Objective, *, compa
     )
 
 
+# the algorithms, by name
 ALGORITHMS = {
     algorithm.name: algorithm
     for algorithm in (

@@ -172,10 +172,10 @@ class Pass:
             drawn[name] = self._memory(name, steps, max(widths))
             for e, (width, generator) in enumerate(zip(widths, generators, strict=True)):
                 of_member = drawn[name][:, e, :, :width]
-                if of_member.is_contiguous() and generator.device == of_member.device:
-                    sampler(of_member.shape, generator=generator, out=of_member)
+                kind = {"dtype": of_member.dtype, "device": generator.device}  # whatever torch's defaults are
+                if of_member.is_contiguous() and of_member.device == generator.device:
+                    sampler(of_member.shape, generator=generator, out=of_member, **kind)
                 else:
-                    kind = {"dtype": of_member.dtype, "device": generator.device}
                     of_member.copy_(sampler(of_member.shape, generator=generator, **kind))
         of_members = slice(None) if self.encoder.slope.ndim == 3 else 0
         return [{name: values[k, of_members] for name, values in drawn.items()} for k in range(steps)]

@@ -15,7 +15,7 @@ from aevb.trainer import DivergedError, Trainer
 
 SELECTION_STEPS = 200  # "the first few iterations": each candidate step size trains this far after the warm-up
 CHECKPOINT_SECONDS = 30  # what an interruption loses at most
-REPORT_STEPS = 500
+REPORT_STEPS = 500  # between two reports of the samples seen
 
 
 def together(trainers: list[Trainer]) -> list[Trainer | Ensemble]:
@@ -77,7 +77,7 @@ def fit_ensemble(
     device: str = "cpu",
     report: Callable[[int], None] | None = None,
 ) -> list[Trainer]:
-    """`fit` for runs that differ in seed or step sizes alone, trained together wherever they stand at one sample.
+    """`fit` for runs of one `Run.configuration`, trained together wherever they stand at one sample.
 
     Each has a checkpoint of its own, so that it may go on alone or in other company; the one furthest behind
     goes first. `report` gets the samples seen by all of them. Raises ValueError where there are no runs, or

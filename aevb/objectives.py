@@ -67,4 +67,4 @@ def score_function(model: LatentVariableModel, x: Tensor, *, generator: torch.Ge
     return Update(-(log_joint + f * log_q).sum(), f[0])
 
 
-Objective = Callable[..., Update]
+Objective = Callable[..., Update]  # of a model, data and, by keyword, a generator

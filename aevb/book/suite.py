@@ -13,10 +13,11 @@ from tabulate import tabulate
 from aevb.book import execution, kernels, notebooks
 from aevb.reproduction import arithmetic
 
-PYTHON = (sys.executable, "-m")
+PYTHON = (sys.executable, "-m")  # what runs a module in this environment
 CELL_TIMEOUT = 1800  # seconds
-# the unit tests of the core, without those that take long, which `test` alone runs
+# the unit tests of the core that `check` runs
 CORE = ("files", "networks", "model", "bounds", "objectives", "hmc", "full_vb", "run")
+# tests of theirs that take long
 SLOW = (
     "test_hmc.py::test_geweke",
     "test_full_vb.py::test_the_gradients_in_mu_differ",
@@ -31,15 +32,15 @@ class Step(NamedTuple):
     command: list[str]
 
 
+# the steps that look at the code alone
 LINT = Step("lint", [*PYTHON, "ruff", "check", "."])
 FORMAT = Step("format", [*PYTHON, "ruff", "format", "--check", "."])
-
 TYPES = Step("types", [*PYTHON, "mypy"])
 
 
 def everything() -> list[Step]:
     """The steps of `test`."""
-    more = ["-n", str(min(3, _cores() + 1)), "--dist", "loadscope"]  # who tries pages in a browser mostly waits
+    more = ["-n", str(min(3, _cores() + 1)), "--dist", "worksteal"]  # one that tries pages in a browser mostly waits
     return [LINT, FORMAT, TYPES, compared(committed()), Step("unit tests", [*PYTHON, "pytest", *more, "tests"])]
 
 
