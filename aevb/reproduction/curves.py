@@ -17,6 +17,9 @@ from aevb.reproduction.settings import FIGURE2, FIGURE3_NATS
 
 COMPARABLE_FROM = 3e5  # samples; below, the published curves of figure 2 have too few points to compare with
 
+OUTCOMES = ("met", "beaten", "too high", "too low")  # of a published point (`against_points`)
+OTHER_SPLIT = {"train": "test", "test": "train"}
+
 
 class Kind(NamedTuple):
     """A kind of curves: the columns that name one, the column of values, the samples at which to compare."""
@@ -171,17 +174,28 @@ def against_points(ours: Curves, theirs: Curves) -> pd.DataFrame:
     """Each published point from COMPARABLE_FROM samples on that our curve reaches, and whether ours meets it.
 
     Columns: those of `theirs`, `ours` (interpolated in log samples, the mean over the seeds that go furthest) and
-    `outcome`: "met" within `tolerance`, else "beaten" where ours is higher or "missed".
+    `outcome`, one of OUTCOMES: "met" within `tolerance`; "beaten" above that, where the same run meets the published
+    curve of the other split, as far as there is one; else "too high" or "too low".
     """
     points = theirs.table[theirs.table["samples"] >= COMPARABLE_FROM]
     parts = []
     for name, of_curve in Curves(points, theirs.kind).each(*theirs.kind.names):
-        mean = ours.select(**dict(zip(theirs.kind.names, name, strict=True))).mean()
-        parts.append(of_curve.table.assign(ours=values_at(mean, of_curve.table["samples"])).dropna())
-    table = pd.concat(parts, ignore_index=True) if parts else points.assign(ours=pd.Series(dtype=float))
-    difference, within = table["ours"] - table[theirs.kind.value], tolerance(table)
-    outcome = np.select([difference.abs() <= within, difference > 0], ["met", "beaten"], "missed")
-    return table.assign(outcome=outcome)
+        panel = dict(zip(theirs.kind.names, name, strict=True))
+        of_ours = ours.select(**panel).mean()
+        part = of_curve.table.assign(ours=values_at(of_ours, of_curve.table["samples"])).dropna()
+        difference = part["ours"] - part[theirs.kind.value]
+        is_met, is_high = difference.abs() <= tolerance(part), difference > 0
+        other_is_off = _is_off(ours, theirs, panel | {"split": OTHER_SPLIT[panel["split"]]}, part)
+        outcome = np.select([is_met, is_high & ~other_is_off, is_high], OUTCOMES[:3], OUTCOMES[3])
+        parts.append(part.assign(outcome=outcome))
+    return pd.concat(parts, ignore_index=True) if parts else points.assign(ours=math.nan, outcome="")[:0]
+
+
+def _is_off(ours: Curves, theirs: Curves, panel: dict, places: pd.DataFrame) -> np.ndarray:
+    """At the samples of `places`, whether ours is further than allowed from the published curve of `panel`."""
+    here, there = (values_at(curves.select(**panel).mean(), places["samples"]) for curves in (ours, theirs))
+    allowed = tolerance(places.assign(**{theirs.kind.value: there})).to_numpy()
+    return np.abs(here - there) > allowed  # false where one of them does not reach so far
 
 
 def tolerance(points: pd.DataFrame) -> pd.Series:

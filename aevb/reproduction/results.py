@@ -26,7 +26,7 @@ from aevb.data import cache_folder
 from aevb.files import write_bytes, write_text, write_whole
 from aevb.model import VAE
 from aevb.reproduction import arithmetic, experiments
-from aevb.reproduction.curves import COMPARABLE_FROM, Curves, Kind, against_points
+from aevb.reproduction.curves import COMPARABLE_FROM, OUTCOMES, Curves, Kind, against_points
 from aevb.reproduction.settings import FIGURE2, FIGURE3_NATS
 from aevb.run import Run
 
@@ -235,7 +235,7 @@ def extent(figure: str) -> list[str]:
 
 
 def headline() -> str:
-    """The numbers of published points of figures 2 and 3 that the record meets, beats and misses: a Markdown list."""
+    """The numbers of published points of figures 2 and 3 by the record's outcome at them: a Markdown list."""
     parts: list[tuple[str, str, dict[str, str]]] = []
     for name, panels in FIGURE2.items():
         within = f"{panels.nats:.0f} nats" if panels.nats else f"{100 * panels.share:.0f} %"
@@ -247,7 +247,7 @@ def headline() -> str:
 def _count(figure: str, rows: dict[str, str]) -> str:
     theirs = published(figure).select(math.inf, **rows)
     reached = against_points(recorded(figure), theirs)["outcome"].value_counts()
-    counts = ", ".join(f"{reached.get(outcome, 0)} {outcome}" for outcome in ("met", "beaten", "missed"))
+    counts = ", ".join(f"{reached.get(outcome, 0)} {outcome}" for outcome in OUTCOMES)
     comparable = int((theirs.table["samples"] >= COMPARABLE_FROM).sum())
     return f"{counts}, {comparable - int(reached.sum())} not reached, of {comparable} published points"
 
