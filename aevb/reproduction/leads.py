@@ -23,8 +23,8 @@ def panels(curves: Curves) -> list[tuple[str, int]]:
 
 
 def _ends_shared(*curves: pd.Series) -> tuple[float, ...]:
-    """The values of curves where the shortest of them ends."""
-    end = min(curve.index[-1] for curve in curves)
+    """The values of curves at PAPER_END, or where the shortest of them ends."""
+    end = min(PAPER_END, *(curve.index[-1] for curve in curves))
     return tuple(value_at(curve, end) for curve in curves)
 
 
@@ -46,9 +46,9 @@ def speed_up(curves: Curves, dataset: str, latent_dim: int) -> float:
 
 
 def advantage(curves: Curves, dataset: str, latent_dim: int) -> float:
-    """The test bound of AEVB minus that of wake-sleep at the last number of samples both reach, nats per datapoint."""
+    """The test bound of AEVB minus that of wake-sleep at PAPER_END, or where the shorter ends, nats per datapoint."""
     aevb, wake_sleep = _ends_shared(
-        *(_test_bound(curves, dataset, latent_dim, name) for name in ("aevb", "wake-sleep"))
+        *(_test_bound(curves, dataset, latent_dim, name, until=np.inf) for name in ("aevb", "wake-sleep"))
     )
     return aevb - wake_sleep
 
@@ -56,10 +56,10 @@ def advantage(curves: Curves, dataset: str, latent_dim: int) -> float:
 def gap_growth(curves: Curves, dataset: str) -> float:
     """The growth of AEVB's train-test gap from the fewest to the most latents, nats per datapoint.
 
-    At the last number of samples that all four curves reach, because a gap grows as training goes on.
+    At PAPER_END, or where the shortest of the four curves ends: a gap grows as training goes on.
     """
     latent_dims = dims(curves, dataset)
-    chosen = curves.select(PAPER_END, dataset=dataset, algorithm="aevb")
+    chosen = curves.select(dataset=dataset, algorithm="aevb")
     train_fewest, test_fewest, train_most, test_most = _ends_shared(
         *(
             chosen.select(latent_dim=latent_dim, split=split).mean()
@@ -76,9 +76,8 @@ def superfluous_gain(curves: Curves, dataset: str) -> float:
     At PAPER_END, or where the shorter curve ends.
     """
     latent_dims = dims(curves, dataset)[-2:]
-    fewer, most = (_test_bound(curves, dataset, latent_dim, "aevb", until=np.inf) for latent_dim in latent_dims)
-    end = min(fewer.index[-1], most.index[-1], PAPER_END)
-    return value_at(most, end) - value_at(fewer, end)
+    fewer, most = _ends_shared(*(_test_bound(curves, dataset, dim, "aevb", until=np.inf) for dim in latent_dims))
+    return most - fewer
 
 
 def lead(curves: Curves, n_train: int, algorithm: str, rival: str, split: str = "test") -> float:
