@@ -195,8 +195,8 @@ def outcomes(
     Each outcome comes as soon as it is there, in any order. Two threads that spin on a busy machine can be many times
     slower than one; two runs need not wait for each other. Finished runs are not repeated, and interrupted ones go
     on. `backend="dask"` spreads them over the cluster of the current `distributed.Client` instead; a run whose
-    worker dies is started on another. On `device="cuda"` runs of one `Run.configuration` train as an ensemble, and `jobs`
-    ensembles (default: GPU_JOBS) share the GPU, a thread and a stream each.
+    worker dies is started on another. On `device="cuda"` runs of one `Run.configuration` train as an ensemble, and
+    `jobs` ensembles (default: GPU_JOBS) share the GPU, a thread and a stream each.
 
     `progress` shows a bar in the terminal, after a line where the manifest can name no commit. Raises ValueError as
     `check` does, and DivergedError where a plain run diverges.
