@@ -212,18 +212,3 @@ PLATEAU = tuple(
         Reading("weight prior", "on the decoder alone, warm-up 100, M = 300", _with(on_theta, batch_size=300)),
     )
 )
-# what might keep wake-sleep with 20 latents on it for longer than figure 2's own reading does. Expected before they
-# were run: whatever moves the encoder less far per step stays longer, the slow log-variance and the smaller step above
-# all; larger minibatches leave later by their fewer updates; wider initial weights leave sooner
-PLATEAU_FAR = tuple(
-    reading
-    for run in baseline(1, ("frey",), ("wake-sleep",))
-    if run.latent_dim == 20
-    for on_theta in (_with(run, prior_on_encoder=False),)
-    for reading in (
-        Reading("log-variance of q", "from zero, at a tenth", _with(on_theta, slow_log_var=True)),
-        Reading("step size", "0.01", _with(on_theta, step_sizes=(0.01,))),
-        Reading("minibatches", "M = 300, warm-up 187", _with(on_theta, batch_size=300, warm_up=187)),
-        Reading("initial weights", "s.d. 0.1", on_theta, wide),
-    )
-)

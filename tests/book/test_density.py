@@ -51,8 +51,9 @@ def test_lines_are_neither_blank_nor_comments():
 
 def test_a_chapter_is_counted(tmp_path):
     path = tmp_path / "00_chapter.md"
-    head = "---\njupytext:\n  text_representation:\n    extension: .md\n    format_name: myst\nkernelspec:\n  display_name: Python\n"
-    path.write_text(f"{head}  name: python3\n---\n\n{CHAPTER}", encoding="utf-8")
+    kernel = "kernelspec:\n  display_name: Python\n  name: python3\n"
+    head = f"---\njupytext:\n  text_representation:\n    extension: .md\n    format_name: myst\n{kernel}---\n\n"
+    path.write_text(head + CHAPTER, encoding="utf-8")
     found = density.of_chapter(path)
     assert found == ("00_chapter", 15, 3, 2)
     assert found.words_per_line == 5
