@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from aevb.run import Run
 from aevb.trainer import Trainer
-from benchmarks.by_hand import networks
+from benchmarks.floor import networks
 from benchmarks.timing import Step
 
 Program = Callable[[Tensor], None]  # of minibatches `(M, D)`, as Pyro writes a model
