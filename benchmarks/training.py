@@ -22,7 +22,7 @@ from aevb.algorithms import OfMinibatches
 from aevb.reproduction import provenance, results
 from aevb.run import Run
 from aevb.trainer import Trainer
-from benchmarks import floor, peers, processes, variants
+from benchmarks import denormals, floor, peers, processes, variants
 from benchmarks.timing import (
     PAPER_RUN,
     ROUNDS,
@@ -192,6 +192,7 @@ def main() -> None:
         at_the_paper_size,
         other_sizes,
         parts_of_a_step,
+        denormals.without_flushing,
         functools.partial(what_was_tried, compiled=record),
         processes.side_by_side,
         processes.memory,

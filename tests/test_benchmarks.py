@@ -13,7 +13,7 @@ from aevb.model import bernoulli_vae, gaussian_vae
 from aevb.objectives import aevb, wake_sleep
 from aevb.run import Run
 from aevb.trainer import Trainer, build_model
-from benchmarks import floor, peers, timing, training, variants
+from benchmarks import denormals, floor, peers, timing, training, variants
 
 WARM_UP, STEPS = 3, 8
 RUN = Run("mnist", "aevb", 4, 30, batch_size=50, warm_up=WARM_UP, step_sizes=(0.05,))
@@ -91,6 +91,24 @@ def test_the_step_by_autograd_is_the_trainers(algorithm, double):
     by_hand = [backward.by_hand(trainer.updates.objective, trainer.model, run.batch_size) for trainer in (ours, other)]
     assert by_hand[0] and not by_hand[1]
     assert_same_run(other, ours)
+
+
+# denormal numbers
+
+
+def test_a_step_without_flushing_keeps_the_numbers_that_the_library_flushes():
+    """A pixel that is always dark: only the prior moves its weights."""
+    usual, other = Trainer(RUN, 0.05), Trainer(RUN, 0.05)
+    for trainer in (usual, other):
+        trainer.steps = WARM_UP
+        trainer.train_pixels[:, 0] = 0
+        torch._foreach_add_(trainer.optimizer.sum_squares, 1.0)  # so that a small gradient is a small step
+        with torch.no_grad():
+            trainer.model.encoder.hidden.weight[:, 0] = 1e-39
+    usual.step()
+    denormals.step_without_flushing(other)
+    assert denormals.denormal(other.model.encoder.hidden.weight)[:, 0].all()
+    assert (usual.model.encoder.hidden.weight[:, 0] == 0).all()
 
 
 # what was tried, and the peer written here
