@@ -1,6 +1,6 @@
 """The cost of a training step, beside its matrix products, the same step by autograd, the usual loop and Pyro.
 
-    python -m benchmarks.training            one table, in about three minutes on a quiet machine
+    python -m benchmarks.training            one table, in about four minutes on a quiet machine
     python -m benchmarks.training --record   and keep it in results/recorded, for the book's page on speed
 
 Everything runs in one process on one thread and in turn, so that a busy machine slows all alike. The table has medians
