@@ -13,7 +13,7 @@ from tabulate import tabulate
 from aevb import datasets, marginal_likelihood
 from aevb.model import bernoulli_vae
 from aevb.networks import BernoulliMLP
-from benchmarks.by_hand import networks
+from benchmarks.floor import networks
 
 REPETITIONS = 5
 N_DIGITS, HIDDEN, LATENT = 1000, 100, 3  # figure 3's

@@ -1,6 +1,6 @@
-"""The cost of a training step, beside its matrix products, a step by hand, the usual loop and Pyro.
+"""The cost of a training step, beside its matrix products, the same step by autograd, the usual loop and Pyro.
 
-    python -m benchmarks.training            one table, in about three minutes on a quiet machine
+    python -m benchmarks.training            one table, in about four minutes on a quiet machine
     python -m benchmarks.training --record   and keep it in results/recorded, for the book's page on speed
 
 Everything runs in one process on one thread and in turn, so that a busy machine slows all alike. The table has medians
@@ -8,6 +8,7 @@ over rounds, the least and the most. A share or a ratio is taken within each rou
 """
 
 import argparse
+import dataclasses
 import functools
 import importlib.metadata
 import time
@@ -17,10 +18,11 @@ import torch
 from tabulate import tabulate
 from tqdm import tqdm
 
+from aevb.algorithms import OfMinibatches
 from aevb.reproduction import provenance, results
 from aevb.run import Run
 from aevb.trainer import Trainer
-from benchmarks import by_hand, peers, processes, variants
+from benchmarks import denormals, floor, peers, processes, variants
 from benchmarks.timing import (
     PAPER_RUN,
     ROUNDS,
@@ -36,100 +38,103 @@ from benchmarks.timing import (
     square_product,
 )
 
-OTHERS = {
-    "wake-sleep": Run("mnist", "wake-sleep", 20, 500, step_sizes=(0.01,)),
-    "AEVB, Frey Face": Run("frey", "aevb", 20, 200, step_sizes=(0.02,)),
-    "MCEM": Run("mnist", "mcem", 3, 100, step_sizes=(0.02,), measure="marginal-likelihood"),
-}
+WAKE_SLEEP_RUN = dataclasses.replace(PAPER_RUN, algorithm="wake-sleep")
+FREY_RUNS = [Run("frey", algorithm, 20, 200, step_sizes=(0.02,)) for algorithm in ("aevb", "wake-sleep")]
+MCEM_RUN = Run("mnist", "mcem", 3, 100, step_sizes=(0.02,), measure="marginal-likelihood")
 HIDDEN, BATCHES = (100, 200, 1000), (20, 500)  # beside the paper's 500 and 100
-OURS, IN_TURN, AT_PEAK = "AEVB", "matrix products, in turn", "matrix products, at peak"
+IN_TURN, AT_PEAK = "products in turn", "products at peak"
 MATRIX_PRODUCTS = {"aten::mm", "aten::addmm", "aten::bmm", "aten::baddbmm"}
 
 
-def time_rows(times: Times, setting: str, floors: Times) -> list[dict]:
-    """The time of each step, and the share of it that each of the `floors` would have taken."""
-    rows = []
-    for name, values in times.items():
-        rows.append(row(name, "time a step", setting, [1e3 * value for value in values], "ms"))
-        for floor, least in floors.items():
-            if name not in (IN_TURN, AT_PEAK):
-                rows.append(row(name, f"share of {floor}", setting, ratios(least, values, 100), "%"))
+def time_row(what: str, setting: str, times: list[float]) -> dict:
+    """The time of a step."""
+    return row(what, "time a step", setting, [1e3 * value for value in times], "ms")
+
+
+def by_autograd(run: Run) -> Trainer:
+    """The same run by an equal objective, whose gradient nobody has derived by hand."""
+    trainer = Trainer(run, run.step_sizes[0])
+    assert isinstance(trainer.updates, OfMinibatches)
+    trainer.updates.objective = functools.partial(trainer.updates.objective)
+    return trainer
+
+
+def kind_of_step(run: Run, peers: dict[str, Step]) -> tuple[dict[str, Step], int]:
+    """The library's step, first, the same by autograd, its matrix products alone and its `peers`, by name.
+
+    And the floating-point operations of those products.
+    """
+    trainer = Trainer(run, run.step_sizes[0])
+    title, products = trainer.algorithm.title, floor.products(run.algorithm, trainer.model, run.batch_size)
+    steps: dict[str, Step] = {
+        title: trainer.step,
+        f"{title} by autograd": by_autograd(run).step,
+        **peers,
+        f"{title}, {IN_TURN}": functools.partial(floor.multiply, products),
+    }
+    return steps, floor.flops(products)
+
+
+def beside_the_floors(runs: list[Run], peers: dict[str, Step], n: int = STEPS) -> list[dict]:
+    """The steps of `runs`, each beside its own floors, and `peers` of the first, all in the same rounds.
+
+    The runs are of one size, and differ in algorithm.
+    """
+    kinds = [kind_of_step(run, {} if k else peers) for k, run in enumerate(runs)]
+    square, work = square_product()
+    times = in_turn({SQUARE: square} | {name: step for steps, _ in kinds for name, step in steps.items()}, n)
+    setting, rates = describe(runs[0]), [work / value / 1e9 for value in times[SQUARE]]
+    rows = [row(SQUARE, "rate", setting, rates, "GFLOP/s")]
+    for steps, flops in kinds:
+        title = next(iter(steps))
+        of_kind = {name: times[name] for name in steps}
+        of_kind[f"{title}, {AT_PEAK}"] = [flops / 1e9 / rate for rate in rates]
+        rows.append(row(title, "floating-point operations a step", setting, [flops / 1e9], "GFLOP"))
+        rows += rows_of_a_kind(title, of_kind, setting)
     return rows
 
 
-def flops_a_step(trainer: Trainer) -> float:
-    """Floating-point operations of the matrix products in a step, counted while steps are made."""
-    with torch.profiler.profile(with_flops=True, acc_events=True) as profile:
-        seconds(trainer.step, 5)
-    return sum(event.flops for event in profile.key_averages() if event.key in MATRIX_PRODUCTS) / 5
-
-
-def beside_the_floor(run: Run, more: dict[str, Step], n: int) -> list[dict]:
-    """AEVB's step for `run`, `more` steps, and both floors, in the same rounds."""
-    trainer = Trainer(run, run.step_sizes[0])
-    products = by_hand.products(trainer.model, run.batch_size)
-    square, work = square_product()
-    steps: dict[str, Step] = {
-        OURS: trainer.step,
-        **more,
-        IN_TURN: functools.partial(by_hand.multiply, products),
-        SQUARE: square,
-    }
-    times = in_turn(steps, n)
-    square_times = times.pop(SQUARE)
-    times[AT_PEAK] = [by_hand.flops(products) * value / work for value in square_times]
-    floors = {IN_TURN: times[IN_TURN], AT_PEAK: times[AT_PEAK]}
-    return [
-        *time_rows(times, describe(run), floors),
-        row(OURS, "floating-point operations a step", describe(run), [by_hand.flops(products) / 1e9], "GFLOP"),
-        row(SQUARE, "rate", describe(run), [work / value / 1e9 for value in square_times], "GFLOP/s"),
-    ]
+def rows_of_a_kind(title: str, times: Times, setting: str) -> list[dict]:
+    """The time of each step, the share of it that each floor is, and how often it holds the time of the library's."""
+    rows = [time_row(name, setting, values) for name, values in times.items()]
+    floors = {kind: times.pop(f"{title}, {kind}") for kind in (IN_TURN, AT_PEAK)}
+    for name, values in times.items():
+        for kind, least in floors.items():
+            rows.append(row(name, f"share of {kind}", setting, ratios(least, values, 100), "%"))
+        if name != title:
+            rows.append(row(name, "time over the library's", setting, ratios(values, times[title]), ""))
+    return rows
 
 
 def at_the_paper_size() -> list[dict]:
-    """AEVB at the size of figure 2 beside everything."""
+    """AEVB and wake-sleep at the size of figure 2, and the peers of AEVB."""
     from benchmarks import pyro_peer  # here, for the tests do without Pyro
 
-    more = {
-        "written by hand": by_hand.HandWritten(PAPER_RUN, 0.01).step,
-        **pyro_peer.steps(PAPER_RUN),
-        "tutorial loop": peers.tutorial(PAPER_RUN),
-    }
-    return beside_the_floor(PAPER_RUN, more, STEPS)
-
-
-def other_steps() -> list[dict]:
-    """The other runs of figures 2 and 3; their floor is the peak rate alone."""
-    trainers = {name: Trainer(run, run.step_sizes[0]) for name, run in OTHERS.items()}
-    work = {name: flops_a_step(trainer) for name, trainer in trainers.items()}
-    square, square_work = square_product()
-    times = in_turn({**{name: trainer.step for name, trainer in trainers.items()}, SQUARE: square})
-    rows = []
-    for name, run in OTHERS.items():
-        least = {AT_PEAK: [work[name] * value / square_work for value in times[SQUARE]]}
-        rows += time_rows({name: times[name]}, describe(run), least)
-    return rows
+    more = {**pyro_peer.steps(PAPER_RUN), "tutorial loop": peers.tutorial(PAPER_RUN)}
+    return beside_the_floors([PAPER_RUN, WAKE_SLEEP_RUN], more)
 
 
 def other_sizes() -> list[dict]:
-    """AEVB with other numbers of hidden units, and other minibatches."""
-    sizes = [(hidden, PAPER_RUN.batch_size) for hidden in HIDDEN] + [(PAPER_RUN.hidden, batch) for batch in BATCHES]
-    runs = [Run("mnist", "aevb", 20, hidden, batch_size=batch, step_sizes=(0.01,)) for hidden, batch in sizes]
-    return [line for run in runs for line in beside_the_floor(run, {}, STEPS // 2)]
+    """Faces; AEVB with other numbers of hidden units, and other minibatches; MCEM."""
+    runs = [dataclasses.replace(PAPER_RUN, hidden=hidden) for hidden in HIDDEN]
+    runs += [dataclasses.replace(PAPER_RUN, batch_size=batch_size) for batch_size in BATCHES]
+    rows = beside_the_floors(FREY_RUNS, {})
+    for run in runs:
+        rows += beside_the_floors([run], {}, STEPS // 2)
+    times = in_turn({"MCEM": Trainer(MCEM_RUN, MCEM_RUN.step_sizes[0]).step})
+    return [*rows, time_row("MCEM", describe(MCEM_RUN), times["MCEM"])]
 
 
 def parts_of_a_step() -> list[dict]:
     """The parts of a step's time, by torch's profiler: each kernel's own time, as a share of the step's.
 
-    The rest is Python, autograd's bookkeeping and the profiler's own, which makes every call a little slower: a row of
-    its own has the time of a step with it over that without. The last row is the time of the matrix products within the
-    step over that of the same products alone.
+    The rest is Python and the profiler's own, which makes every call a little slower: a row of its own has the time of
+    a step with it over that without. The last row is the time of the matrix products within the step over that of the
+    same products alone.
     """
     trainer = Trainer(PAPER_RUN, 0.01)
-    step, alone = (
-        trainer.step,
-        functools.partial(by_hand.multiply, by_hand.products(trainer.model, PAPER_RUN.batch_size)),
-    )
+    products = floor.products(PAPER_RUN.algorithm, trainer.model, PAPER_RUN.batch_size)
+    step, alone = trainer.step, functools.partial(floor.multiply, products)
     seconds(step, 5)
     parts: Times = {name: [] for name in ("matrix products", "optimiser", "other kernels", "rest")}
     with_profiler, without, inside_over_alone = [], [], []
@@ -185,9 +190,9 @@ def main() -> None:
     start = time.perf_counter()
     parts = (
         at_the_paper_size,
-        other_steps,
         other_sizes,
         parts_of_a_step,
+        denormals.without_flushing,
         functools.partial(what_was_tried, compiled=record),
         processes.side_by_side,
         processes.memory,

@@ -1,18 +1,19 @@
 """The computations of the benchmarks. `make bench` times them; Pyro is not tested, for it is not installed here."""
 
+import dataclasses
 import math
 
 import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from aevb import objectives
+from aevb import backward
 from aevb.datasets import DATASETS, Images
-from aevb.model import bernoulli_vae
+from aevb.model import bernoulli_vae, gaussian_vae
+from aevb.objectives import aevb, wake_sleep
 from aevb.run import Run
 from aevb.trainer import Trainer, build_model
-from benchmarks import by_hand, peers, timing, variants
-from benchmarks import training as benchmark
+from benchmarks import denormals, floor, peers, timing, training, variants
 
 WARM_UP, STEPS = 3, 8
 RUN = Run("mnist", "aevb", 4, 30, batch_size=50, warm_up=WARM_UP, step_sizes=(0.05,))
@@ -32,7 +33,9 @@ def digits(monkeypatch) -> Images:
 def double(monkeypatch) -> None:
     """Double precision throughout, so that equal means equal: Adagrad amplifies the rounding of single precision."""
     monkeypatch.setattr("aevb.trainer.build_model", lambda *args, **kwargs: build_model(*args, **kwargs).double())
-    monkeypatch.setattr(Images, "unit", lambda self, pixels: pixels.double() / self.dataset.scale)
+    monkeypatch.setattr(
+        Images, "unit_of", lambda self, rows, pixels, out=None: pixels[rows].double() / self.dataset.scale
+    )
 
 
 def parameters(owner) -> torch.Tensor:
@@ -52,56 +55,60 @@ def assert_same_run(one, other) -> None:
     assert torch.equal(one.generator.get_state(), other.generator.get_state())
 
 
-# the step by hand
-
-
-def test_the_gradient_by_hand_is_the_objectives(double):
-    """At parameters that have left their start."""
-    hand = by_hand.HandWritten(RUN, 0.05)
-    with torch.no_grad():
-        for parameter in hand.model.parameters():
-            parameter += 0.1 * torch.randn(parameter.shape, generator=hand.generator)
-    x = torch.rand(RUN.batch_size, 784, generator=hand.generator, dtype=torch.float64)
-    state = hand.generator.get_state()
-    bound = hand.differentiate(x, torch.randn(RUN.batch_size, 4, generator=hand.generator, dtype=torch.float64))
-    update = objectives.aevb(hand.model, x, generator=hand.generator.set_state(state))
-    assert bound.item() == pytest.approx(-update.loss.item(), rel=1e-12)
-    decoder, encoder = hand.model.decoder, hand.model.encoder
-    layers = (decoder.hidden, decoder.logit, encoder.hidden, encoder.mu, encoder.log_var)
-    wanted = [layer.weight for layer in layers] + [layer.bias for layer in layers]
-    ours = [*hand.weight_gradients, *hand.bias_gradients]
-    for gradient, true in zip(ours, torch.autograd.grad(update.loss, wanted), strict=True):
-        torch.testing.assert_close(gradient, true, rtol=1e-10, atol=1e-12 * true.abs().max().item())
-
-
-def test_steps_by_hand_are_the_trainers(double):
-    """Through the warm-up, in which nothing moves, and beyond it: the same draws, update and weight decay."""
-    hand = by_hand.HandWritten(RUN, 0.05)
-    start = parameters(hand)
-    for _ in range(WARM_UP):
-        hand.step()
-    assert torch.equal(parameters(hand), start)
-    assert_same_run(by_hand.HandWritten(RUN, 0.05), Trainer(RUN, 0.05))
-
-
 # the floor
 
 
 @pytest.mark.parametrize(("hidden", "latent_dim", "batch_size"), [(30, 4, 50), (7, 3, 11)])
-def test_the_floor_has_the_products_of_a_step(generator, hidden, latent_dim, batch_size):
-    model = bernoulli_vae(784, hidden, latent_dim, generator=generator)
+@pytest.mark.parametrize("build", [bernoulli_vae, gaussian_vae])
+@pytest.mark.parametrize(("algorithm", "objective"), [("aevb", aevb), ("wake-sleep", wake_sleep)])
+def test_the_floor_has_the_products_of_a_step(generator, algorithm, objective, build, hidden, latent_dim, batch_size):
+    model = build(784, hidden, latent_dim, generator=generator)
+    by_hand = backward.by_hand(objective, model, batch_size)
+    (noise,) = by_hand.draw(1, [generator])
     with FlopCounterMode(display=False) as counter:
-        objectives.aevb(model, torch.rand(batch_size, 784), generator=generator).loss.backward()
-    products = by_hand.products(model, batch_size)
-    assert by_hand.flops(products) == counter.get_total_flops()
-    by_hand.multiply(products)
+        by_hand(torch.rand(batch_size, 784), noise, list(model.parameters()))
+    products = floor.products(algorithm, model, batch_size)
+    assert floor.flops(products) == counter.get_total_flops()
+    floor.multiply(products)
     for left, right, out in products:
         torch.testing.assert_close(out, left @ right)
 
 
-def test_the_benchmark_counts_the_products_of_any_step():
-    trainer = Trainer(RUN, 0.05)
-    assert benchmark.flops_a_step(trainer) == by_hand.flops(by_hand.products(trainer.model, RUN.batch_size))
+def test_the_floor_multiplies_no_weights_of_the_model(generator):
+    """They may be denormal numbers, which are slow."""
+    model = bernoulli_vae(784, 30, 4, generator=generator)
+    own = {parameter.data_ptr() for parameter in model.parameters()}
+    assert not any(factor.data_ptr() in own for product in floor.products("aevb", model, 50) for factor in product)
+
+
+# the same step by autograd
+
+
+@pytest.mark.parametrize("algorithm", ["aevb", "wake-sleep"])
+def test_the_step_by_autograd_is_the_trainers(algorithm, double):
+    run = dataclasses.replace(RUN, algorithm=algorithm)
+    ours, other = Trainer(run, 0.05), training.by_autograd(run)
+    by_hand = [backward.by_hand(trainer.updates.objective, trainer.model, run.batch_size) for trainer in (ours, other)]
+    assert by_hand[0] and not by_hand[1]
+    assert_same_run(other, ours)
+
+
+# denormal numbers
+
+
+def test_a_step_without_flushing_keeps_the_numbers_that_the_library_flushes():
+    """A pixel that is always dark: only the prior moves its weights."""
+    usual, other = Trainer(RUN, 0.05), Trainer(RUN, 0.05)
+    for trainer in (usual, other):
+        trainer.steps = WARM_UP
+        trainer.train_pixels[:, 0] = 0
+        torch._foreach_add_(trainer.optimizer.sum_squares, 1.0)  # so that a small gradient is a small step
+        with torch.no_grad():
+            trainer.model.encoder.hidden.weight[:, 0] = 1e-39
+    usual.step()
+    denormals.step_without_flushing(other)
+    assert denormals.denormal(other.model.encoder.hidden.weight)[:, 0].all()
+    assert (usual.model.encoder.hidden.weight[:, 0] == 0).all()
 
 
 # what was tried, and the peer written here
