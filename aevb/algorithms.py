@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from aevb import backward, mcem, objectives
-from aevb.backward import Gradients, Noise, Pass
+from aevb.backward import Gradients, Pass
 from aevb.colours import BLUE, GREEN, ORANGE, PINK, SKY
 from aevb.full_vb import FullVB, evidence_bound, full_vb
 from aevb.measures import mean_bound, mean_held_out_bound, mean_likelihood
@@ -31,9 +31,6 @@ class Updates(Protocol):
     ) -> Gradients:
         """The next gradients of `model` in its `parameters`; `draw` gives a fresh minibatch."""
 
-    def draw_ahead(self, model: Trained, steps: int, batch_size: int, *, generators: Sequence[torch.Generator]) -> None:
-        """Draw the noise of the next `steps` updates now, where the algorithm can know it beforehand."""
-
     def state(self) -> dict[str, Any]:
         """A copy of all that is remembered, on the CPU."""
 
@@ -49,8 +46,7 @@ class OfMinibatches:
 
     def __init__(self, objective: Objective):
         self.objective = objective
-        self._ahead: list[Noise] = []  # drawn for updates to come
-        self._known: tuple[tuple[Objective, Trained, int], Pass | None] | None = None
+        self._pass: tuple[tuple[Objective, Trained, int], Pass | None] | None = None
 
     def next(
         self, model: Trained, parameters: Sequence[Tensor], draw: Draw, *, generators: Sequence[torch.Generator]
@@ -58,20 +54,15 @@ class OfMinibatches:
         _, x = draw()
         by_hand = self._by_hand(model, x.shape[-2])
         if by_hand:
-            noise = self._ahead.pop(0) if self._ahead else by_hand.draw(1, generators)[0]
-            return by_hand(x, noise, parameters)
+            return by_hand(x, by_hand.draw(generators), parameters)
         update = self.objective(model, x, generator=generators[0] if x.ndim == 2 else generators)
         return Gradients(torch.autograd.grad(update.loss, parameters), update.bound)
 
-    def draw_ahead(self, model: Trained, steps: int, batch_size: int, *, generators: Sequence[torch.Generator]) -> None:
-        by_hand = self._by_hand(model, batch_size)
-        self._ahead = by_hand.draw(steps, generators) if by_hand else []
-
     def _by_hand(self, model: Trained, batch_size: int) -> Pass | None:
         key = self.objective, model, batch_size
-        if self._known is None or self._known[0] != key:
-            self._known = key, backward.by_hand(*key)
-        return self._known[1]
+        if self._pass is None or self._pass[0] != key:
+            self._pass = key, backward.by_hand(*key)
+        return self._pass[1]
 
     def state(self) -> dict[str, Any]:
         return {}
@@ -101,9 +92,6 @@ class OfChains:
         self.left -= 1
         update = mcem.m_step(model, self.x, self.chains.z[self.rows][None])
         return Gradients(torch.autograd.grad(update.loss, parameters), update.bound)
-
-    def draw_ahead(self, model: Trained, steps: int, batch_size: int, *, generators: Sequence[torch.Generator]) -> None:
-        pass
 
     def state(self) -> dict[str, Any]:
         return {

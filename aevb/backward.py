@@ -140,7 +140,7 @@ class Pass:
         layers = [layer for network in (self.encoder, self.decoder) for layer in (network.hidden, *network.heads)]
         heads = self.decoder.heads
         self.scratch = [torch.empty_like(head.out) for head in heads]  # as large as the data
-        self.noises: dict[tuple[str, int], Tensor] = {}
+        self.drawn: dict[str, Tensor] = {}  # the noise, `(E, M, width)`
         self.in_parameter: dict[Tensor, Tensor] = {
             parameter: gradient
             for layer in layers
@@ -162,30 +162,24 @@ class Pass:
         bound = self.differentiate(x.to(self.encoder.slope.dtype), noise)
         return Gradients([self.in_parameter[parameter] for parameter in parameters], bound)
 
-    def draw(self, steps: int, generators: Sequence[torch.Generator]) -> list[Noise]:
-        """The noise of the next `steps` steps, each `(..., M, width)`, from the generator of each member.
+    def draw(self, generators: Sequence[torch.Generator]) -> Noise:
+        """The noise of the next step, each `(..., M, width)`, from the generator of each member.
 
         A member draws what it would alone; what pads it is zero.
         """
-        drawn = {}
         for name, (sampler, widths) in self.noise().items():
-            drawn[name] = self._memory(name, steps, max(widths))
-            for e, (width, generator) in enumerate(zip(widths, generators, strict=True)):
-                of_member = drawn[name][:, e, :, :width]
-                kind = {"dtype": of_member.dtype, "device": generator.device}  # whatever torch's defaults are
-                if of_member.is_contiguous() and of_member.device == generator.device:
-                    sampler(of_member.shape, generator=generator, out=of_member, **kind)
+            if name not in self.drawn:
+                size = len(widths), self.batch_size, max(widths)
+                self.drawn[name] = self.encoder.slope.new_zeros(size)
+            for together, width, generator in zip(self.drawn[name], widths, generators, strict=True):
+                own = together[:, :width]
+                kind = {"dtype": own.dtype, "device": generator.device}  # whatever torch's defaults are
+                if own.is_contiguous() and own.device.type == generator.device.type:
+                    sampler(own.shape, generator=generator, out=own, **kind)
                 else:
-                    of_member.copy_(sampler(of_member.shape, generator=generator, **kind))
-        of_members = slice(None) if self.encoder.slope.ndim == 3 else 0
-        return [{name: values[k, of_members] for name, values in drawn.items()} for k in range(steps)]
-
-    def _memory(self, name: str, steps: int, width: int) -> Tensor:
-        """Where a noise is drawn, `(steps, E, M, width)`: zero where nothing ever is."""
-        if (name, steps) not in self.noises:
-            size = steps, len(self.model.latent_dims), self.batch_size, width
-            self.noises[name, steps] = self.encoder.slope.new_zeros(size)
-        return self.noises[name, steps]
+                    own.copy_(sampler(own.shape, generator=generator, **kind))
+        alone = self.encoder.slope.ndim == 2
+        return {name: values[0] if alone else values for name, values in self.drawn.items()}
 
     def log_likelihood(self, x: Tensor, z: Tensor) -> Tensor:
         """log p(x|z), `(..., M)`, nats. The gradients of minus it are left in the decoder."""

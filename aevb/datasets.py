@@ -103,7 +103,7 @@ class Images:
 
         Their range is known, so a step of training does not look.
         """
-        some = pixels.index_select(0, rows.flatten()).view(*rows.shape, -1)
+        some = pixels.index_select(0, rows.flatten().to(pixels.device)).view(*rows.shape, -1)
         if out is None:
             out = torch.empty(some.shape, dtype=torch.float32, device=some.device)
         return vouch(out.copy_(some).div_(self.dataset.scale), *self.limits)

@@ -4,6 +4,7 @@ On a GPU stretches of steps are captured as CUDA graphs, random numbers included
 of one run would otherwise wait for Python.
 """
 
+import copy
 import math
 import threading
 from collections.abc import Sequence
@@ -18,16 +19,16 @@ from aevb.trainer import Trainer
 
 CAPTURING = threading.Lock()  # a capture begins by waiting for the device, which no other capture survives
 EAGER_STEPS = 3  # before a capture, so that everything that initialises itself has done so
-STRETCH = 20  # steps in one graph, whose noise is drawn at once
+STRETCH = 20  # steps in one graph
 
 
 class Ensemble:
     """Trainers at one sample of runs of one `Run.configuration`, advanced together.
 
     `advance` takes the trainers' state in, trains and hands it back. So the trainers stay what they were, each with its
-    own generator, optimiser state and curve. Numbers are those of the single runs up to rounding; on a GPU the
-    noise of a stretch is drawn at once, and is another than that of as many steps alone. Raises ValueError where the
-    trainers do not belong together or there are none, and for an algorithm whose runs do not stack.
+    own generator, optimiser state and curve. Numbers are those of the single runs up to rounding. The weight prior is
+    that of the first trainer. Raises ValueError where the trainers do not belong together or there are none, and for an
+    algorithm whose runs do not stack.
     """
 
     def __init__(self, trainers: list[Trainer]):
@@ -39,7 +40,7 @@ class Ensemble:
             raise ValueError(
                 "an ensemble's runs differ in seed, step size and a few latents alone, and stand at the same sample"
             )
-        self.trainers, self.updates = trainers, first.updates
+        self.trainers, self.updates = trainers, copy.copy(first.updates)  # whose memory a graph writes to
         models = [trainer.model for trainer in trainers if isinstance(trainer.model, Decoder)]  # all that stack
         self.model = stack(models)
         self.parameters: list[Tensor] = [self.model.get_parameter(name) for name in first.optimizer.names]
@@ -67,33 +68,32 @@ class Ensemble:
     def advance(self, samples: int) -> None:
         """Train until each has seen `samples` samples."""
         first = self.trainers[0]
+        if self.stream:  # what was done to the trainers elsewhere comes first
+            self.stream.wait_stream(torch.cuda.current_stream(first.device))
         with torch.cuda.stream(self.stream):  # makes its GPU the current one, too; does nothing for None
             self._exchange(into_ensemble=True)
-            while first.samples < samples:
-                self._go(math.ceil((samples - first.samples) / first.run.batch_size))
-            self._exchange(into_ensemble=False)
-            if self.stream:
-                self.stream.synchronize()
+            try:
+                while first.samples < samples:
+                    self._go(math.ceil((samples - first.samples) / first.run.batch_size))
+            finally:
+                self._exchange(into_ensemble=False)
+                if self.stream:
+                    self.stream.synchronize()
 
     def stretch(self, steps: int) -> None:
-        """`steps` minibatches and updates for each, all their noise drawn first."""
+        """`steps` minibatches and updates for each."""
+        for _ in range(steps):
+            gradients, bound = self.updates.next(self.model, self.parameters, self.draw, generators=self.generators)
+            for members, optimizer in self.optimizers:
+                step_size = self.trainers[members[0] if members else 0].next_step_size
+                optimizer.step(_each(gradients, members) if members else gradients, step_size)
+            self.bound_sum += bound.mean(-1)
+
+    def draw(self) -> tuple[Tensor, Tensor]:
+        """The next minibatch of each: their rows `(E, M)` and their data `(E, M, D)`."""
         first = self.trainers[0]
-        rows = torch.stack([trainer.draw_rows(steps) for trainer in self.trainers], dim=1)  # (steps, E, M)
-        self.updates.draw_ahead(self.model, steps, first.run.batch_size, generators=self.generators)
-        for of_step in rows:
-            self._step(of_step)
-
-    def _step(self, rows: Tensor) -> None:
-        first = self.trainers[0]
-
-        def draw() -> tuple[Tensor, Tensor]:
-            return rows, first.images.unit_of(rows, first.train_pixels)
-
-        gradients, bound = self.updates.next(self.model, self.parameters, draw, generators=self.generators)
-        for members, optimizer in self.optimizers:
-            step_size = self.trainers[members[0] if members else 0].next_step_size
-            optimizer.step(_each(gradients, members) if members else gradients, step_size)
-        self.bound_sum += bound.mean(-1)
+        rows = torch.stack([trainer.draw_rows() for trainer in self.trainers])
+        return rows, first.images.unit_of(rows, first.train_pixels)
 
     def _go(self, left: int) -> None:
         """One stretch of the steps that are `left`: on a GPU, after the warm-up, in one graph."""
@@ -109,11 +109,12 @@ class Ensemble:
     def replay(self, steps: int) -> None:
         """`stretch` by its graph, captured the first time."""
         if steps not in self.graphs:
-            graph = self.graphs[steps] = torch.cuda.CUDAGraph()
+            graph = torch.cuda.CUDAGraph()
             for generator in self.generators:
                 graph.register_generator_state(generator)
             with CAPTURING, torch.cuda.graph(graph, stream=self.stream, capture_error_mode="thread_local"):
                 self.stretch(steps)
+            self.graphs[steps] = graph
         self.graphs[steps].replay()
 
     @torch.no_grad()

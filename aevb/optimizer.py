@@ -13,7 +13,10 @@ EPS = 1e-8  # the author has it inside the root; either way it only keeps the fi
 
 @contextlib.contextmanager
 def flushed_denormals() -> Iterator[None]:
-    """Numbers too small for full precision count as zero meanwhile, on this thread and where the processor can."""
+    """Numbers too small for full precision count as zero meanwhile, on this thread and where the processor can.
+
+    Other threads that share a computation keep them, and their cost.
+    """
     before = not torch.full((), 1e-40, dtype=torch.float32, device="cpu").mul(1).item()
     torch.set_flush_denormal(True)
     try:

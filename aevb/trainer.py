@@ -69,15 +69,15 @@ class Trainer:
         """The samples of the curve's last point, or 0."""
         return self.curve[-1].samples if self.curve else 0
 
-    def draw_rows(self, steps: int = 1) -> Tensor:
-        """The rows of the next minibatches, drawn with replacement: `(steps, M)`."""
-        size = steps, self.run.batch_size
+    def draw_rows(self) -> Tensor:
+        """The rows of the next minibatch, drawn with replacement: `(M,)`."""
+        size = (self.run.batch_size,)
         return torch.randint(len(self.train_pixels), size, generator=self.generator, device=self.generator.device)
 
     def draw(self) -> tuple[Tensor, Tensor]:
         """The next minibatch: its rows `(M,)` and its data `(M, D)`, in the memory of the last one."""
-        (rows,) = self.draw_rows()
-        return rows, self.images.unit_of(rows, self.train_pixels, out=self.minibatch)
+        rows = self.draw_rows()
+        return rows, self.images.unit_of(rows, self.train_pixels, out=self.minibatch[: len(rows)])
 
     def gradients(self) -> Gradients:
         """The algorithm's gradients at the next minibatch, in the optimiser's order."""

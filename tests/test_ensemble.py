@@ -109,6 +109,22 @@ def test_a_member_may_go_on_alone_and_in_other_company():
         assert_close(member, single)
 
 
+def test_what_was_learnt_before_an_interruption_is_handed_back():
+    """So that the trainers can go on, alone or together, as if they had stopped there."""
+    members, alone = ([Trainer(run, 0.05) for run in seeds(RUN)] for _ in range(2))
+    ensemble = Ensemble(members)
+    stretch, left = ensemble.stretch, iter(range(7))
+    ensemble.stretch = lambda steps: stretch(steps) if next(left, None) is not None else pytest.fail("interrupted")
+    with pytest.raises(pytest.fail.Exception):
+        ensemble.advance(6000)
+    members[0].step()
+    ensemble.stretch = stretch
+    Ensemble(members[1:]).advance(8 * RUN.batch_size)
+    for single, member in zip(alone, members, strict=True):
+        single.advance(8 * RUN.batch_size)
+        assert_close(member, single)
+
+
 def test_fit_ensemble_gives_the_curves_of_fit(tmp_path):
     """Also where one of the runs was further already, and with checkpoints that `fit` takes up."""
     runs = seeds(dataclasses.replace(RUN, step_sizes=(0.02, 0.05)))

@@ -106,10 +106,10 @@ def without_replacement(trainer: Trainer) -> None:
     """Each pass over the data takes every datapoint once, in a new order."""
     n, waiting = len(trainer.train_pixels), list[Tensor]()
 
-    def draw_rows(steps: int = 1) -> Tensor:
-        if len(waiting) < steps:
+    def draw_rows() -> Tensor:
+        if not waiting:
             waiting.extend(torch.randperm(n, generator=trainer.generator).split(trainer.run.batch_size))
-        return torch.stack([waiting.pop() for _ in range(steps)])
+        return waiting.pop()
 
     trainer.draw_rows = draw_rows  # type: ignore[method-assign] # the one thing that this reading changes
 

@@ -146,11 +146,11 @@ def test_the_whole_prior_is_n_over_m_times_its_share():
 
 def test_without_replacement_every_datapoint_comes_once_a_pass():
     made = trainer(readings.without_replacement)
-    passes = [torch.cat([made.draw()[0] for _ in range(5)]) for _ in range(2)]
+    passes = [torch.cat([made.draw_rows() for _ in range(5)]) for _ in range(2)]
     for order in passes:
         assert sorted(order.tolist()) == list(range(500))
     assert not torch.equal(*passes)
-    assert made.draw_rows().shape == (1, 100)
+    assert made.draw_rows().shape == (100,)
 
 
 def test_all_digits_are_trained_on():
