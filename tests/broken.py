@@ -48,6 +48,11 @@ def _(values: tuple) -> tuple:
 
 
 @off.register
+def _(values: list) -> list:
+    return [off(value) for value in values]
+
+
+@off.register
 def _(model: nn.Module) -> nn.Module:
     for parameter in model.parameters():
         parameter.data *= OFF
