@@ -9,7 +9,12 @@ from typing import Any
 from aevb.book import sources
 
 # the packages, by the titles of the page's parts
-PACKAGES = {"The core": "aevb", "The reproduction": "aevb.reproduction", "The book": "aevb.book"}
+PACKAGES = {
+    "The core": "aevb",
+    "The reproduction": "aevb.reproduction",
+    "The book": "aevb.book",
+    "The chapters": "aevb.chapters",
+}
 
 
 def modules(package: str) -> list[str]:

@@ -55,5 +55,5 @@ def test_a_chapter_is_counted(tmp_path):
     head = f"---\njupytext:\n  text_representation:\n    extension: .md\n    format_name: myst\n{kernel}---\n\n"
     path.write_text(head + CHAPTER, encoding="utf-8")
     found = density.of_chapter(path)
-    assert found == ("00_chapter", 15, 3, 2)
+    assert found == ("00_chapter", 15, 3, 2, 36)
     assert found.words_per_line == 5

@@ -1,0 +1,1 @@
+"""Figures and tables of the chapter on figure 2."""
