@@ -3,8 +3,8 @@
     python -m aevb.book.density
 
 Prose is the text of markdown cells without displayed formulas and the options of directives; a formula in the line, a
-role or a name of code counts as one word. Code is every line of a code cell that is neither blank nor a comment. Words in
-all are those of text, code and printed outputs as they stand in the notebook, however they are set.
+role or a name of code counts as one word. Code is every line of a code cell that is neither blank nor a comment. Words
+in all are those of text, code and printed outputs as they stand in the notebook, however they are set.
 """
 
 import re
@@ -79,7 +79,9 @@ def main() -> None:
     sums = sum(c.words for c in chapters), sum(c.lines for c in chapters)
     total = Density("all", *sums, max(c.longest for c in chapters), sum(c.in_all for c in chapters))
     rows = [(*chapter, f"{chapter.words_per_line:.1f}") for chapter in (*chapters, total)]
-    print(tabulate(rows, ["chapter", "words of prose", "lines of code", "longest cell", "words in all", "words per line"]))
+    print(
+        tabulate(rows, ["chapter", "words of prose", "lines of code", "longest cell", "words in all", "words per line"])
+    )
 
 
 if __name__ == "__main__":
