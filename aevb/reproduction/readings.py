@@ -213,8 +213,8 @@ PLATEAU = tuple(
     )
 )
 # readings of what makes figure 2's run with three latents overfit. Expected before they were run: beside the data's
-# gradient the prior's is so small that without it the test curve falls as far, to within seeds; whole in each minibatch,
-# five hundred times as large, it lowers both curves, and the test curve no longer falls
+# gradient the prior's is so small that without it the test curve falls as far, to within seeds; whole in each
+# minibatch, five hundred times as large, it lowers both curves, and the test curve no longer falls
 OVERFITTING = tuple(
     Reading("weight prior", answer, run, change)
     for run in figure2(1, ("mnist",))
