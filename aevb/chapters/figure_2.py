@@ -1,1 +1,202 @@
 """Figures and tables of the chapter on figure 2."""
+
+import math
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import matplotlib.pyplot as plt
+import pandas as pd
+from IPython.display import Markdown
+
+from aevb.colours import BLUE
+from aevb.reproduction import claims, rules, verdicts
+from aevb.reproduction.curves import OUTCOMES, Curves, against_points, first_above, value_at
+from aevb.reproduction.figures import COLOURS, NAMES
+from aevb.reproduction.settings import LATENT_DIMS
+from aevb.reproduction.tables import markdown_table
+
+PAPER_END = 1e8  # samples: where the paper's axes end
+
+
+class Leaving(NamedTuple):
+    """A run of wake-sleep: its number of latents, the samples at its end, those at which it left its plateau."""
+
+    latent_dim: int
+    end: int
+    left: int | None
+
+
+def outcomes_table(points: pd.DataFrame) -> Markdown:
+    """The numbers of published points by outcome, one row per dataset and algorithm.
+
+    `points` are those of `curves.against_points`.
+    """
+    counts = points.groupby(["dataset", "algorithm"])["outcome"].value_counts().unstack(fill_value=0)
+    rows = []
+    for (dataset, algorithm), row in counts.reindex(columns=OUTCOMES, fill_value=0).iterrows():
+        share = row[["met", "beaten"]].sum() / row.sum()
+        rows.append((NAMES[dataset], NAMES[algorithm], *row, f"{share:.0%}"))
+    return markdown_table(["", "algorithm", *OUTCOMES, "met or beaten"], rows)
+
+
+def claims_table(*numbers: int) -> Markdown:
+    """The rows of the table of claims with these `numbers`, measured on the record."""
+    columns = ["claim", "measure", "published", "ours", "seeds", "verdict"]
+    judged = claims.of_record().set_index("number").loc[list(numbers), columns]
+    titles = {"measure": "measured by", "seeds": "over seeds"}
+    return markdown_table([titles.get(name, name) for name in columns], [tuple(row) for row in judged.values])
+
+
+def differences_table(table: pd.DataFrame) -> Markdown:
+    """Ours minus published at each place of `table`, that of `curves.agreement` on one split, one row per panel."""
+    differences = table.set_index(["dataset", "latent_dim", "algorithm", "samples"])["difference"]
+    wide = differences.unstack(["algorithm", "samples"]).sort_index(axis=1)
+    heads = [f"{NAMES[algorithm]} {samples / 1e6:.0f}M" for algorithm, samples in wide.columns]
+    rows = [
+        (NAMES[dataset], latent_dim, *("" if math.isnan(value) else f"{value:+.1f}" for value in row))
+        for (dataset, latent_dim), row in zip(wide.index, wide.values.tolist(), strict=True)
+    ]
+    return markdown_table(["", "latents", *heads], rows)
+
+
+def speed_ups_table(**sources: Curves) -> Markdown:
+    """How many times fewer samples AEVB needs than wake-sleep: the range over the panels of each dataset."""
+    rows = []
+    for dataset in LATENT_DIMS:
+        ratios = [
+            [ratio for (name, _), ratio in rules.speed_ups(curves).items() if name == dataset]
+            for curves in sources.values()
+        ]
+        rows.append((NAMES[dataset], *(f"{min(part):.1f} to {max(part):,.0f}" for part in ratios)))
+    return markdown_table(["times fewer samples", *sources], rows)
+
+
+def gaps_table(gaps: Sequence[tuple[pd.Series, pd.Series]], places: Sequence[float]) -> Markdown:
+    """The train-test gaps, published and ours at each of `places`, one row per number of latents."""
+    heads = [head for place in places for head in (f"published, {place / 1e6:.0f}M", "ours")]
+    columns = [column for pair in gaps for column in pair]
+    rows = [(dim, *(f"{column[dim]:+.1f}" for column in columns)) for dim in columns[0].index]
+    return markdown_table(["latents", *heads], rows)
+
+
+def of_face(curves: Curves, latent_dim: int, until: float = PAPER_END) -> pd.Series:
+    """The test bound of AEVB on the faces, by samples, up to `until`, by default the end of the paper's axes."""
+    name = {"dataset": "frey", "algorithm": "aevb", "split": "test", "latent_dim": latent_dim}
+    return curves.select(until, **name).mean()
+
+
+def faces_figure(published: Curves, hundred: Curves, larger: Curves) -> None:
+    """Draw AEVB's test bound on the faces: published, with the paper's minibatches of 100, and with larger ones."""
+    styles: tuple[dict[str, Any], ...] = {"linewidth": 5, "alpha": 0.3}, {"linestyle": ":"}, {}
+    _, axes = plt.subplots(1, len(LATENT_DIMS["frey"]), figsize=(10, 2.9), sharey=True)
+    for axis, latent_dim in zip(axes, LATENT_DIMS["frey"], strict=True):
+        for curves, style in zip((published, hundred, larger), styles, strict=True):
+            axis.plot(of_face(curves, latent_dim), color=BLUE, **style)
+        axis.set(xscale="log", xlim=(1e5, PAPER_END), ylim=(400, 1400), xlabel="samples", title=f"{latent_dim} latents")
+    axes[0].set_ylabel("test bound, nats per face")
+
+
+def faces_table(published: Curves, ours: dict[str, Curves]) -> Markdown:
+    """The maxima of AEVB's test bound on the faces, and ours minus published where ours ends; a row per number.
+
+    `ours` has our curves by the minibatch.
+    """
+    ends = {name: f"{min(curves.end, PAPER_END) / 1e6:.0f}M" for name, curves in ours.items()}
+    heads = [f"maximum, {name}" for name in ("published", *ours)]
+    rows = []
+    for latent_dim in LATENT_DIMS["frey"]:
+        theirs, *mine = (of_face(curves, latent_dim) for curves in (published, *ours.values()))
+        maxima = (f"{curve.max():.0f} ({curve.idxmax() / 1e6:.0f}M)" for curve in (theirs, *mine))
+        whole = of_face(published, latent_dim, math.inf)
+        last = (f"{curve.iloc[-1] - value_at(whole, curve.index[-1]):+.0f}" for curve in mine)
+        rows.append((latent_dim, *maxima, *last))
+    return markdown_table(["latents", *heads, *(f"{name} minus published, {end}" for name, end in ends.items())], rows)
+
+
+def share_met(ours: Curves, theirs: Curves) -> float:
+    """The share of the published points that ours meets or beats."""
+    return float(against_points(ours, theirs)["outcome"].isin(["met", "beaten"]).mean())
+
+
+def leaving(curves: Curves, level: float) -> list[Leaving]:
+    """When each run of wake-sleep on the faces first has a training bound above `level`."""
+    chosen = curves.select(dataset="frey", algorithm="wake-sleep", split="train")
+    return [
+        Leaving(latent_dim, part.end, first_above(part.mean(), level))
+        for (latent_dim, _), part in chosen.each("latent_dim", "seed")
+    ]
+
+
+def plateau_table(left: dict[str, list[Leaving]]) -> Markdown:
+    """When wake-sleep's runs leave the plateau, one row per number of latents, one column per prior."""
+    rows = []
+    for latent_dim in LATENT_DIMS["frey"]:
+        row: list[str | int] = [latent_dim]
+        for runs in left.values():
+            mine = [run for run in runs if run.latent_dim == latent_dim]
+            places = ", ".join(f"{run.left / 1e6:.1f}M" for run in mine if run.left) or "none"
+            row.append(f"{places} (to {max(run.end for run in mine) / 1e6:.0f}M)")
+        rows.append(tuple(row))
+    return markdown_table(["latents", *(f"prior on {prior}" for prior in left)], rows)
+
+
+def among_seeds(live: Curves, seeds: Curves, samples: float, by: list[str]) -> pd.DataFrame:
+    """The test value of the live runs at `samples`, the mean over the panels of a figure, and where seeds put it.
+
+    One row per combination of the columns `by`: the value, `live`, and the ends of Student's prediction interval from
+    the recorded `seeds`, `low` and `high`.
+    """
+
+    def over_panels(curves: Curves) -> pd.Series:
+        return curves.at_each_seed(samples).xs("test", level="split").groupby([*by, "seed"]).mean()
+
+    here = over_panels(live).droplevel("seed")
+    limits = over_panels(seeds).groupby(by).agg(verdicts.prediction_interval)
+    table = pd.DataFrame({"live": here, "low": limits.str[0], "high": limits.str[1]}).loc[here.index]
+    print(f"at {samples:,.0f} samples, nats; live, and where 999 of 1000 seeds lie:")
+    for name, row in table.iterrows():
+        title = ", ".join(NAMES[part] for part in (name if isinstance(name, tuple) else (name,)))
+        print(f"{title}: {row['live']:.1f}, {row['low']:.1f} to {row['high']:.1f}")
+    return table
+
+
+def step_sizes_figure(tried: Curves) -> None:
+    """Draw the training bound on MNIST at step size 0.02 minus that at 0.01, against training samples."""
+    _, axis = plt.subplots(figsize=(7, 3.4))
+    for (algorithm, latent_dim), part in tried.select(dataset="mnist", split="train").each("algorithm", "latent_dim"):
+        gain = part.select(step_size=0.02).mean() - part.select(step_size=0.01).mean()
+        alpha = 0.3 + 0.17 * LATENT_DIMS["mnist"].index(latent_dim)
+        axis.plot(gain.dropna(), color=COLOURS[algorithm], alpha=alpha)
+    axis.axhline(0, color="0.5", linewidth=0.8)
+    axis.set(xscale="log", ylim=(-60, 60), xlabel="training samples", ylabel="0.02 minus 0.01 (nats)")
+
+
+def closing_row(
+    table: pd.DataFrame,
+    dataset: str,
+    latent_dim: int,
+    algorithm: str,
+    split: str,
+    *,
+    nats: float = 0,
+    share: float = 0,
+    or_above: bool = False,
+) -> tuple[str, str, str]:
+    """A row of the closing box: the published bound, ours, and the tolerance, with "missed" where ours is outside.
+
+    `table` is that of `curves.agreement`; its last place is compared. Ours must be within `nats` or a `share` of the
+    published value, `or_above`.
+    """
+    curve = table.set_index(["dataset", "latent_dim", "algorithm", "split"]).loc[
+        (dataset, latent_dim, algorithm, split)
+    ]
+    end = curve.iloc[-1]
+    allowed = nats + share * abs(end["published"])
+    missed = not -allowed <= end["difference"] <= (math.inf if or_above else allowed)
+    within = f"{nats} nats" if nats else f"{100 * share:.0f} %"
+    return (
+        f"{NAMES[algorithm]}, {NAMES[dataset]}, {latent_dim} latents, {split}: "
+        f"{end['published']:.1f} at {end['samples'] / 1e6:.0f}M",
+        f"{end['ours']:.1f}",
+        f"{within}{', or above' if or_above else ''}{'; missed' if missed else ''}",
+    )

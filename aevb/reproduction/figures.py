@@ -10,6 +10,7 @@ import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
 from matplotlib.rcsetup import cycler
 from matplotlib.ticker import LogLocator
 from torch import Tensor
@@ -19,7 +20,8 @@ from aevb.algorithms import ALGORITHMS
 from aevb.colours import BLUE, GREEN, GREY, ORANGE, PINK, SKY, YELLOW
 from aevb.full_vb import FullVB
 from aevb.model import Decoder
-from aevb.reproduction.curves import Curves
+from aevb.reproduction import results
+from aevb.reproduction.curves import Curves, concat
 from aevb.reproduction.settings import FIGURE2, FIGURE3_N_TRAIN, LATENT_DIMS
 
 COLOURS = {name: algorithm.colour for name, algorithm in ALGORITHMS.items()}  # the colours of algorithms, by name
@@ -32,6 +34,8 @@ SOURCES: dict[str, dict[str, Any]] = {
     "recorded": {"linewidth": 1.3},
     "live": {"linewidth": 1.3, "marker": "o", "markersize": 3.2},
 }
+# the range over several seeds: hatched, for pale is what was published
+SEEDS: dict[str, Any] = {"facecolor": "none", "hatch": "|" * 6, "linewidth": 0}
 SPLITS: dict[str, Literal["-", "--"]] = {"test": "-", "train": "--"}  # the line of each split
 # the mark of each digit, (colour, ring or not): two that share a colour are not easily confused as digits
 DIGITS = (
@@ -62,6 +66,7 @@ def use_style() -> None:
             "axes.axisbelow": True,
             "axes.prop_cycle": cycler(color=[BLUE, ORANGE, GREEN, PINK, SKY, YELLOW]),
             "legend.frameon": False,
+            "hatch.linewidth": 0.6,
             "image.cmap": "gray_r",
         }
     )
@@ -72,7 +77,7 @@ def figure2(sources: dict[str, Curves], axes: dict[str, tuple[float, float]] = P
 
     `sources` maps "published", "recorded" or "live" to curves (see `aevb.reproduction.results`). `axes` gives the
     limits of `samples` and of each dataset's bound, by default those the paper drew. Where a source has
-    several seeds, the line is the mean of those that go furthest and the band the range of all.
+    several seeds, the line is the mean of those that go furthest and the hatched band the range of all.
     """
     columns = max(len(dims) for dims in LATENT_DIMS.values())
     figure, grid = plt.subplots(len(LATENT_DIMS), columns, figsize=(9.6, 2.4 * len(LATENT_DIMS)), sharex=True)
@@ -93,6 +98,22 @@ def figure2(sources: dict[str, Curves], axes: dict[str, tuple[float, float]] = P
     figure.supxlabel("training samples seen", fontsize=10)
     grid[-1, -1].legend(handles=_legend(sources), loc="center left")
     return figure
+
+
+def trained_alike() -> Curves:
+    """The record of figure 2 with both algorithms trained alike, at the settings of `settings.baseline`.
+
+    These are the curves of "figure2-alike", and those of "figure2" whose settings are the baseline's anyway.
+    """
+    alike = results.recorded("figure2-alike")
+    changed = set(alike.table[["dataset", "algorithm"]].itertuples(index=False, name=None))
+    parts = results.recorded("figure2").each("dataset", "algorithm")
+    return concat([alike, *(part for name, part in parts if name not in changed)])
+
+
+def figure2_alike() -> Figure:
+    """Figure 2 with both algorithms trained alike: the curves of `trained_alike` in front of the published ones."""
+    return figure2({"published": results.published("figure2"), "recorded": trained_alike()})
 
 
 def figure3(
@@ -127,17 +148,18 @@ def _draw(axis: Axes, sources: dict[str, Curves], **panel: str | int) -> None:
             axis.plot(curve.mean(), **style)
             seeds = curve.table.groupby("samples")[curve.kind.value]
             if len(curve.seeds()) > 1:
-                axis.fill_between(
-                    seeds.min().index, seeds.min(), seeds.max(), color=COLOURS[algorithm], alpha=0.2, linewidth=0
-                )
+                low, high, colour = seeds.min(), seeds.max(), COLOURS[algorithm]
+                axis.fill_between(low.index, low, high, edgecolor=colour, **SEEDS)
 
 
-def _legend(sources: dict[str, Curves]) -> list[Line2D]:
+def _legend(sources: dict[str, Curves]) -> list[Line2D | Patch]:
     drawn = {name for curves in sources.values() for name in curves.table["algorithm"].unique()}
     algorithms = [Line2D([], [], color=COLOURS[name], label=NAMES[name]) for name in COLOURS if name in drawn]
     splits = [Line2D([], [], color=GREY, linestyle=line, label=name) for name, line in SPLITS.items()]
     kinds = [Line2D([], [], color=GREY, label=source, **SOURCES[source]) for source in sources]
-    return algorithms + splits + kinds
+    several = any(len(curves.seeds()) > 1 for curves in sources.values())
+    ranges = [Patch(edgecolor=GREY, label="range of seeds", **SEEDS)] if several else []
+    return [*algorithms, *splits, *kinds, *ranges]
 
 
 def image_grid(images: Tensor, image_shape: tuple[int, int], columns: int, light: bool = False) -> np.ndarray:

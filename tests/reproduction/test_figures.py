@@ -105,6 +105,22 @@ def test_the_legend_names_algorithms_splits_and_the_sources_given():
     ]  # fmt: skip
 
 
+def test_several_seeds_are_named_in_the_legend():
+    figure = figures.figure2({"published": PUBLISHED, "recorded": curves(seeds=2)})
+    (legend,) = [axis.get_legend() for axis in figure.axes if axis.get_legend()]
+    assert [text.get_text() for text in legend.get_texts()][-2:] == ["recorded", "range of seeds"]
+
+
+def test_trained_alike_every_panel_has_one_curve_per_algorithm_and_split():
+    alike, apart = figures.trained_alike(), results.recorded("figure2")
+    names = list(FIGURE_2.names)
+    assert set(alike.table[names].itertuples(index=False)) == set(apart.table[names].itertuples(index=False))
+    assert not alike.table.duplicated([*names, "seed", "samples"]).any()
+    same = {"dataset": "frey", "algorithm": "aevb"}  # whose settings are the baseline's in figure 2 too
+    assert set(alike.select(**same).table["run"]) == set(apart.select(**same).table["run"])
+    assert {len(axis.lines) for axis in panels(figures.figure2_alike()).values()} == {8}
+
+
 def test_figure_3_has_a_panel_a_training_set_and_its_algorithms():
     published = results.published("figure3")
     ours = pd.DataFrame(
