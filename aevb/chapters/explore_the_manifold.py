@@ -94,4 +94,5 @@ def _contours(axis: Axes, model: VAE, x: Tensor, pairs: list[tuple[Tensor, Tenso
     log_joint = model.log_likelihood_table(x, z)[:, 0] + model.log_prior(z)
     mass, order = torch.softmax(log_joint, 0).sort(descending=True)
     levels = [log_joint[order[int((mass.cumsum(0) < share).sum())]].item() for share in reversed(SHARES)]
-    axis.contour(across, up, log_joint.reshape(161, 161), levels=levels, colors=BLUE, linewidths=1.2, linestyles="solid")
+    surface = log_joint.reshape(161, 161)
+    axis.contour(across, up, surface, levels=levels, colors=BLUE, linewidths=1.2, linestyles="solid")
