@@ -18,7 +18,7 @@ import traitlets
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from aevb import datasets
+from aevb import datasets, gaps
 from aevb.colours import BLUE, GREEN, ORANGE, SKY
 from aevb.datasets import Images
 from aevb.model import VAE, LinearGaussian
@@ -34,10 +34,20 @@ EVERY = 5000  # training samples between two points of a live curve
 
 
 def script(name: str) -> str:
-    """The ES module of a widget, with `shared.js` in place of its import: a widget may import nothing."""
-    shared, own = ((SCRIPTS / f"{file}.js").read_text(encoding="utf-8") for file in ("shared", name))
-    shared = re.sub(r"^export ", "", shared, flags=re.MULTILINE)
-    return re.sub(r'^import \{[^}]*\} from "\./shared\.js";\n', lambda _: shared, own, flags=re.MULTILINE)
+    """The ES module of a widget, with other scripts in place of their imports: a widget may import nothing."""
+    within: set[str] = set()
+
+    def text(file: str) -> str:
+        own = (SCRIPTS / f"{file}.js").read_text(encoding="utf-8")
+        return re.sub(r'^import \{[^}]*\} from "\./(\w+)\.js";\n', in_place, own, flags=re.MULTILINE)
+
+    def in_place(found: re.Match[str]) -> str:
+        if found[1] in within:
+            return ""
+        within.add(found[1])
+        return re.sub(r"^export ", "", text(found[1]), flags=re.MULTILINE)
+
+    return text(name)
 
 
 def style() -> str:
@@ -79,8 +89,8 @@ def unpack_network(network: dict) -> dict[str, Tensor]:
 
 def quadrature(points: int) -> dict[str, list[float]]:
     """Gauss-Hermite `nodes` and `masses` for expectations under N(0, 1): exact for polynomials of degree 2n - 1."""
-    nodes, masses = np.polynomial.hermite_e.hermegauss(points)
-    return {"nodes": nodes.tolist(), "masses": (masses / masses.sum()).tolist()}
+    nodes, masses = gaps.gauss_hermite(points)
+    return {"nodes": nodes.tolist(), "masses": masses.tolist()}
 
 
 class Widget(anywidget.AnyWidget):
@@ -93,13 +103,15 @@ class Widget(anywidget.AnyWidget):
 class Explorer(Widget):
     """The latent plane of a trained VAE with two latents: p(x|z) where the reader drags z, q(z|x) of what is drawn.
 
-    `z` is the point and `dataset` the name of the one shown; both follow the reader in a live notebook.
+    `z` is the point and `dataset` the name of the one shown; both follow the reader in a live notebook, and so does
+    `gap`: log p(x) of the drawing (`log_px`), the `bound` of the encoder's q and that of the `best` diagonal Gaussian.
     """
 
     _esm = script("explorer")
     _css = style()
     models = traitlets.Dict().tag(sync=True)
-    quadrature = traitlets.Dict(quadrature(5)).tag(sync=True)
+    quadrature = traitlets.Dict({"coarse": quadrature(5), "fine": quadrature(15)}).tag(sync=True)
+    gap = traitlets.Dict().tag(sync=True)
     dataset = traitlets.Unicode().tag(sync=True)
     z = traitlets.List([0.0, 0.0]).tag(sync=True)
 

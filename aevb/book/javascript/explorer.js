@@ -1,10 +1,15 @@
-// Explore the manifold: decode the point that is dragged, encode the digit that is drawn.
+// Explore the manifold: decode the point that is dragged, encode the digit that is drawn, say what its bound lacks.
+import { gapPanel, gaussian } from "./gap_panel.js";
 import {
   affine, colour, decode, element, format, logLikelihood, onTheme, pair, picture, Plane, readouts, round, Sheet,
   sigmoid, unpack, unpackNetwork,
 } from "./shared.js";
 
 const PEN = 1.2; // radius in pixels of the encoder's picture
+// what the explorer opens with: a two, an arc and what follows
+const ARC = Array.from({ length: 15 }, (_, i) => Math.PI * (1.05 + 0.075 * i));
+const TAIL = [[0.6, 0.5], [0.52, 0.6], [0.4, 0.71], [0.29, 0.8], [0.45, 0.79], [0.6, 0.795], [0.72, 0.8]];
+const TWO = [[...ARC.map((t) => [0.48 + 0.18 * Math.cos(t), 0.36 + 0.18 * Math.sin(t)]), ...TAIL]];
 let groups = 0;
 
 // Strokes, each a list of points in a unit square, as MNIST's makers would have scaled and centred them: 28 by 28
@@ -93,9 +98,11 @@ async function render({ model, el }) {
   const examples = bytes(digits.examples);
   let kind = model.get("dataset");
   let z = model.get("z");
-  let strokes = [];
-  let pixels = new Uint8Array(784);
+  let strokes = TWO;
+  let pixels = rasterise(strokes);
+  let given = true; // the strokes are not the reader's, whose first one takes their place
   let drawn; // what the encoder says of the drawing
+  let best; // the best diagonal q for it
 
   // the latent plane
   const extent = () => ({ min: -models[kind].extent, max: models[kind].extent });
@@ -110,7 +117,8 @@ async function render({ model, el }) {
     },
     under: scatter,
     over: (_, context) => {
-      if (drawn && labelled(kind)) ellipse(context);
+      if (best && labelled(kind)) gaussian(plane, context, best, "orange", [6, 4]);
+      if (drawn && labelled(kind)) gaussian(plane, context, drawn, "text");
       plane.handle(context, ...z);
     },
   });
@@ -147,19 +155,6 @@ async function render({ model, el }) {
       context.fillText(...at);
     });
   }
-  function ellipse(context) {
-    const around = Array.from({ length: 61 }, (_, i) => (i * Math.PI) / 30);
-    plane.path(context, around.map((t) => [0, 1].map((j) => drawn.mu[j] + 2 * drawn.sd[j] * [Math.cos(t), Math.sin(t)][j])));
-    context.lineWidth = 5;
-    context.strokeStyle = colour(el, "surface");
-    context.stroke();
-    context.lineWidth = 2.5;
-    context.strokeStyle = colour(el, "text");
-    context.stroke();
-    plane.dot(context, ...drawn.mu, 3.5);
-    context.fillStyle = colour(el, "text");
-    context.fill();
-  }
   function showPoint() {
     z = model.get("z");
     plane.now();
@@ -177,6 +172,7 @@ async function render({ model, el }) {
     label: "Drawing pad: draw a digit; or move the pen with the arrow keys and press space to lower or lift it",
     role: "application",
     paint: (context, width, height) => {
+      if (!strokes.length) shade(context, width / 28);
       [context.lineCap, context.lineJoin] = ["round", "round"];
       context.lineWidth = width / 14;
       context.strokeStyle = "#000000";
@@ -194,6 +190,19 @@ async function render({ model, el }) {
       context.stroke();
     },
   });
+  // a digit that was chosen, under the pen
+  function shade(context, size) {
+    context.fillStyle = "#000000";
+    pixels.forEach((value, i) => {
+      context.globalAlpha = value / 255;
+      context.fillRect((i % 28) * size, Math.floor(i / 28) * size, size + 0.5, size + 0.5);
+    });
+    context.globalAlpha = 1;
+  }
+  const begin = () => {
+    strokes = given ? [[]] : [...strokes, []];
+    given = false;
+  };
   pad.canvas.tabIndex = 0;
   pad.canvas.classList.add("aevb-drag", "aevb-pad");
   const at = (event) => {
@@ -209,7 +218,7 @@ async function render({ model, el }) {
     if (event.button) return;
     pad.canvas.setPointerCapture(event.pointerId);
     [keys, down] = [false, false];
-    strokes.push([]);
+    begin();
     add(at(event));
   });
   pad.canvas.addEventListener("pointermove", (event) => {
@@ -221,7 +230,7 @@ async function render({ model, el }) {
     event.preventDefault();
     keys = true;
     if (way) pen = pen.map((v, i) => Math.min(0.95, Math.max(0.05, round(v + 0.04 * way[i], 0.001))));
-    else if ((down = !down)) strokes.push([]);
+    else if ((down = !down)) begin();
     if (down) add(pen);
     pad.redraw();
   });
@@ -230,12 +239,30 @@ async function render({ model, el }) {
   const numbers = readouts({
     mean: "mean of q(z|x)", sd: "its s.d.", reconstruction: "reconstruction", kl: "KL to the prior", elbo: "their bound",
   });
+  const rules = model.get("quadrature");
+  const gap = gapPanel({ arrays: networks[kinds[0]], rules, found: showGap });
   const later = eachFrame(showDrawing);
   function showDrawing() {
     const x = Float64Array.from(pixels, (v) => v / 255);
-    drawn = pixels.some(Boolean) ? encode(networks[kinds[0]], x, model.get("quadrature")) : undefined;
+    drawn = pixels.some(Boolean) ? encode(networks[kinds[0]], x, rules.coarse) : undefined;
     seen.draw(x);
     again.draw(drawn ? drawn.mean : x);
+    showNumbers();
+    gap.show(x, drawn);
+    pad.redraw();
+  }
+  function showGap(result) {
+    if (!best && !result) return plane.redraw();
+    best = result;
+    model.set("gap", result ? { log_px: result.logPx, bound: result.ours, best: result.best } : {});
+    model.save_changes();
+    if (result) {
+      drawn.reconstruction = result.ours + drawn.kl; // by the finer rule
+      showNumbers();
+    }
+    plane.redraw();
+  }
+  function showNumbers() {
     numbers.set(
       drawn
         ? {
@@ -245,12 +272,10 @@ async function render({ model, el }) {
           }
         : { mean: "draw a digit", sd: "\u2013", reconstruction: "\u2013", kl: "\u2013", elbo: "\u2013" },
     );
-    plane.redraw();
-    pad.redraw();
   }
   const start = (image) => {
     strokes = [];
-    down = false;
+    [down, given] = [false, false];
     pixels = image;
     showDrawing();
   };
@@ -287,6 +312,7 @@ async function render({ model, el }) {
     ),
     element("div", { class: "aevb-buttons" }, clear, element("span", {}, "or a test digit:"), ...choose),
     numbers.node,
+    gap.node,
   );
   function showKind() {
     kind = model.get("dataset");
@@ -318,12 +344,13 @@ async function render({ model, el }) {
   const stopTheme = onTheme(() => {
     plane.renew();
     pad.redraw();
+    gap.redraw();
   });
   showKind();
   showDrawing();
   return () => {
     stopTheme();
-    for (const part of [plane, pad, where, numbers]) part.stop();
+    for (const part of [plane, pad, where, numbers, gap]) part.stop();
   };
 }
 

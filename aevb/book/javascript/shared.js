@@ -80,7 +80,10 @@ export class Sheet {
   }
 }
 
-const MARGIN = { left: 38, right: 8, top: 8, bottom: 34 };
+const MARGIN = { left: 44, right: 14, top: 8, bottom: 34 };
+
+// a tick's number, with as many decimals as its axis needs
+const tick = (value, all) => format(value, all.every(Number.isInteger) ? 0 : clamp(-Math.floor(Math.log10(all[1] - all[0] + 1e-9)), 1, 4));
 
 function ticks(low, high, target = 6) {
   const rough = (high - low) / target;
@@ -177,15 +180,16 @@ export class Plane extends Sheet {
     context.fillStyle = colour(canvas, "muted");
     context.lineWidth = 1;
     context.textAlign = "center";
-    for (const value of ticks(x.min, x.max, Math.min(6, width / 45))) {
+    const [across, up] = [ticks(x.min, x.max, Math.min(6, width / 45)), ticks(y.min, y.max, Math.min(6, height / 32))];
+    for (const value of across) {
       line(context, [this.px(value), top], [this.px(value), bottom]);
-      context.fillText(format(value, Number.isInteger(value) ? 0 : 1), this.px(value), bottom + 14);
+      context.fillText(tick(value, across), this.px(value), bottom + 14);
     }
     context.fillText(x.label, (left + right) / 2, height - 4);
     context.textAlign = "right";
-    for (const value of y.hidden ? [] : ticks(y.min, y.max, Math.min(6, height / 32))) {
+    for (const value of y.hidden ? [] : up) {
       line(context, [left, this.py(value)], [right, this.py(value)]);
-      context.fillText(format(value, Number.isInteger(value) ? 0 : 1), left - 5, this.py(value) + 4);
+      context.fillText(tick(value, up), left - 5, this.py(value) + 4);
     }
     context.save();
     context.translate(11, (top + bottom) / 2);

@@ -1,0 +1,173 @@
+"""How far the bound stands below log p(x), and why: what one encoder for all x costs, and what the family of q costs.
+
+log p(x) - L is the sum of two gaps, neither negative. *Amortization* is the bound of the best diagonal Gaussian q for
+this one x minus that of the encoder's q; the *family* gap is log p(x) minus the bound of that best q. Both are taken by
+quadrature, for models with one or two latents.
+"""
+
+import math
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from aevb import hmc
+from aevb.marginal_likelihood import Estimate
+from aevb.model import LatentVariableModel
+from aevb.networks import log_normal
+
+Gaussian = tuple[Tensor, Tensor]  # of each datapoint: mu and log_var, each (M, J)
+
+LIMIT, FIRST = 6.0, 97  # the first lattice: how far it goes, and its points in each dimension
+STILL, MOST = 0.01, 320  # nats: two lattices that agree to this are the answer; points in each dimension
+BELOW = (30.0, 20.0, 15.0)  # nats below each lattice's highest node within which the next one looks
+STEPS, RATE = 40, 0.5  # of `best_diagonal`: how many, and what share of each it takes
+
+
+class Gaps(NamedTuple):
+    """log p(x), the bounds of the encoder's q and of the best diagonal q, each `(M,)`, nats; `q` is the best's."""
+
+    log_px: Tensor
+    bound: Tensor
+    best: Tensor
+    q: tuple[Tensor, Tensor]
+
+    @property
+    def amortization(self) -> Tensor:
+        """What the encoder costs, `(M,)`, nats."""
+        return self.best - self.bound
+
+    @property
+    def family(self) -> Tensor:
+        """What the diagonal Gaussian costs, `(M,)`, nats."""
+        return self.log_px - self.best
+
+
+def gauss_hermite(points: int) -> tuple[Tensor, Tensor]:
+    """Nodes and masses `(points,)` for expectations under N(0, 1): exact for polynomials of degree 2 points - 1."""
+    nodes, masses = np.polynomial.hermite_e.hermegauss(points)
+    return torch.from_numpy(nodes), torch.from_numpy(masses / masses.sum())
+
+
+def _noise(like: Tensor, points: int) -> tuple[Tensor, Tensor]:
+    """The product rule for eps ~ N(0, I): nodes `(K, 1, J)` and masses `(K, 1)` in the type of `like` `(M, J)`."""
+    axes = [gauss_hermite(points)] * like.shape[-1]
+    nodes, masses = (torch.cartesian_prod(*parts).reshape(-1, len(axes)) for parts in zip(*axes, strict=True))
+    return nodes.to(like)[:, None], masses.prod(-1, keepdim=True).to(like)
+
+
+@torch.no_grad()
+def bound_of(model: LatentVariableModel, x: Tensor, q: tuple[Tensor, Tensor], points: int = 15) -> Tensor:
+    """The bound of q = N(mu, diag(exp(log_var))), `(M,)`, nats, without sampling: Gauss-Hermite over the noise.
+
+    `x` is `(M, D)`, and so many `points` are taken in each of the latent dimensions of mu and log_var, `(M, J)`.
+    """
+    mu, log_var = q
+    eps, mass = _noise(mu, points)
+    z = mu + torch.exp(0.5 * log_var) * eps
+    return (mass * (model.log_joint(x, z) - log_normal(z, mu, log_var))).sum(0)
+
+
+class Lattice(NamedTuple):
+    """K nodes about each posterior: `z` `(K, M, J)`, `log_joint` `(K, M)` in nats, and `unit`, the indices of z."""
+
+    z: Tensor
+    log_joint: Tensor
+    unit: Tensor
+
+    @property
+    def step(self) -> Tensor:
+        """The distance of neighbours, `(M, J)`."""
+        return (self.z[-1] - self.z[0]) / self.unit[-1]
+
+    def log_px(self, every: int = 1) -> Tensor:
+        """log p(x) by the trapezoid rule over every such node in each dimension, `(M,)`, nats."""
+        nodes = (self.unit % every == 0).all(-1).squeeze(1)
+        return torch.logsumexp(self.log_joint[nodes], 0) + (every * self.step).log().sum(-1)
+
+
+@torch.no_grad()
+def lattice(model: LatentVariableModel, x: Tensor, points: int) -> Lattice:
+    """Log p(x, z) where it is high: a lattice for all, then `points` in each dimension where the last was high."""
+    of, latent_dim = hmc.type_of_latents(model, x), model.latent_dim
+
+    def units(n: int) -> Tensor:
+        return torch.cartesian_prod(*[torch.arange(n, **of)] * latent_dim).reshape(-1, 1, latent_dim)
+
+    first = LIMIT * (units(FIRST) / (FIRST - 1) * 2 - 1)
+    table = model.log_likelihood_table(x, first[:, 0]) + model.log_prior(first)
+    found = Lattice(first.expand(-1, len(x), -1), table, units(FIRST))
+    for below in BELOW:
+        near = (found.log_joint > found.log_joint.amax(0) - below)[..., None]
+        low = found.z.where(near, torch.inf).amin(0) - found.step
+        high = found.z.where(near, -torch.inf).amax(0) + found.step
+        z = low + (high - low) / (points - 1) * units(points)
+        found = Lattice(z, torch.cat([model.log_joint(x, part) for part in z.split(200)]), units(points))
+    return found
+
+
+def close_quadrature(model: LatentVariableModel, x: Tensor, points: int = 41) -> tuple[Estimate, list[Gaussian]]:
+    """log p(x) on the `lattice` of each posterior, and where `best_diagonal` may start.
+
+    The "standard error" is the difference from every other node in each dimension; where it is above STILL there are
+    twice the points, as far as MOST. Starts are (mu, log_var): the posterior's moments, and its mode at half the width.
+    """
+    found = lattice(model, x, points)
+    log_px, error = found.log_px(), (found.log_px() - found.log_px(2)).abs()
+    mass = torch.softmax(found.log_joint, 0)[..., None]
+    mean = (mass * found.z).sum(0)
+    log_var = (mass * (found.z - mean).square()).sum(0).log()
+    mode = found.z[found.log_joint.argmax(0), torch.arange(len(x))]
+    starts = [(mean, log_var), (mode, log_var - math.log(4))]
+    if (again := error > STILL).any() and points < MOST:
+        closer, _ = close_quadrature(model, x[again], 2 * points - 1)
+        log_px[again], error[again] = closer
+    return Estimate(log_px, error), starts
+
+
+def best_diagonal(
+    model: LatentVariableModel, x: Tensor, start: tuple[Tensor, Tensor], points: int = 5
+) -> tuple[Tensor, Tensor]:
+    """The (mu, log_var), each `(M, J)`, that make the bound of each datapoint largest near `start`.
+
+    Each step is a natural gradient's: E[grad log p(x, z)] moves mu, and E[minus the second derivative], which is
+    -E[gradient eps] / sigma, the precision.
+    """
+    mu, precision = start[0].clone(), torch.exp(-start[1])
+    eps, mass = _noise(mu, points)
+    best = torch.full((len(x),), -torch.inf).to(mu)
+    kept = mu.clone(), -precision.log()
+    for _ in range(STEPS):
+        sigma = precision.rsqrt()
+        z = (mu + sigma * eps).requires_grad_()
+        with torch.enable_grad():
+            log_joint = model.log_joint(x, z)
+            (gradient,) = torch.autograd.grad(log_joint.sum(), z)
+        with torch.no_grad():
+            value = (mass * log_joint).sum(0) + sigma.log().sum(-1)
+            better = (value > best)[:, None]
+            best = torch.maximum(value, best)
+            kept = torch.where(better, mu, kept[0]), torch.where(better, -precision.log(), kept[1])
+            slope = (mass[..., None] * gradient).sum(0)
+            curvature = -(mass[..., None] * gradient * eps).sum(0) / sigma
+            precision = (1 - RATE) * precision + RATE * curvature.clamp(min=0.1 * precision)
+            mu = mu + (RATE * slope / precision).clamp(-2 * sigma, 2 * sigma)
+    return kept
+
+
+def split(model: LatentVariableModel, x: Tensor) -> Gaps:
+    """The gaps of the datapoints `x` `(M, D)` under a model with a recognition model and at most two latents.
+
+    Raises ValueError where it has more.
+    """
+    if model.latent_dim > 2:
+        raise ValueError(f"gaps are split on lattices: at most two latents, not {model.latent_dim}")
+    with torch.no_grad():
+        bound = bound_of(model, x, model.posterior(x))
+    log_px, starts = close_quadrature(model, x)
+    found = [best_diagonal(model, x, start) for start in starts]
+    bounds = torch.stack([bound_of(model, x, q) for q in found])
+    best, which = bounds.max(0)
+    mu, log_var = (torch.stack(parts)[which, torch.arange(len(x))] for parts in zip(*found, strict=True))
+    return Gaps(log_px.log_px, bound, best, (mu, log_var))

@@ -1,0 +1,101 @@
+"""The gap between bound and log p(x), split in two."""
+
+import math
+
+import pytest
+import torch
+
+from aevb import gaps
+from aevb.model import LinearGaussian, bernoulli_vae
+
+
+@pytest.fixture
+def tilted():
+    """A linear-Gaussian model whose posterior is tilted, and data from it."""
+    W = torch.tensor([[1.0, 0.8], [0.2, 1.0], [0.9, 0.7]], dtype=torch.float64)
+    model = LinearGaussian(W, torch.zeros(3, dtype=torch.float64), 0.5)
+    x = torch.randn(6, 3, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    return model, x
+
+
+def test_the_masses_are_those_of_a_standard_normal():
+    nodes, masses = gaps.gauss_hermite(5)
+    moments = torch.stack([(masses * nodes**k).sum() for k in range(9)])
+    torch.testing.assert_close(moments, torch.tensor([1, 0, 1, 0, 3, 0, 15, 0, 105.0]).double(), atol=1e-12, rtol=0)
+
+
+def test_a_bound_by_quadrature_is_exact_where_log_p_is_quadratic(tilted):
+    model, x = tilted
+    torch.testing.assert_close(gaps.bound_of(model, x, model.posterior(x), 3), model.exact_bound(x))
+
+
+def test_log_px_is_that_of_the_closed_form(tilted):
+    model, x = tilted
+    log_px, starts = gaps.close_quadrature(model, x)
+    torch.testing.assert_close(log_px.log_px, model.log_evidence(x), atol=1e-3, rtol=0)
+    mean, covariance = model.exact_posterior(x)
+    torch.testing.assert_close(starts[0][0], mean, atol=1e-3, rtol=0)
+    torch.testing.assert_close(starts[0][1].exp(), covariance.diagonal().expand(6, 2), rtol=1e-2, atol=0)
+
+
+def test_a_lattice_that_is_too_coarse_is_refined(tilted, monkeypatch):
+    model, x = tilted
+    asked = []
+    lattice = gaps.lattice
+    monkeypatch.setattr(gaps, "lattice", lambda model, x, points: (asked.append(points), lattice(model, x, points))[1])
+    log_px, _ = gaps.close_quadrature(model, x, points=7)
+    assert asked[:2] == [7, 13]
+    assert (log_px.standard_error < gaps.STILL).all()
+    torch.testing.assert_close(log_px.log_px, model.log_evidence(x), atol=gaps.STILL, rtol=0)
+
+
+def test_an_exact_encoder_leaves_the_family_gap_alone(tilted):
+    """Its q starts at the best diagonal Gaussian: mean of the posterior, precisions of its diagonal (Bishop 10.13)."""
+    model, x = tilted
+    found = gaps.split(model, x)
+    precision = torch.linalg.inv(model.exact_posterior(x)[1])
+    family = 0.5 * (precision.diagonal().log().sum() - torch.logdet(precision))
+    assert family > 0.1
+    torch.testing.assert_close(found.family, family.expand(6), atol=2e-3, rtol=0)
+    torch.testing.assert_close(found.amortization, torch.zeros(6).double(), atol=1e-3, rtol=0)
+    torch.testing.assert_close(found.q[1], -precision.diagonal().log().expand(6, 2), atol=0.01, rtol=0)
+
+
+@torch.no_grad()
+def test_a_displaced_encoder_costs_its_divergence_from_the_best(tilted):
+    """With q's mean off by d, the bound falls by d' Lambda d / 2, and the family's gap stays."""
+    model, x = tilted
+    before = gaps.split(model, x)
+    model.V += 0.3
+    precision = torch.linalg.inv(model.exact_posterior(x)[1])
+    off = model.posterior(x)[0] - model.exact_posterior(x)[0]
+    cost = 0.5 * torch.einsum("mi,ij,mj->m", off, precision, off)
+    after = gaps.split(model, x)
+    torch.testing.assert_close(after.amortization, cost, atol=2e-3, rtol=0)
+    torch.testing.assert_close(after.family, before.family, atol=1e-3, rtol=0)
+
+
+def test_both_gaps_make_up_the_whole_and_neither_is_negative():
+    generator = torch.Generator().manual_seed(1)
+    model = bernoulli_vae(12, 8, 2, generator=generator).double().requires_grad_(False)
+    for parameter in model.parameters():
+        parameter.copy_(torch.randn(parameter.shape, generator=generator, dtype=torch.float64))
+    x = torch.rand(5, 12, generator=generator, dtype=torch.float64)
+    found = gaps.split(model, x)
+    torch.testing.assert_close(found.bound + found.amortization + found.family, found.log_px)
+    assert (found.amortization > -1e-3).all() and (found.family > -1e-3).all()
+    assert found.log_px.isfinite().all()
+
+
+def test_one_latent_will_do():
+    model = LinearGaussian(torch.ones(2, 1).double(), torch.zeros(2).double(), 1.0)
+    x = torch.tensor([[1.0, -0.5]]).double()
+    found = gaps.split(model, x)
+    assert abs(found.family.item()) < 1e-3  # its posterior is a Gaussian
+    assert math.isclose(found.log_px.item(), model.log_evidence(x).item(), abs_tol=1e-3)
+
+
+def test_three_latents_are_refused():
+    model = bernoulli_vae(4, 3, 3, generator=torch.Generator().manual_seed(0))
+    with pytest.raises(ValueError, match="at most two latents, not 3"):
+        gaps.split(model, torch.zeros(1, 4))
