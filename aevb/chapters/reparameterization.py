@@ -116,9 +116,11 @@ def formulas(entries: Sequence[Density], distances: Sequence[float]) -> Markdown
     """A table of the g of each density, and of how far its samples are from the exact one (Kolmogorov-Smirnov)."""
     rows, family = [], ""
     for entry, distance in zip(entries, distances, strict=True):
-        rows.append((entry.family * (entry.family != family), entry.name, f"${entry.formula}$", f"{distance:.3f}"))
-        family = entry.family
-    return markdown_table(["family", "density", "$g$", "distance"], rows)
+        if entry.family != family:  # a row of its own: another column would be too much for a phone
+            family = entry.family
+            rows.append((f"**{family}**", "", ""))
+        rows.append((entry.name, f"${entry.formula}$", f"{distance:.3f}"))
+    return markdown_table(["density", "$g$", "distance"], rows)
 
 
 def trick() -> None:
