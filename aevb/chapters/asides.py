@@ -1,1 +1,35 @@
 """Figures and tables of the chapter on the paper's asides."""
+
+from collections.abc import Sequence
+
+import matplotlib.pyplot as plt
+from IPython.display import Markdown
+from matplotlib.figure import Figure
+
+from aevb.reproduction import figures, tables
+
+
+def samples(by_samples: dict[tuple, float], by_passes: dict[tuple, float], end: int) -> Markdown:
+    """The table of test bounds by L, M and step size: at `end` samples, and at as many passes through the decoder."""
+    rows = [(*name, f"{bound:.1f}", f"{by_passes[name]:.1f}") for name, bound in by_samples.items()]
+    return tables.markdown_table(["L", "M", "step size", f"at {end:,} samples", f"at {end:,} passes"], rows)
+
+
+def widths(ends: dict[tuple[str, int], float]) -> Figure:
+    """The test bound against the width of the hidden layer, a line per algorithm; `ends` is by algorithm and width."""
+    figure, axis = plt.subplots(figsize=(6.0, 3.0))
+    across = sorted({width for _, width in ends})
+    for algorithm in dict.fromkeys(name for name, _ in ends):
+        bounds = [ends[algorithm, width] for width in across]
+        axis.plot(across, bounds, "o-", color=figures.COLOURS[algorithm], label=figures.NAMES[algorithm])
+    axis.set(xscale="log", xlabel="hidden units", ylabel="test bound (nats)")
+    axis.set_xticks(across, [str(width) for width in across])
+    axis.minorticks_off()
+    axis.legend()
+    return figure
+
+
+def variances(ratios: dict[int, Sequence[float]]) -> Markdown:
+    """The table of variances of B over A by training samples: of the value, and of the gradient."""
+    rows = [(f"{count:,}", *(f"{ratio:.2f}" for ratio in of_count)) for count, of_count in ratios.items()]
+    return tables.markdown_table(["training samples", "B over A: the value", "the gradient in $\\phi$"], rows)

@@ -1,1 +1,211 @@
 """Figures and tables of the chapter on what the paper does not say."""
+
+from typing import Any, cast
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import torch
+from IPython.display import Markdown
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from aevb.colours import BLUE, GREEN, GREY, ORANGE, PINK
+from aevb.model import VAE
+from aevb.reproduction import figures, readings, results, tables
+from aevb.reproduction.curves import Curves, concat
+from aevb.trainer import Trainer
+
+ASIDES = ("hidden units", "samples and minibatch", readings.BASELINE)  # questions that are not left open
+RUINOUS = "0.1"  # the step size that ruins every run: what it does is no matter of degree
+# for each question what the paper says, the baseline's answer on MNIST, and this book's
+QUESTIONS = {
+    "initial weights": ("N(0, 0.01)", "s.d. 0.01", "s.d. 0.01"),
+    "step size": ("0.01, 0.02 or 0.1", "0.02", "0.02"),
+    "weight prior": (
+        "p(θ) = N(0, I)",
+        "M/N of it on both networks",
+        "M/N of it; for wake-sleep on the faces p(θ) alone",
+    ),
+    "minibatches": ("random", "with replacement", "with replacement"),
+    "pixels": ("", "grey", "grey"),
+    "size of a minibatch": ("100", "100", "100"),
+    "warm-up": ("", "100 steps", "10 steps; wake-sleep on MNIST 100"),
+    "training digits": ("", "50,000", "50,000"),
+    "dreams": ("", "drawn", "drawn"),
+    "log-variance of q": ("linear", "learnt as all else", "as all else; wake-sleep on MNIST from zero, at a tenth"),
+    "grey scale": ("", "divided by 256", "divided by 256"),
+}
+
+
+SHOWN = {  # the limits of the bound and the questions of each figure of curves, by dataset
+    "mnist": ((-260, -95), ("warm-up", "initial weights", "step size", "pixels")),
+    "frey": ((300, 1050), ("warm-up", "initial weights", "step size", "weight prior")),
+}
+COLOURS = (BLUE, ORANGE, GREEN, PINK)  # of the answers to one question
+
+
+def panel(dataset: str, algorithm: str) -> str:
+    """The title of the curves of an algorithm on a dataset."""
+    return f"{figures.NAMES[algorithm]}, {figures.NAMES[dataset]}"
+
+
+def comparisons() -> list[tuple[Curves, Curves]]:
+    """The recorded readings, record by record, each beside the unchanged runs that it is compared with.
+
+    Where the baseline goes on from one seed alone, readings of as long curves are compared with that seed.
+    """
+    record, by_latents = results.recorded("readings"), results.recorded("readings-by-latents")
+    tried = [question for question in record.table["question"].unique() if question not in ASIDES]
+    book, alike = results.recorded("figure2"), results.recorded("figure2-alike")
+    base = concat([alike, book.select(dataset="frey", algorithm="aevb")])
+    one_seed = base.select(seed=0)
+    of_plateau = results.recorded("readings-plateau").select(answer=["none", "whole in each minibatch"])
+    slower = results.recorded("figure2-step-sizes").select(step_size=0.01)
+    sizes = results.recorded("figure2-minibatches").select(algorithm="aevb")
+
+    def named(curves: Curves, question: str, answer: str) -> Curves:
+        return Curves(curves.table.assign(question=question, answer=answer), record.kind)
+
+    of_book = book.select(dataset="mnist", algorithm="aevb"), book.select(dataset="mnist", algorithm="wake-sleep")
+    asleep = book.select(dataset="frey", algorithm="wake-sleep", seed=0)
+    return [
+        (record.select(question=tried), record.select(question=readings.BASELINE)),
+        (by_latents, base),
+        (named(slower, "step size", "0.01"), base),
+        (named(of_book[0], "warm-up", "10 steps"), base),
+        (named(of_book[1], "log-variance of q", "from zero, at a tenth"), base),
+        (named(asleep, "weight prior", "on the decoder alone"), one_seed),
+        (of_plateau, one_seed),
+        *((named(sizes.select(2e6, batch_size=size), "size of a minibatch", f"{size}"), one_seed) for size in LARGER),
+        (named(sizes.select(batch_size=300), "size of a minibatch", "300"), one_seed),
+    ]
+
+
+LARGER = (200, 300, 400, 500)  # the sizes of minibatches beside the paper's
+
+
+def ranking(ranked: pd.DataFrame, nearness: pd.DataFrame) -> Markdown:
+    """The table of all open questions: `ranked` effects, and what `nearness` says that the published curves want.
+
+    A row per question: what the paper says, the largest effect at each moment (bold where it is visible), what the
+    published curves want, and the book's answer.
+    """
+    moments = sorted(ranked["samples"].unique())
+    rows = []
+    for question in ranked["question"].unique():
+        says, unchanged, ours = QUESTIONS[question]
+        at = ranked[ranked["question"] == question].set_index("samples")
+        cells = [_effect(at.loc[samples]) if samples in at.index else "" for samples in moments]
+        rows.append((question, says, *cells, _wanted(nearness[nearness["question"] == question], unchanged), ours))
+    titles = [f"after {samples / 1e6:.1f}M" if samples < 1e6 else f"{samples / 1e6:.0f}M" for samples in moments]
+    return tables.markdown_table(["left open", "the paper", *titles, "the published curves want", "this book"], rows)
+
+
+def _effect(row: pd.Series) -> str:
+    times = f"**{row['times']:.1f}**" if row["visible"] else f"{row['times']:.1f}"
+    return f"{times}: {row['answer']}, {row['change']:+.0f} ({panel(row['dataset'], row['algorithm'])})"
+
+
+def _wanted(nearness: pd.DataFrame, unchanged: str) -> str:
+    wanted: dict[str, list[str]] = {}
+    for name, part in nearness.groupby(["dataset", "algorithm"]):
+        nearer = part[part["outcome"] == "nearer"]
+        if len(nearer):
+            answer = nearer.sort_values("distance")["answer"].iloc[0]
+        elif "farther" in set(part["outcome"]):
+            answer = unchanged
+        else:
+            continue
+        wanted.setdefault(answer, []).append(panel(*name))
+    return "; ".join(f"{answer} ({'; '.join(of)})" for answer, of in wanted.items()) or "not told apart"
+
+
+def changes(effects: pd.DataFrame) -> Markdown:
+    """The table of what each reading of the record "readings" does: a row per reading, a column per panel.
+
+    `effects` are those at one moment, in nats; bold where they are visible.
+    """
+    columns = [(run.dataset, run.algorithm) for run in readings.ALL]
+    rows = []
+    for (question, answer), part in effects.groupby(["question", "answer"], sort=False):
+        cells = dict.fromkeys(columns, "")
+        for row in part.itertuples():
+            text = f"{row.change:+.1f}" if abs(row.change) < 1e4 else f"{row.change:+.0e}"
+            cells[row.dataset, row.algorithm] = f"**{text}**" if row.visible else text
+        rows.append((question, answer, *cells.values()))
+    return tables.markdown_table(["question", "reading", *(panel(*column) for column in columns)], rows)
+
+
+def curves(record: Curves, published: Curves, dataset: str, algorithms: tuple[str, ...]) -> Figure:
+    """The readings that move a dataset's curves: a column per question, a row per algorithm, test bounds.
+
+    Published pale and wide, the baseline black. The published points stand where the paper has them.
+    """
+    limits, questions = SHOWN[dataset]
+    figure, grid = plt.subplots(
+        len(algorithms), 4, figsize=(9.6, 0.4 + 2.4 * len(algorithms)), sharex=True, sharey=True, squeeze=False
+    )
+    for row, algorithm in zip(grid, algorithms, strict=True):
+        for axis, question in zip(row, questions, strict=True):
+            where: dict[str, Any] = {"dataset": dataset, "algorithm": algorithm, "split": "test"}
+            _draw(axis, question, record.select(**where), published.select(**where))
+            axis.set(xscale="log", xlim=(1e4, 1e6), ylim=limits)
+            axis.set_title(f"{question}, {figures.NAMES[algorithm]}", fontsize=9)
+        row[0].set_ylabel("bound (nats)")
+    figure.supxlabel("training samples seen", fontsize=10)
+    return figure
+
+
+def _draw(axis: Axes, question: str, record: Curves, published: Curves) -> None:
+    (latent_dim,) = record.table["latent_dim"].unique()
+    theirs = published.select(latent_dim=latent_dim).mean()
+    axis.plot(theirs, color=GREY, **figures.SOURCES["published"])
+    axis.plot(record.select(question=readings.BASELINE).mean(), "k", linewidth=1.3)
+    of_question = record.select(question=question)
+    answers = of_question.table["answer"].unique()
+    for answer, colour in zip(answers, COLOURS, strict=False):
+        axis.plot(of_question.select(answer=answer).mean(), color=colour, linewidth=1.3, label=answer)
+    axis.legend(fontsize=7, loc="lower right")
+
+
+def by_latents(apart: pd.DataFrame, size: pd.DataFrame) -> Markdown:
+    """The table of readings in every panel of MNIST: `apart` in nats, a row per panel, and its root mean squares.
+
+    Both have a column per reading; `size` has a row per algorithm and one for all.
+    """
+    rows = [
+        (figures.NAMES[algorithm], latent_dim, *(_signed(value) for value in values))
+        for (algorithm, latent_dim), values in apart.iterrows()
+    ]
+    for name, values in size.iterrows():
+        cells = ("" if np.isnan(value) else f"**{value:.1f}**" for value in values)
+        rows.append((figures.NAMES.get(name, name), "r.m.s.", *cells))
+    return tables.markdown_table(["MNIST", "latents", *apart.columns], rows)
+
+
+def _signed(value: float) -> str:
+    return "" if np.isnan(value) else f"{value:+.1f}"
+
+
+@torch.no_grad()
+def slope_of_units(trainer: Trainer) -> float:
+    """The mean slope `1 - tanh^2` of the encoder's hidden units on the training images, over units and images."""
+    x = trainer.images.unit(trainer.images.train)
+    hidden = cast(VAE, trainer.model).encoder.hidden(x)
+    return float((1 - hidden.tanh().square()).mean())
+
+
+def slopes(of_runs: dict[str, list[float]]) -> Markdown:
+    """The table of mean slopes of hidden units, a row per run, a column per moment."""
+    rows = [(name, *(f"{slope:.3f}" for slope in row), *[""] * (3 - len(row))) for name, row in of_runs.items()]
+    return tables.markdown_table(["10 latents", "at the start", "after 40,000 samples", "after 200,000 samples"], rows)
+
+
+def stays(left: dict[str, list[int | None]]) -> Markdown:
+    """The table of when wake-sleep leaves its plateau: a row per reading, its samples with 10 and with 20 latents."""
+    rows = [
+        (name, *(f"leaves by {samples / 1e6:.1f}M" if samples else "stays" for samples in row))
+        for name, row in left.items()
+    ]
+    return tables.markdown_table(["weight prior; warm-up; minibatch", "10 latents", "20 latents"], rows)

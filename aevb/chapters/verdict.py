@@ -1,1 +1,42 @@
 """Figures and tables of the chapter on the verdict."""
+
+import pandas as pd
+from IPython.display import Markdown
+
+from aevb.reproduction import figures, tables
+from aevb.reproduction.verdicts import Interval
+
+
+def measures(judged: pd.DataFrame) -> Markdown:
+    """The table of what is measured for each claim, and of its interval over our seeds: a row per claim.
+
+    The numbers and verdicts themselves are on the front page.
+    """
+    rows = [
+        (row.number, f"[{row.claim}]({row.chapter}.ipynb) {row.where}", row.measure, row.seeds)
+        for row in judged.itertuples()
+    ]
+    return tables.markdown_table(["", "the paper claims", "measured by", "our seeds"], rows)
+
+
+def leads(panels: dict[tuple[str, int], tuple[int, float, float, Interval, float, float]]) -> Markdown:
+    """The table of AEVB's leads over wake-sleep, a row per panel of figure 2.
+
+    `panels` has for each the samples at which leads are compared, the published lead and ours, in nats, the interval
+    over seeds, and how many times fewer samples AEVB needs, published and ours.
+    """
+    rows = [
+        (
+            figures.NAMES[dataset],
+            latent_dim,
+            f"{end / 1e6:.0f}M",
+            f"{theirs:+.1f}",
+            f"{ours:+.1f}",
+            f"{low:+.1f} to {high:+.1f}",
+            f"{their_ratio:.1f}x",
+            f"{our_ratio:.1f}x",
+        )
+        for (dataset, latent_dim), (end, theirs, ours, (low, high), their_ratio, our_ratio) in panels.items()
+    ]
+    header = ["", "latents", "at", "published lead", "ours", "ours, 95 % over seeds", "published speed-up", "ours"]
+    return tables.markdown_table(header, rows)

@@ -148,6 +148,22 @@ def first_above(curve: pd.Series, level: float) -> int | None:
     return next(iter(curve.index[curve > level]), None)
 
 
+def distinct(curve: pd.Series, share: float = 0.1) -> pd.Series:
+    """The points of `curve`, indexed by samples, without those that follow another by less than a `share` of theirs."""
+    steps = curve.index.to_series().diff().fillna(math.inf)
+    return curve[steps > share * curve.index]
+
+
+def averages_between(running: pd.Series, places: ArrayLike) -> np.ndarray:
+    """The averages of a run from 0 to the first of `places`, in samples, and from each to the next.
+
+    `running` is the average since the point before, indexed by samples, as the split `running` of a run is.
+    """
+    edges, ends = np.r_[0, running.index], np.r_[0, places]
+    total = np.r_[0, np.cumsum(np.diff(edges) * running)]  # nats times samples
+    return np.diff(np.interp(ends, edges, total)) / np.diff(ends)
+
+
 def agreement(ours: Curves, theirs: Curves, samples: tuple[float, ...] | None = None) -> pd.DataFrame:
     """Ours minus published for every curve at each of `samples`, as far as both go, in nats per datapoint.
 

@@ -22,9 +22,9 @@ def panels(curves: Curves) -> list[tuple[str, int]]:
     return [panel for panel, part in panels if set(RIVALS) <= set(part.table["algorithm"])]
 
 
-def _ends_shared(*curves: pd.Series) -> tuple[float, ...]:
-    """The values of curves at PAPER_END, or where the shortest of them ends."""
-    end = min(PAPER_END, *(curve.index[-1] for curve in curves))
+def _ends_shared(*curves: pd.Series, until: float = PAPER_END) -> tuple[float, ...]:
+    """The values of curves at `until`, or where the shortest of them ends."""
+    end = min(until, *(curve.index[-1] for curve in curves))
     return tuple(value_at(curve, end) for curve in curves)
 
 
@@ -45,11 +45,10 @@ def speed_up(curves: Curves, dataset: str, latent_dim: int) -> float:
     return float(wake_sleep.index[-1] / reached[0]) if len(reached) else 0.0
 
 
-def advantage(curves: Curves, dataset: str, latent_dim: int) -> float:
-    """The test bound of AEVB minus that of wake-sleep at PAPER_END, or where the shorter ends, nats per datapoint."""
-    aevb, wake_sleep = _ends_shared(
-        *(_test_bound(curves, dataset, latent_dim, name, until=np.inf) for name in ("aevb", "wake-sleep"))
-    )
+def advantage(curves: Curves, dataset: str, latent_dim: int, until: float = PAPER_END) -> float:
+    """The test bound of AEVB minus that of wake-sleep at `until`, or where the shorter ends, nats per datapoint."""
+    both = (_test_bound(curves, dataset, latent_dim, name, until=np.inf) for name in ("aevb", "wake-sleep"))
+    aevb, wake_sleep = _ends_shared(*both, until=until)
     return aevb - wake_sleep
 
 

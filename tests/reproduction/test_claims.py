@@ -106,6 +106,11 @@ def test_advantage_is_taken_where_the_shorter_curve_ends():
     assert leads.advantage(both(short, long), "mnist", 3) == pytest.approx(-160 + 150)
 
 
+def test_advantage_can_be_taken_earlier():
+    here, there = {1e4: -200.0, 1e6: -100.0}, {1e4: -210.0, 1e6: -104.0}
+    assert leads.advantage(both(here, there), "mnist", 3, until=1e4) == pytest.approx(10)
+
+
 def test_gap_growth_is_the_last_gap_at_most_latents_minus_that_at_fewest():
     gaps = {2: 5.0, 10: 100.0, 20: 30.0}
     panels = [
@@ -493,6 +498,14 @@ def test_of_record_and_of_profile_take_everything_from_their_own_folder(tmp_path
     ):
         assert row(table, claim).verdict == both_verdicts[place]
         assert row(table, COST).ours == ("16.7", "166.7")[place]
+
+
+def test_on_the_papers_own_curves_two_claims_fail():
+    found = claims.of_published().set_index("number")
+    tested = found[found["verdict"] != verdicts.NOT_MEASURED]
+    assert set(tested.index) == {1, 2, 3, 4, 11, 12}  # the others need more than curves
+    assert set(tested.index[tested["verdict"] != verdicts.HOLDS]) == {3, 12}
+    assert (tested["ours"] == tested["published"]).all()
 
 
 def test_what_a_failed_chapter_would_have_measured_is_told_from_the_rest(tmp_path, monkeypatch):

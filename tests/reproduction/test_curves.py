@@ -11,7 +11,9 @@ from aevb.reproduction.curves import (
     Kind,
     against_points,
     agreement,
+    averages_between,
     concat,
+    distinct,
     first_above,
     value_at,
     values_at,
@@ -49,6 +51,17 @@ def test_seeds_are_averaged_as_far_as_each_goes():
     assert table.at(1e4)[NAME] == -7
     assert table.at(1e5)[NAME] == pytest.approx(-5.5)
     assert table.at(1e6)[NAME] == -2
+
+
+def test_points_that_nearly_coincide_are_one():
+    points = pd.Series([1.0, 2.0, 3.0, 4.0], index=[100, 109, 200, 201])
+    assert distinct(points).to_dict() == {100: 1.0, 200: 3.0}
+
+
+def test_averages_over_longer_windows_are_those_of_the_shorter_ones():
+    running = pd.Series([-8.0, -4.0, -2.0], index=[100, 200, 400])  # since the point before
+    assert averages_between(running, [200, 400]).tolist() == pytest.approx([-6.0, -2.0])
+    assert averages_between(running, [150, 300]).tolist() == pytest.approx([(-800 - 200) / 150, (-200 - 200) / 150])
 
 
 def test_agreement_with_oneself_is_exact_and_with_a_shifted_self_the_shift():
