@@ -103,7 +103,12 @@ export class Joint {
   }
   async atNodes(keys, pace) {
     await this.decoded.atNodes(keys, pace);
-    return keys.map((k) => this.at(nodeOf(k).map((i) => i * UNIT), this.decoded.sums.get(k)));
+    const values = [];
+    for (const k of keys) {
+      values.push(this.at(nodeOf(k).map((i) => i * UNIT), this.decoded.sums.get(k)));
+      if (values.length % BLOCK === 0) await pace();
+    }
+    return values;
   }
   // with the gradient in z
   gradient(z) {
@@ -262,10 +267,16 @@ export async function split(decoded, x, { mu, sd }, rules, stale) {
 
 // The posterior for a picture: log p(z|x) on a fine grid over `box` {min, max}[2], between nodes by cubics.
 export function resample({ logPx, values, step }, box, n) {
-  const floor = -60;
-  const at = (i, j) => Math.max(floor, (values.get(key(i * step, j * step)) ?? -Infinity) - logPx);
-  const cubic = (t) => [((2 - t) * t - 1) * t, (3 * t - 5) * t * t + 2, ((4 - 3 * t) * t + 1) * t, (t - 1) * t * t].map((v) => v / 2);
   const place = (j, k) => (box[j].min + ((k + 0.5) / n) * (box[j].max - box[j].min)) / (step * UNIT);
+  const [[left, right], [low, high]] = [0, 1].map((j) => [Math.floor(place(j, 0)) - 1, Math.floor(place(j, n - 1)) + 2]);
+  const wide = right - left + 1;
+  const nodes = new Float64Array(wide * (high - low + 1)).fill(-60); // far below what is drawn
+  for (const [k, value] of values) {
+    const [i, j] = nodeOf(k).map((v) => v / step);
+    if (i < left || i > right || j < low || j > high) continue;
+    nodes[(j - low) * wide + i - left] = Math.max(-60, value - logPx);
+  }
+  const cubic = (t) => [((2 - t) * t - 1) * t, (3 * t - 5) * t * t + 2, ((4 - 3 * t) * t + 1) * t, (t - 1) * t * t].map((v) => v / 2);
   const out = new Float64Array(n * n);
   for (let b = 0; b < n; b++)
     for (let a = 0; a < n; a++) {
@@ -273,7 +284,7 @@ export function resample({ logPx, values, step }, box, n) {
       const [i, j] = [Math.floor(u), Math.floor(v)];
       const [across, up] = [cubic(u - i), cubic(v - j)];
       let total = 0;
-      for (let m = 0; m < 4; m++) for (let l = 0; l < 4; l++) total += across[l] * up[m] * at(i + l - 1, j + m - 1);
+      for (let m = 0; m < 4; m++) for (let l = 0; l < 4; l++) total += across[l] * up[m] * nodes[(j + m - 1 - low) * wide + i + l - 1 - left];
       out[b * n + a] = total;
     }
   return out;

@@ -75,7 +75,7 @@ export function gapPanel({ arrays, rules, found }) {
   const decoded = new Decoded(arrays);
   let [run, timer, now, lines, asked] = [0, undefined, undefined, [], undefined];
   const plane = new Plane({
-    label: "", x: { min: -1, max: 1, label: "z\u2081" }, y: { min: -1, max: 1, label: "z\u2082" },
+    label: "", margin: { left: 56, right: 18 }, x: { min: -1, max: 1, label: "z\u2081" }, y: { min: -1, max: 1, label: "z\u2082" },
     under: (_, context) => {
       context.lineWidth = 1.5;
       context.strokeStyle = colour(plane.canvas, "blue");

@@ -80,7 +80,7 @@ export class Sheet {
   }
 }
 
-const MARGIN = { left: 44, right: 14, top: 8, bottom: 34 };
+const MARGIN = { left: 38, right: 8, top: 8, bottom: 34 };
 
 // a tick's number, with as many decimals as its axis needs
 const tick = (value, all) => format(value, all.every(Number.isInteger) ? 0 : clamp(-Math.floor(Math.log10(all[1] - all[0] + 1e-9)), 1, 4));
@@ -96,24 +96,24 @@ function ticks(low, high, target = 6) {
 
 // Axes on a sheet. `x` and `y` are {min, max, label}; `under(plane, context)` is drawn once for a size and a theme,
 // `over` every time. With `move(x, y)` the plane can be dragged, touched and moved on by arrow keys, in steps of
-// `step`: what is shown is then what is computed with. `at()` is the point that keys move.
+// `step`: what is shown is then what is computed with. `at()` is the point that keys move; `margin` gives more room.
 export class Plane extends Sheet {
-  constructor({ label, aspect, height, x, y, under = () => {}, over = () => {}, move, at, step = 0.01 }) {
+  constructor({ label, aspect, height, x, y, under = () => {}, over = () => {}, move, at, step = 0.01, margin = {} }) {
     super({ label, aspect, height, role: move ? "application" : "img", paint: (...all) => this.draw(...all) });
-    Object.assign(this, { x, y, under, over, move, at, step });
+    Object.assign(this, { x, y, under, over, move, at, step, margin: { ...MARGIN, ...margin } });
     if (move) this.listen();
   }
   px(x) {
-    return MARGIN.left + ((x - this.x.min) / (this.x.max - this.x.min)) * (this.width - MARGIN.left - MARGIN.right);
+    return this.margin.left + ((x - this.x.min) / (this.x.max - this.x.min)) * (this.width - this.margin.left - this.margin.right);
   }
   py(y) {
-    const inner = this.height - MARGIN.top - MARGIN.bottom;
-    return MARGIN.top + (1 - (y - this.y.min) / (this.y.max - this.y.min)) * inner;
+    const inner = this.height - this.margin.top - this.margin.bottom;
+    return this.margin.top + (1 - (y - this.y.min) / (this.y.max - this.y.min)) * inner;
   }
   // from pixels of the canvas to numbers, kept inside the axes
   invert(left, top) {
-    const across = (left - MARGIN.left) / (this.canvas.clientWidth - MARGIN.left - MARGIN.right);
-    const up = 1 - (top - MARGIN.top) / (this.canvas.clientHeight - MARGIN.top - MARGIN.bottom);
+    const across = (left - this.margin.left) / (this.canvas.clientWidth - this.margin.left - this.margin.right);
+    const up = 1 - (top - this.margin.top) / (this.canvas.clientHeight - this.margin.top - this.margin.bottom);
     const { x, y } = this;
     return this.kept(x.min + across * (x.max - x.min), y.min + up * (y.max - y.min));
   }
@@ -168,14 +168,14 @@ export class Plane extends Sheet {
     const { width, height } = this;
     context.save();
     context.beginPath();
-    context.rect(MARGIN.left, MARGIN.top, width - MARGIN.left - MARGIN.right, height - MARGIN.top - MARGIN.bottom);
+    context.rect(this.margin.left, this.margin.top, width - this.margin.left - this.margin.right, height - this.margin.top - this.margin.bottom);
     context.clip();
     paint();
     context.restore();
   }
   axes(context) {
     const { canvas, x, y, width, height } = this;
-    const [left, right, top, bottom] = [MARGIN.left, width - MARGIN.right, MARGIN.top, height - MARGIN.bottom];
+    const [left, right, top, bottom] = [this.margin.left, width - this.margin.right, this.margin.top, height - this.margin.bottom];
     context.strokeStyle = colour(canvas, "border");
     context.fillStyle = colour(canvas, "muted");
     context.lineWidth = 1;
@@ -183,7 +183,7 @@ export class Plane extends Sheet {
     const [across, up] = [ticks(x.min, x.max, Math.min(6, width / 45)), ticks(y.min, y.max, Math.min(6, height / 32))];
     for (const value of across) {
       line(context, [this.px(value), top], [this.px(value), bottom]);
-      context.fillText(tick(value, across), this.px(value), bottom + 14);
+      context.fillText((x.format ?? tick)(value, across), this.px(value), bottom + 14);
     }
     context.fillText(x.label, (left + right) / 2, height - 4);
     context.textAlign = "right";

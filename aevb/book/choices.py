@@ -1,0 +1,244 @@
+"""A widget of the recorded readings: change a choice that the paper leaves open, and see the curve move.
+
+It shows what is recorded and nothing else; what was not run says so.
+"""
+
+import html
+import math
+import re
+from typing import Any, NamedTuple
+
+import matplotlib.pyplot as plt
+import numpy as np
+import traitlets
+
+from aevb.book.widgets import Widget, script, style
+from aevb.colours import GREY, ORANGE
+from aevb.reproduction import figures, results
+from aevb.reproduction.curves import Curves, concat
+from aevb.reproduction.readings import BASELINE
+from aevb.reproduction.settings import LATENT_DIMS, RIVALS
+
+PLACE = 1_000_000  # samples at which curves are compared
+FRAME = (3e4, 3e7)  # samples between which curves have to fit into the frame
+
+
+class Choice(NamedTuple):
+    """A question that the paper leaves open: its words and `where` they stand, if any, and the baseline's answer.
+
+    `baseline` is by dataset where the datasets differ; `note` is what else a reader must know.
+    """
+
+    where: str
+    says: str
+    baseline: str | dict[str, str]
+    note: str = ""
+
+
+# the questions in the order of the panel, by the names that readings have
+CHOICES = {
+    "warm-up": Choice("", "", {"mnist": "100 steps", "frey": "10 steps"}),
+    "initial weights": Choice("section 5", "were initialized by random sampling from N(0, 0.01)", "s.d. 0.01"),
+    "step size": Choice("section 5", "were chosen from {0.01, 0.02, 0.1} based on performance on the training set in "
+                        "the first few iterations", "0.02"),
+    "weight prior": Choice("section 5", "plus a small weight decay term corresponding to a prior p(\u03b8) = N(0, I)",
+                           "M/N of it, on the weights of both networks"),
+    "size of a minibatch": Choice("section 5", "Minibatches of size M = 100 were used", "100"),
+    "samples and minibatch": Choice("section 2.3", "the number of samples L per datapoint can be set to 1 as long as "
+                                    "the minibatch size M was large enough, e.g. M = 100", "L = 1, M = 100"),
+    "minibatches": Choice("algorithm 1", "Random minibatch of M datapoints", "with replacement"),
+    "pixels": Choice("appendix C.1", "a multivariate Bernoulli", "grey levels as targets",
+                     "The bounds of other pixels are bounds of other data."),
+    "grey scale": Choice("", "", "divided by 256", "Each scale has a density of its own."),
+    "training digits": Choice("", "", "50,000"),
+    "log-variance of q": Choice("appendix C.2", "log \u03c3\u00b2 = W\u2085h + b\u2085", "learnt as all else is"),
+    "dreams": Choice("", "", "drawn from p(x|z)"),
+    "hidden units": Choice("section 5", "not very sensitive to these choices", {"mnist": "500", "frey": "200"}),
+}  # fmt: skip
+
+
+class Choices(Widget):
+    """The recorded readings. `question` and `answer` are what is chosen, in the panel of the other three traits.
+
+    An empty `answer` is the baseline's. All five follow the reader in a live notebook.
+    """
+
+    _esm = script("choices")
+    _css = style()
+    panels: traitlets.List[dict] = traitlets.List().tag(sync=True)
+    questions: traitlets.List[dict] = traitlets.List().tag(sync=True)
+    place = traitlets.Int(PLACE).tag(sync=True)
+    question = traitlets.Unicode("warm-up").tag(sync=True)
+    answer = traitlets.Unicode("").tag(sync=True)
+    dataset = traitlets.Unicode("mnist").tag(sync=True)
+    algorithm = traitlets.Unicode("wake-sleep").tag(sync=True)
+    latent_dim = traitlets.Int(20).tag(sync=True)
+
+
+def unchanged() -> Curves:
+    """The recorded baseline in every panel of figure 2: both algorithms alike."""
+    faces = results.recorded("figure2").select(dataset="frey", algorithm="aevb")
+    return concat([results.recorded("figure2-alike"), faces])
+
+
+def recorded() -> list[tuple[Curves, Curves]]:
+    """The recorded readings, with columns `question` and `answer`, each beside the unchanged runs to compare it with.
+
+    Later ones take the place of earlier ones of the same name that are no longer.
+    """
+    record, book, base = results.recorded("readings"), results.recorded("figure2"), unchanged()
+    sizes = concat([results.recorded(name) for name in ("figure2-minibatches", "figure2-faces")])
+
+    def named(curves: Curves, question: str, answer: str) -> Curves:
+        return Curves(curves.table.assign(question=question, answer=answer), record.kind)
+
+    of_sizes = [
+        named(part, *(("warm-up", "100 steps") if size == 100 else ("size of a minibatch", f"{size}, warm-up 100")))
+        for (size,), part in sizes.each("batch_size")
+    ]
+    tried = [question for question in record.table["question"].unique() if question != BASELINE]
+    return [
+        (record.select(question=tried), record.select(question=BASELINE)),
+        (results.recorded("readings-by-latents"), base),
+        (results.recorded("readings-plateau"), base),
+        (named(results.recorded("figure2-step-sizes").select(step_size=0.01), "step size", "0.01"), base),
+        (named(book.select(dataset="mnist", algorithm="aevb"), "warm-up", "10 steps"), base),
+        (
+            named(book.select(dataset="mnist", algorithm="wake-sleep"), "log-variance of q", "from zero, at a tenth"),
+            base,
+        ),
+        (named(book.select(dataset="frey", algorithm="wake-sleep"), "weight prior", "on the decoder alone"), base),
+        *((part, base) for part in of_sizes),
+    ]
+
+
+def _drawn(curves: Curves) -> dict:
+    """One curve by `samples`, in two decimals: mean and range over its seeds as far as all go.
+
+    `tail` is the mean of those that go on alone.
+    """
+    shared, furthest = curves.shared(), curves.furthest()
+    seeds = shared.table.groupby("samples")[curves.kind.value]
+    parts = {"mean": seeds.mean(), "low": seeds.min(), "high": seeds.max()}
+    n = curves.table["seed"].nunique()
+    drawn: dict[str, Any] = {"samples": parts["mean"].index.tolist(), "seeds": n}
+    drawn |= {name: part.round(2).tolist() for name, part in parts.items() if name == "mean" or n > 1}
+    if len(furthest) and furthest.end > shared.end:
+        tail = furthest.mean().loc[shared.end :]
+        drawn["tail"] = {"samples": tail.index.tolist(), "mean": tail.round(2).tolist()}
+    return drawn
+
+
+def choices() -> Choices:
+    """The panel of all recorded readings, on test data."""
+    pairs = recorded()
+    panels = [
+        _panel(pairs, dataset=dataset, algorithm=algorithm, latent_dim=latent_dim)
+        for dataset, latent_dims in LATENT_DIMS.items()
+        for algorithm in RIVALS
+        for latent_dim in latent_dims
+    ]
+    questions = []
+    for question, choice in CHOICES.items():
+        of_panels = (r["answer"] for panel in panels for r in panel["readings"] if r["question"] == question)
+        answers = sorted(dict.fromkeys(of_panels), key=_first_number)
+        questions.append({"question": question, "slug": slug(question), **choice._asdict(), "answers": answers})
+    return Choices(panels=panels, questions=questions)
+
+
+def _first_number(answer: str) -> float:
+    number = re.match(r"[\d.]+", answer)
+    return float(number[0].rstrip(".")) if number else math.inf
+
+
+def _panel(pairs: list[tuple[Curves, Curves]], **name: Any) -> dict[str, Any]:
+    """What the panel shows of one dataset, algorithm and number of latents."""
+    where = name | {"split": "test"}
+    theirs, baseline = results.published("figure2").select(**where), _drawn(unchanged().select(**where))
+    readings: dict[tuple[str, str], dict] = {}
+    for curves, compared in pairs:
+        for (question, answer), part in curves.select(**where).each("question", "answer"):
+            key = question, answer
+            if key not in readings or readings[key]["samples"][-1] <= part.shared().end:
+                readings[key] = _drawn(part) | {"against": _drawn(compared.select(**where))}
+    panel: dict[str, Any] = name | {
+        "paper": _of_paper(theirs),
+        "baseline": baseline,
+        "readings": [_compared(*key, curve, baseline) for key, curve in readings.items()],
+    }
+    return panel | {"frame": _frame(panel)}
+
+
+def _of_paper(curves: Curves) -> dict:
+    mean = curves.mean()
+    return {"samples": mean.index.tolist(), "mean": mean.round(2).tolist()}
+
+
+def _compared(question: str, answer: str, curve: dict, baseline: dict) -> dict:
+    """The curve of a reading; what it is compared `against` is left out where it is the beginning of the baseline."""
+    own, n = curve.pop("against"), len(curve["samples"])
+    begins = all(own[name][:n] == baseline[name][:n] for name in ("samples", "mean"))
+    return {"question": question, "answer": answer, **curve, **({} if begins else {"against": own})}
+
+
+def _frame(panel: dict) -> list[float]:
+    """The limits of the bound in a panel, nats: what the paper, the baseline and most of the readings need."""
+    values = np.concatenate(
+        [
+            np.array(curve["mean"])[(np.array(curve["samples"]) >= FRAME[0]) & (np.array(curve["samples"]) <= FRAME[1])]
+            for curve in (panel["paper"], panel["baseline"])
+        ]
+    )
+    tops = [max(reading["mean"]) for reading in panel["readings"]]
+    paper = panel["paper"]["mean"]
+    low = max(values.min(), 2 * min(paper) - max(paper) - 1)  # as far below the paper's curve as that is high
+    high = max(values.max(), np.quantile(tops, 0.9) if tops else -math.inf)
+    return [float(round(edge)) for edge in (low - 0.04 * (high - low), high + 0.06 * (high - low))]
+
+
+def slug(words: str) -> str:
+    """The words as they stand in an address: small letters, figures, hyphens."""
+    return re.sub(r"[^a-z0-9.]+", "-", words.lower()).strip("-")
+
+
+def link(
+    question: str, text: str = "", *, answer: str = "", dataset: str = "", algorithm: str = "", latents: int = 0
+) -> str:
+    """A link, as HTML, that opens the panel on its page at a choice; what is not given stays as it is.
+
+    Raises ValueError for a question that the panel has not.
+    """
+    if question not in CHOICES:
+        raise ValueError(f"no choice {question!r}: there are {', '.join(map(repr, CHOICES))}")
+    named = {"choice": slug(question), "answer": slug(answer), "dataset": dataset, "algorithm": algorithm}
+    named["latents"] = str(latents or "")
+    address = "&amp;".join(f"{name}={value}" for name, value in named.items() if value)
+    return f'<a href="#{address}">{html.escape(text or question)}</a>'
+
+
+def at_rest(widget: Choices) -> None:
+    """Draw the panel as paper has it: for four questions, what of its answers is recorded over the paper's curve."""
+    figures.use_style()
+    shown = [
+        ("warm-up", "wake-sleep"),
+        ("log-variance of q", "wake-sleep"),
+        ("initial weights", "aevb"),
+        ("pixels", "aevb"),
+    ]
+    _, axes = plt.subplots(1, len(shown), figsize=(9.6, 2.9), sharey=True)
+    for axis, (question, algorithm) in zip(axes, shown, strict=True):
+        (panel,) = (
+            p for p in widget.panels if (p["dataset"], p["latent_dim"], p["algorithm"]) == ("mnist", 20, algorithm)
+        )
+        axis.plot(panel["paper"]["samples"], panel["paper"]["mean"], color=GREY, **figures.SOURCES["published"])
+        axis.plot(panel["baseline"]["samples"], panel["baseline"]["mean"], color="black", linewidth=1.2)
+        lines = iter(("-", "--", ":"))
+        for reading in panel["readings"]:
+            if reading["question"] == question:
+                axis.plot(reading["samples"], reading["mean"], next(lines), color=ORANGE, label=reading["answer"])
+        axis.set(xscale="log", xlim=FRAME, ylim=(-200, -95))
+        axis.set_title(f"{question}, {figures.NAMES[algorithm]}", fontsize=9)
+        axis.legend(fontsize=7, loc="lower right")
+    axes[0].set_ylabel("test bound (nats)")
+    axes[0].figure.supxlabel("training samples seen", fontsize=10)
+    plt.show()
