@@ -47,6 +47,12 @@ def claims_table(*numbers: int) -> Markdown:
     return markdown_table([titles.get(name, name) for name in columns], [tuple(row) for row in judged.values])
 
 
+def verdict_rows(*numbers: int) -> list[tuple[str, str, str]]:
+    """Rows of a closing box: the claims with these `numbers`, our measure on the record, the verdict."""
+    judged = claims.of_record().set_index("number").loc[list(numbers)]
+    return list(judged[["claim", "ours", "verdict"]].itertuples(index=False, name=None))
+
+
 def differences_table(table: pd.DataFrame) -> Markdown:
     """Ours minus published at each place of `table`, that of `curves.agreement` on one split, one row per panel."""
     differences = table.set_index(["dataset", "latent_dim", "algorithm", "samples"])["difference"]
