@@ -43,12 +43,13 @@ def train_minus_test(gaps: pd.DataFrame) -> Figure:
     `gaps` has a row per run, indexed by `algorithm`, `latent_dim` and `seed`, a column "published" and three of ours.
     """
     figure, axes = plt.subplots(1, 3, figsize=(8.6, 3.3), sharex=True, sharey=True)
+    fewest = gaps.index.get_level_values("latent_dim").min()
     marks = dict(zip(gaps.index.unique(0), "os", strict=False))
     for axis, title in zip(axes, gaps.columns.drop("published"), strict=True):
         axis.axline((0, 0), slope=1, color=GREY, linewidth=1)
         for (algorithm, latent_dim, _), row in gaps.iterrows():
             colour = figures.COLOURS[algorithm]
-            filled = "none" if latent_dim == LATENT_DIMS["mnist"][0] else colour
+            filled = "none" if latent_dim == fewest else colour
             style = {"color": colour, "markerfacecolor": filled, "markersize": 5}
             axis.plot(row["published"], row[title], marks[algorithm], **style)
         axis.set(title=title, xlabel="published, nats")
