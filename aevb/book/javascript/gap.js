@@ -237,6 +237,7 @@ async function ascend(joint, p, rule, pace) {
       there = await climb(joint, next, rule, pace);
       share /= 3;
     } while (!(there.value >= here.value + 1e-4 * share * rise) && share > 1e-4);
+    if (!(there.value > here.value)) break;
     const s = next.map((v, j) => v - p[j]);
     const y = here.slope.map((v, j) => v - there.slope[j]);
     const [sy, across] = [dot(s, y), inverse.map((row) => dot(row, y))];
