@@ -10,6 +10,7 @@ from IPython.display import Markdown
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from aevb.book import choices
 from aevb.colours import BLUE, GREEN, GREY, ORANGE, PINK
 from aevb.model import VAE
 from aevb.reproduction import figures, readings, results, tables
@@ -97,7 +98,8 @@ def ranking(ranked: pd.DataFrame, nearness: pd.DataFrame) -> Markdown:
         says, unchanged, ours = QUESTIONS[question]
         at = ranked[ranked["question"] == question].set_index("samples")
         cells = [_effect(at.loc[samples]) if samples in at.index else "" for samples in moments]
-        rows.append((question, says, *cells, _wanted(nearness[nearness["question"] == question], unchanged), ours))
+        name = choices.link(question) if question in choices.CHOICES else question
+        rows.append((name, says, *cells, _wanted(nearness[nearness["question"] == question], unchanged), ours))
     titles = [f"after {samples / 1e6:.1f}M" if samples < 1e6 else f"{samples / 1e6:.0f}M" for samples in moments]
     return tables.markdown_table(["left open", "the paper", *titles, "the published curves want", "this book"], rows)
 
