@@ -1,1 +1,86 @@
 """Figures and tables of the chapter on full variational Bayes."""
+
+from collections.abc import Callable, Sequence
+
+import matplotlib.pyplot as plt
+import numpy as np
+import torch
+from IPython.display import Markdown
+from torch import Tensor
+from torch.distributions import Normal
+
+from aevb.colours import BLUE, GREY, ORANGE
+from aevb.full_vb import FullVB
+from aevb.reproduction.tables import markdown_table
+
+Pair = tuple[float, float]
+
+
+def climbed(model: FullVB, bound: Callable[[], Tensor]) -> FullVB:
+    """`model` with its parameters where `bound()`, `()`, is highest, found by L-BFGS from where they are."""
+    optimizer = torch.optim.LBFGS(
+        model.parameters(), max_iter=1000, line_search_fn="strong_wolfe", tolerance_grad=1e-9, tolerance_change=1e-14
+    )
+
+    def closure() -> Tensor:
+        optimizer.zero_grad()
+        loss = -bound()
+        loss.backward()
+        return loss
+
+    optimizer.step(closure)
+    return model
+
+
+def two_variances(
+    places: Sequence[float],
+    measured: dict[str, list[Pair]],
+    formulas: dict[str, Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]],
+    posterior: float,
+) -> None:
+    """Draw the variance of each estimator of the bound, and of its gradient, against the variance of q.
+
+    `measured` are pairs (of the bound, of the gradient) at `places`, dots; `formulas` give both, as lines.
+    """
+    line = np.geomspace(0.01, 2, 200)
+    _, axes = plt.subplots(1, 2, figsize=(8.8, 3.3))
+    for name, colour in zip(measured, (ORANGE, BLUE), strict=True):
+        for part, axis in enumerate(axes):
+            axis.plot(line, formulas[name](line)[part], color=colour, linewidth=1)
+            axis.plot(places, [pair[part] for pair in measured[name]], "o", color=colour, label=name)
+    for axis, what in zip(axes, ("the bound", "its gradient in $\\mu$"), strict=True):
+        axis.axvline(posterior, color=GREY, linestyle=":")
+        axis.set(xscale="log", yscale="log", xlabel="variance of $q$, $\\sigma^2$", title=f"variance of {what}")
+    axes[0].set_ylim(1e-4, 100)
+    axes[0].legend()
+    plt.show()
+
+
+def ascent(trace: Sequence[float], best: float, evidence: float, samples: int) -> None:
+    """Draw the exact bound after each step of `samples` training samples, the best bound and the evidence, in nats."""
+    _, axis = plt.subplots(figsize=(6.5, 3.2))
+    axis.axhline(evidence, color="black", linewidth=1, label="$\\log p(X)$, exact")
+    axis.axhline(best, color=GREY, linestyle="--", label="best bound")
+    axis.plot(np.arange(len(trace)) * samples / 1000, trace, color=BLUE, label="Algorithm 2")
+    axis.set(xlabel="training samples seen (thousands)", ylabel="nats for the dataset")
+    axis.set_ylim(evidence - 25, evidence + 2)
+    axis.legend(loc="lower right")
+    plt.show()
+
+
+def gaps_table(rows: list[tuple]) -> Markdown:
+    """The evidence, the best bound and its gaps, one row per size of the dataset."""
+    gaps = ["gap of the parameters", "gap of the latents"]
+    return markdown_table(["N", "log p(X)", "best bound", *gaps, "width of q over that of the posterior"], rows)
+
+
+def posteriors(grid: Tensor, drawn: dict[int, tuple[Tensor, float, float]], truth: float) -> None:
+    """Draw, for each size of the dataset, the posterior density on `grid` and q, given by its mean and deviation."""
+    _, axes = plt.subplots(1, 3, figsize=(9.2, 2.8))
+    for axis, (n, (density, mean, sigma)) in zip(axes, drawn.items(), strict=True):
+        axis.fill_between(grid, density, color=GREY, alpha=0.35, label="exact")
+        axis.plot(grid, Normal(mean, sigma).log_prob(grid).exp(), color=BLUE, label="best $q$")
+        axis.axvline(truth, color="black", linestyle=":", linewidth=1)
+        axis.set(xlabel="$w$", yticks=[], xlim=(-3, 3), title=f"$N$ = {n}")
+    axes[0].legend(loc="upper left")
+    plt.show()

@@ -1,1 +1,116 @@
 """Figures and tables of the chapter on full variational Bayes at full length."""
+
+from collections.abc import Mapping
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+from IPython.display import Markdown
+from torch import Tensor
+
+from aevb.colours import BLUE, GREY, ORANGE
+from aevb.reproduction import figures
+from aevb.reproduction.curves import Curves
+from aevb.reproduction.tables import markdown_table
+
+# the tensors of the decoder, by what they connect
+TITLES = {
+    "hidden.weight": "latents to hidden units",
+    "hidden.bias": "biases of hidden units",
+    "logit.weight": "hidden units to pixels",
+    "logit.bias": "biases of pixels",
+}
+LINES = {"aevb": "MAP (AEVB)", "full-vb": "full VB"}
+Tensors = Mapping[int, Mapping[str, Tensor]]  # by size of the training set and name: means, deviations, divergences
+
+
+def settings_table(tried: pd.DataFrame) -> Markdown:
+    """The trial of the settings of full VB, nats per datapoint: `tried` has a column for each split."""
+    rows = [
+        (f"{n:,}", step, sigma, *(f"{v:.0f}" for v in (r["data"], r["data"] - r["evidence"], r["evidence"], r["test"])))
+        for (n, step, sigma), r in tried.iterrows()
+    ]
+    settings = ["digits", "step size", "initial sigma"]
+    return markdown_table(
+        [*settings, "data term", "price of the weights", "bound on log p(X) / N", "test digits"], rows
+    )
+
+
+def bounds(recorded: Curves, live: Curves) -> None:
+    """Draw the bound of MAP and full VB against training samples, a panel for each training set; dots are live."""
+    _, axes = plt.subplots(1, 2, figsize=(9.2, 3.9), sharey=True)
+    for axis, n in zip(axes, (1000, 50_000), strict=True):
+        for algorithm, name in LINES.items():
+            colour = figures.COLOURS[algorithm]
+            for split, line in (("test", "-"), ("train", "--")):
+                points = recorded.select(n_train=n, algorithm=algorithm, split=split).mean()
+                label = f"{name}, {split}" if n == 1000 else None
+                axis.plot(points, line, color=colour, label=label, **figures.SOURCES["recorded"])
+            now = live.select(n_train=n, algorithm=algorithm, split="test").mean()
+            axis.plot(now, "o", color=colour, markersize=3.2)
+        axis.set(xscale="log", xlim=(2e4, None), ylim=(-220, -100), xlabel="training samples seen")
+        axis.set_title(f"$N$ = {n:,}")
+    axes[0].set_ylabel("bound (nats per digit)")
+    axes[0].legend(loc="lower right")
+    plt.show()
+
+
+def evidence(recorded: Curves, constant: Mapping[int, float]) -> None:
+    """Draw the bound on log p(X)/N and its data term, in nats per digit; `constant` is the constant image's."""
+    _, axes = plt.subplots(1, 2, figsize=(9.2, 3.9), sharey=True)
+    colour = figures.COLOURS["full-vb"]
+    for axis, (n, level) in zip(axes, constant.items(), strict=True):
+        of_n = recorded.select(n_train=n, algorithm="full-vb")
+        term, bound = (of_n.select(split=split).mean() for split in ("data", "evidence"))
+        axis.plot(term, "--", color=colour, label="data term")
+        axis.plot(bound, color=colour, label="bound on $\\log p(X)/N$")
+        axis.fill_between(term.index, bound, term, color=colour, alpha=0.15, label="price")
+        axis.axhline(level, color=GREY, linestyle=":", label="constant image")
+        axis.set(xscale="log", xlim=(2e4, None), ylim=(-420, -100), xlabel="training samples seen")
+        axis.set_title(f"$N$ = {n:,}")
+    axes[0].set_ylabel("nats per digit")
+    axes[0].legend(loc="lower right")
+    plt.show()
+
+
+def tensors_table(posterior: Tensors, keeps: float) -> Markdown:
+    """What q(theta) of each tensor costs, in nats, how wide it is, and how many weights cost less than `keeps`."""
+    rows = [
+        (f"{n:,}", TITLES[name], f"{kl.numel():,}", f"{kl.sum():,.0f}", f"{kl.mean():.2f}", f"{sigma.median():.2f}",
+         f"{(kl < keeps).float().mean():.0%}")
+        for n, tensors in posterior.items()
+        for name, (_, sigma, kl) in tensors.items()
+    ]  # fmt: skip
+    header = ["digits", "parameters", "number", "KL in all", "KL of each", "median sigma", "keep the prior"]
+    return markdown_table(header, rows)
+
+
+def widths(posterior: Tensors, initial: Mapping[int, float]) -> None:
+    """Draw a histogram of the standard deviations of each tensor, a panel for each training set."""
+    bins = np.geomspace(2e-3, 1.5, 60)
+    _, axes = plt.subplots(1, 2, figsize=(9.2, 3.6), sharex=True)
+    for axis, (n, tensors) in zip(axes, posterior.items(), strict=True):
+        for name, (_, sigma, _) in tensors.items():
+            counts, _ = np.histogram(sigma.flatten(), bins)
+            axis.stairs(counts / sigma.numel(), bins, label=TITLES[name], linewidth=1.3)
+        axis.axvline(1, color="black", linestyle=":", linewidth=1)
+        axis.axvline(initial[n], color="black", linestyle="--", linewidth=1)
+        axis.set(xscale="log", xlabel="$\\sigma$", yticks=[], title=f"$N$ = {n:,}")
+    axes[0].legend(loc="upper left", fontsize=8)
+    plt.show()
+
+
+def units(costs: Mapping[int, tuple[Tensor, Tensor]], pixels: Mapping[int, Tensor], off: float) -> None:
+    """Draw the cost of each hidden unit, incoming against outgoing, and of the weights into each pixel, in nats."""
+    figure, axes = plt.subplots(1, 3, figsize=(9.6, 3.3), width_ratios=(1.35, 1, 1))
+    for (n, (incoming, outgoing)), colour in zip(costs.items(), (ORANGE, BLUE), strict=True):
+        axes[0].scatter(incoming, outgoing, s=12, color=colour, label=f"$N$ = {n:,}")
+    axes[0].set(yscale="log", xlabel="incoming (nats)", ylabel="outgoing (nats)")
+    axes[0].axhline(off, color="black", linestyle=":", linewidth=1)
+    axes[0].legend(loc="lower right")
+    for axis, (n, cost) in zip(axes[1:], pixels.items(), strict=True):
+        image = axis.imshow(cost.view(28, 28), vmin=0)
+        axis.set_title(f"$N$ = {n:,}")
+        axis.axis("off")
+        figure.colorbar(image, ax=axis, shrink=0.75)
+    plt.show()
