@@ -34,7 +34,7 @@ QUESTIONS = {
     "warm-up": ("", "100 steps", "10 steps; wake-sleep on MNIST 100"),
     "training digits": ("", "50,000", "50,000"),
     "dreams": ("", "drawn", "drawn"),
-    "log-variance of q": ("linear", "learnt as all else", "as all else; wake-sleep on MNIST from zero, at a tenth"),
+    "log-variance of q": ("", "learnt as all else", "as all else; wake-sleep on MNIST from zero, at a tenth"),
     "grey scale": ("", "divided by 256", "divided by 256"),
 }
 
@@ -89,24 +89,27 @@ LARGER = (200, 300, 400, 500)  # the sizes of minibatches beside the paper's
 def ranking(ranked: pd.DataFrame, nearness: pd.DataFrame) -> Markdown:
     """The table of all open questions: `ranked` effects, and what `nearness` says that the published curves want.
 
-    A row per question: what the paper says, the largest effect at each moment (bold where it is visible), what the
-    published curves want, and the book's answer.
+    A row per question, with what the paper says: the largest effect at each moment (bold where it is visible), what
+    makes the last of them, what the published curves want, and the book's answer.
     """
     moments = sorted(ranked["samples"].unique())
     rows = []
     for question in ranked["question"].unique():
         says, unchanged, ours = QUESTIONS[question]
         at = ranked[ranked["question"] == question].set_index("samples")
-        cells = [_effect(at.loc[samples]) if samples in at.index else "" for samples in moments]
+        cells = [_times(at.loc[samples]) if samples in at.index else "" for samples in moments]
+        last = at.iloc[-1]
+        made_by = f"{last['answer']}: {last['change']:+.0f} ({panel(last['dataset'], last['algorithm'])})"
+        wanted = _wanted(nearness[nearness["question"] == question], unchanged)
         name = choices.link(question) if question in choices.CHOICES else question
-        rows.append((name, says, *cells, _wanted(nearness[nearness["question"] == question], unchanged), ours))
-    titles = [f"after {samples / 1e6:.1f}M" if samples < 1e6 else f"{samples / 1e6:.0f}M" for samples in moments]
-    return tables.markdown_table(["left open", "the paper", *titles, "the published curves want", "this book"], rows)
+        rows.append((f"{name}: {says}" if says else name, *cells, made_by, wanted, ours))
+    titles = [f"{samples / 1e6:.1f}M" if samples < 1e6 else f"{samples / 1e6:.0f}M" for samples in moments]
+    header = ["left open", *titles, "the last, in nats", "the published curves want", "this book"]
+    return tables.markdown_table(header, rows)
 
 
-def _effect(row: pd.Series) -> str:
-    times = f"**{row['times']:.1f}**" if row["visible"] else f"{row['times']:.1f}"
-    return f"{times}: {row['answer']}, {row['change']:+.0f} ({panel(row['dataset'], row['algorithm'])})"
+def _times(row: pd.Series) -> str:
+    return f"**{row['times']:.1f}**" if row["visible"] else f"{row['times']:.1f}"
 
 
 def _wanted(nearness: pd.DataFrame, unchanged: str) -> str:
