@@ -10,9 +10,6 @@ from torch import Tensor
 from aevb import bounds
 from aevb.colours import GREY
 from aevb.model import LinearGaussian
-from aevb.networks import log_normal as log_density  # of a Gaussian, summed over its dimensions, nats
-
-__all__ = ["gradient_variance", "log_density", "spread_of_estimates", "training", "worked_by_hand"]
 
 
 def worked_by_hand(mean: float = 0.5, log_var: float = -math.log(2)) -> LinearGaussian:

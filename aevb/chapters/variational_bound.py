@@ -7,9 +7,7 @@ from torch import Tensor
 
 from aevb.colours import BLUE, GREY, ORANGE
 from aevb.model import LinearGaussian
-from aevb.networks import log_normal as log_density  # of a Gaussian, summed over its dimensions, nats
-
-__all__ = ["em", "log_density", "split"]
+from aevb.networks import log_normal
 
 
 def _to_posterior(mu: Tensor, sigma: Tensor, mean: Tensor, deviation: Tensor) -> Tensor:
@@ -49,20 +47,23 @@ def em(model: LinearGaussian, x: Tensor, steps: int = 3, start: float = -1.0) ->
     """
     offsets = torch.linspace(start - 0.5, x.item() + 1.5, 201).double()
     width = model.s**2 + model.W.square().sum()
-    evidence = log_density(x, offsets[:, None], torch.log(width).expand(201, 1))
+    evidence = log_normal(x, offsets[:, None], torch.log(width).expand(201, 1))
     figure, axis = plt.subplots(figsize=(6.5, 3.2))
     axis.plot(offsets, evidence, color=GREY, linewidth=2, label="evidence $\\log p(x)$")
     b = torch.tensor(start, dtype=torch.float64)
     for step in range(steps):
-        here = log_density(x, b.reshape(1, 1), torch.log(width).reshape(1, 1)).item()
+        here = log_normal(x, b.reshape(1, 1), torch.log(width).reshape(1, 1)).item()
         mean = (x[0, 0] - b) * model.W[0, 0] / width  # E-step
         top = x[0, 0] - model.W[0, 0] * mean  # M-step
         # at a fixed q the bound is a parabola in b whose curvature is 1 / s^2
         bound = here + ((b - top).square() - (offsets - top).square()) / (2 * model.s**2)
         axis.plot(offsets, bound, color=BLUE, linewidth=1, label="bound" if step == 0 else None)
         axis.plot(b, here, "o", color=BLUE)
-        axis.plot(top, here + (b - top).square() / (2 * model.s**2), "o", color=BLUE, markerfacecolor="none")
+        height = here + ((b - top).square() / (2 * model.s**2)).item()
+        axis.plot(top, height, "o", color=BLUE, markerfacecolor="none")
+        for name, place, offset in (("E", (b.item(), here), (8, -14)), ("M", (top.item(), height), (-4, -16))):
+            axis.annotate(f"{name}{step + 1}", place, offset, textcoords="offset points")
         b = top
-    axis.set(xlabel="offset $b$", ylabel="nats", ylim=(-8, -1))
+    axis.set(xlabel="offset $b$", ylabel="nats", ylim=(-4.6, -1))
     axis.legend()
     return figure
