@@ -50,7 +50,7 @@ def test_there_are_no_other_notebooks():
 def test_the_table_of_contents_names_every_page_once():
     toc = yaml.safe_load((notebooks.ROOT / "_toc.yml").read_text(encoding="utf-8"))
     named = [toc["root"], *(chapter["file"] for part in toc["parts"] for chapter in part["chapters"])]
-    assert [name for name in named if name.endswith(".ipynb")] == [f"book/{path.name}" for path in NOTEBOOKS]
+    assert sorted(name for name in named if name.endswith(".ipynb")) == [f"book/{path.name}" for path in NOTEBOOKS]
     assert len(set(named)) == len(named)
     pages = {f"book/{path.stem}" for path in notebooks.BOOK.glob("*.md")}
     assert {name.removesuffix(".ipynb") for name in named} == pages
