@@ -20,6 +20,7 @@ from aevb.reproduction.readings import BASELINE
 from aevb.reproduction.settings import LATENT_DIMS, RIVALS
 
 PLACE = 1_000_000  # samples at which curves are compared
+AT_REST = ("mnist", 20)  # the dataset and latents of the panel at rest
 FRAME = (3e4, 3e7)  # samples between which curves have to fit into the frame
 
 
@@ -228,7 +229,7 @@ def at_rest(widget: Choices) -> None:
     _, axes = plt.subplots(1, len(shown), figsize=(9.6, 2.9), sharey=True)
     for axis, (question, algorithm) in zip(axes, shown, strict=True):
         (panel,) = (
-            p for p in widget.panels if (p["dataset"], p["latent_dim"], p["algorithm"]) == ("mnist", 20, algorithm)
+            p for p in widget.panels if (p["dataset"], p["latent_dim"], p["algorithm"]) == (*AT_REST, algorithm)
         )
         axis.plot(panel["paper"]["samples"], panel["paper"]["mean"], color=GREY, **figures.SOURCES["published"])
         axis.plot(panel["baseline"]["samples"], panel["baseline"]["mean"], color="black", linewidth=1.2)

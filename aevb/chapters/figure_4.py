@@ -143,8 +143,9 @@ def squared_errors(kept: dict[str, Tensor]) -> dict[str, float]:
 
 def reconstructions_figure(dataset: str, kept: dict[str, Tensor], rows: Tensor) -> None:
     """Draw some `rows` of the test images, each above what two components and two latents keep of it."""
-    _, axis = plt.subplots(figsize=(9.6, 1.7 if dataset == "mnist" else 3.2))
     names = "the image", "two principal components", "two latents"
+    height, width = datasets.load(dataset).dataset.image_shape
+    _, axis = plt.subplots(figsize=(9.6, 9.6 * len(names) * height / (len(rows) * width) + 0.1))
     show_images(axis, torch.cat([kept[name][rows].clamp(0, 1) for name in names]), len(rows), dataset)
 
 
