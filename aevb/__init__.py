@@ -2,6 +2,6 @@
 
 The core, which knows of no figure. `aevb.reproduction` reproduces the paper with it, and `aevb.book` makes the book.
 One idea per module; each imports only those before it: files, checks, data, networks, model, datasets, own_data,
-bounds, objectives, backward, hmc, mcem, full_vb, densities, marginal_likelihood, optimizer, measures, colours,
-algorithms, run, trainer, ensemble, fit.
+bounds, objectives, backward, hmc, mcem, full_vb, densities, marginal_likelihood, gaps, optimizer, measures,
+colours, algorithms, run, trainer, ensemble, fit.
 """

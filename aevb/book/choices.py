@@ -226,10 +226,9 @@ def at_rest(widget: Choices) -> None:
         ("pixels", "aevb"),
     ]
     _, axes = plt.subplots(1, len(shown), figsize=(9.6, 2.9), sharey=True)
+    panels = {(p["dataset"], p["algorithm"], p["latent_dim"]): p for p in widget.panels}
     for axis, (question, algorithm) in zip(axes, shown, strict=True):
-        (panel,) = (
-            p for p in widget.panels if (p["dataset"], p["latent_dim"], p["algorithm"]) == ("mnist", 20, algorithm)
-        )
+        panel = panels["mnist", algorithm, 20]
         axis.plot(panel["paper"]["samples"], panel["paper"]["mean"], color=GREY, **figures.SOURCES["published"])
         axis.plot(panel["baseline"]["samples"], panel["baseline"]["mean"], color="black", linewidth=1.2)
         lines = iter(("-", "--", ":"))
