@@ -101,10 +101,10 @@ def _drawn(name: str, part: Part, lit: bool) -> str:
     function = part.function.rsplit(".", 1)[-1]
     code = f'<text x="{middle}" y="{y + 49}">{function}</text>'
     return (
-        f'<g class="{classes}"><a href={quoteattr(part.page)} aria-label={quoteattr(f"{part.aloud}: {part.equation}")}>'
+        f'<g class="{classes}"><a href={quoteattr(part.page)}>'
         f'<rect x="{x}" y="{y}" width="{width}" height="{height}" rx="6"/>'
         f'<text class="sign" x="{middle}" y="{y + 20}">{escape(part.sign)}</text>'
         f'<text x="{middle}" y="{y + 35}">{part.equation}</text></a>'
-        + (f'<a href="api.html#{part.function}" aria-label="the function {function}">{code}</a>' if function else "")
+        + (f'<a href="api.html#{part.function}">{code}</a>' if function else "")
         + "</g>"
     )
