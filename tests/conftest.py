@@ -1,9 +1,11 @@
-"""What the tests share: a seed, a model whose answers are known, small data, an empty record, a small book, the book.
+"""What the tests share: a seed, a model whose answers are known, small data, an empty record, a small book, the book,
+and a browser.
 
 And what "unbiased" and "anonymous" mean.
 """
 
 import dataclasses
+import functools
 import getpass
 import os
 import platform
@@ -16,6 +18,7 @@ import numpy as np
 import pytest
 import torch
 from filelock import FileLock
+from playwright.sync_api import sync_playwright
 from torch import Tensor
 
 from aevb import datasets
@@ -23,6 +26,7 @@ from aevb.book import notebooks, pages
 from aevb.datasets import BERNOULLI, Dataset, Images, Splits
 from aevb.model import LinearGaussian
 from aevb.reproduction import provenance, results
+from tests.browser import CHROMIUM, KNOWN, break_script, served
 
 if os.environ.get("AEVB_DATA"):
     os.environ["AEVB_DATA"] = str(Path(os.environ["AEVB_DATA"]).resolve())  # tests change folder
@@ -144,3 +148,45 @@ def noise() -> np.ndarray:
     """200 images of 4 x 6 random bytes, from dark to bright, `(200, 4, 6)`."""
     ramp = np.linspace(0, 1, 24).reshape(4, 6)
     return (np.random.RandomState(0).randint(0, 256, (200, 4, 6)) * ramp).astype(np.uint8)
+
+
+# a browser over the built book
+
+
+@pytest.fixture(scope="module")
+def site(page):
+    """The address of the built book."""
+    with served(page) as address:
+        yield address
+
+
+@pytest.fixture(scope="module")
+def chromium():
+    if CHROMIUM is None:
+        pytest.skip("no chromium here: the widgets are not tried in a browser")
+    with sync_playwright() as playwright:
+        yield playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+
+
+@pytest.fixture
+def visit(chromium, site):
+    """Open a chapter's page with all other hosts blocked; its errors must be none but the known one."""
+    context = chromium.new_context(viewport={"width": 1200, "height": 900}, has_touch=True)
+    context.add_init_script("localStorage.setItem('mode', 'light')")
+    context.route(lambda url: not url.startswith(site), lambda route: route.abort())
+    errors = []
+
+    def open_page(name: str, n_widgets: int = 1, broken: tuple[str, str] | None = None):
+        tab = context.new_page()
+        if broken:
+            tab.route(f"**/{name}.html", functools.partial(break_script, *broken))
+        tab.on("console", lambda message: errors.append(message.text) if message.type == "error" else None)
+        tab.on("pageerror", lambda error: errors.append(str(error)))
+        tab.goto(f"{site}/book/{name}.html")
+        tab.wait_for_selector(".aevb-widget [data-name]:not(:empty)")
+        assert tab.locator(".aevb-widget").count() == n_widgets
+        return tab
+
+    yield open_page
+    context.close()
+    assert [error for error in errors if KNOWN not in error] == []
