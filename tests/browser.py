@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import torch
+from playwright.sync_api import Locator, Page, Route
 
 NAMES = ("chromium", "chromium-browser", "google-chrome", "chrome")
 MACOS = "/Applications/Google Chrome.app/Contents/MacOS/Google Chrome"  # which is on no PATH
@@ -34,17 +35,18 @@ def served(folder: Path) -> Iterator[str]:
         server.shutdown()
 
 
-def break_script(right: str, wrong: str, route) -> None:
+def break_script(right: str, wrong: str, route: Route) -> None:
     """Serve a page whose widget's script has `wrong` in place of `right`, as the page's JSON writes them."""
     page = route.fetch()
     assert page.text().count(json.dumps(right)[1:-1]) == 1
     route.fulfill(response=page, body=page.text().replace(json.dumps(right)[1:-1], json.dumps(wrong)[1:-1]))
 
 
-def drag(tab, canvas, *points: tuple[float, float], steps: int = 8) -> None:
+def drag(tab: Page, canvas: Locator, *points: tuple[float, float], steps: int = 8) -> None:
     """Press at the first point, move through the others, let go; in shares of the canvas's width and height."""
     canvas.scroll_into_view_if_needed()
     box = canvas.bounding_box()
+    assert box is not None  # it is on the page
     places = [(box["x"] + a * box["width"], box["y"] + b * box["height"]) for a, b in points]
     tab.mouse.move(*places[0])
     tab.mouse.down()
@@ -54,18 +56,18 @@ def drag(tab, canvas, *points: tuple[float, float], steps: int = 8) -> None:
     frames(tab)
 
 
-def frames(tab) -> None:
+def frames(tab: Page) -> None:
     """Wait until the last change is drawn."""
     tab.evaluate("() => new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)))")
 
 
-def shown(tab, name: str) -> list[float]:
+def shown(tab: Page, name: str) -> list[float]:
     """The numbers in the readout called `name`."""
     text = tab.locator(f'[data-name="{name}"]').inner_text().replace("\N{MINUS SIGN}", "-")
     return [float(number) for number in re.findall(r"-?\d+(?:\.\d+)?", text)]
 
 
-def pixels(canvas) -> torch.Tensor:
+def pixels(canvas: Locator) -> torch.Tensor:
     """The grey levels of a picture, `(height * width,)`, in [0, 1]."""
     values = canvas.evaluate("c => Array.from(c.getContext('2d').getImageData(0, 0, c.width, c.height).data)")
     return torch.tensor(values).reshape(-1, 4)[:, 0] / 255

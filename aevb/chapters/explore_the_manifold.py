@@ -92,7 +92,6 @@ def _contours(axis: Axes, model: VAE, x: Tensor, pairs: list[tuple[Tensor, Tenso
     across, up = (half * torch.linspace(-1, 1, 161) + centre for centre in middle)
     z = torch.cartesian_prod(up, across).flip(-1)
     log_joint = model.log_likelihood_table(x, z)[:, 0] + model.log_prior(z)
-    mass, order = torch.softmax(log_joint, 0).sort(descending=True)
-    levels = [log_joint[order[int((mass.cumsum(0) < share).sum())]].item() for share in reversed(SHARES)]
-    surface = log_joint.reshape(161, 161)
+    surface = torch.softmax(log_joint, 0).reshape(161, 161)
+    levels = figures.levels(surface, SHARES)
     axis.contour(across, up, surface, levels=levels, colors=BLUE, linewidths=1.2, linestyles="solid")

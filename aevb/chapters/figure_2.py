@@ -11,7 +11,7 @@ from IPython.display import Markdown
 from aevb.colours import BLUE
 from aevb.reproduction import claims, rules, verdicts
 from aevb.reproduction.curves import OUTCOMES, Curves, against_points, first_above, value_at
-from aevb.reproduction.figures import COLOURS, NAMES
+from aevb.reproduction.figures import COLOURS, NAMES, SOURCES
 from aevb.reproduction.settings import LATENT_DIMS
 from aevb.reproduction.tables import markdown_table
 
@@ -93,7 +93,7 @@ def of_face(curves: Curves, latent_dim: int, until: float = PAPER_END) -> pd.Ser
 
 def faces_figure(published: Curves, hundred: Curves, larger: Curves) -> None:
     """Draw AEVB's test bound on the faces: published, with the paper's minibatches of 100, and with larger ones."""
-    styles: tuple[dict[str, Any], ...] = {"linewidth": 5, "alpha": 0.3}, {"linestyle": ":"}, {}
+    styles: tuple[dict[str, Any], ...] = SOURCES["published"], {"linestyle": ":"}, {}
     _, axes = plt.subplots(1, len(LATENT_DIMS["frey"]), figsize=(10, 2.9), sharey=True)
     for axis, latent_dim in zip(axes, LATENT_DIMS["frey"], strict=True):
         for curves, style in zip((published, hundred, larger), styles, strict=True):

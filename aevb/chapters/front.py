@@ -1,7 +1,5 @@
 """Figures and tables of the front page."""
 
-from typing import Any
-
 import matplotlib.pyplot as plt
 import pandas as pd
 import torch
@@ -65,7 +63,7 @@ def curves(axis: Axes, sources: dict[str, Curves]) -> None:
     """Draw one curve per source, the paper's pale and wide, ours thin."""
     for label, source in sources.items():
         curve = source.mean()
-        style: dict[str, Any] = {"linewidth": 5, "alpha": 0.3} if label == "the paper" else {}
+        style = figures.SOURCES["published" if label == "the paper" else "recorded"]
         axis.plot(curve.index, curve, color=BLUE, label=label, **style)
     axis.set(xscale="log", xlabel="training samples", ylabel="bound, nats per test digit", xlim=(1e5, 1e8))
     axis.legend(loc="lower right")

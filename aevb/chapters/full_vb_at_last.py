@@ -42,7 +42,7 @@ def bounds(recorded: Curves, live: Curves) -> None:
     for axis, n in zip(axes, (1000, 50_000), strict=True):
         for algorithm, name in LINES.items():
             colour = figures.COLOURS[algorithm]
-            for split, line in (("test", "-"), ("train", "--")):
+            for split, line in figures.SPLITS.items():
                 points = recorded.select(n_train=n, algorithm=algorithm, split=split).mean()
                 label = f"{name}, {split}" if n == 1000 else None
                 axis.plot(points, line, color=colour, label=label, **figures.SOURCES["recorded"])

@@ -86,8 +86,7 @@ def _density(axis: Axes, model: VAE, x: Tensor, cloud: Tensor, n: int = 160) -> 
     z = centre + torch.cartesian_prod(line, line)
     table = model.log_likelihood_table(x[None], z)[:, 0] + model.log_prior(z)
     density = torch.softmax(table, 0).reshape(n, n).T
-    ordered = density.flatten().sort(descending=True).values
-    levels = [ordered[(ordered.cumsum(0) < mass).sum()].item() for mass in (0.95, 0.5)]
+    levels = figures.levels(density, (0.5, 0.95))
     across, up = line + centre[0], line + centre[1]
     (left, right), (bottom, top) = across[[0, -1]].tolist(), up[[0, -1]].tolist()
     axis.imshow(density, origin="lower", extent=(left, right, bottom, top), cmap="Greys", aspect="auto")

@@ -39,8 +39,7 @@ def plane(model: VAE, x: Tensor, split: Gaps) -> Figure:
     u, v = torch.linspace(left, right, 120), torch.linspace(bottom, top, 120)
     z = torch.cartesian_prod(u, v).to(x)
     density = torch.softmax(model.log_joint(x, z[:, None])[:, 0], 0)
-    mass = density.sort(descending=True).values
-    levels = [mass[(mass.cumsum(0) < share).sum()].item() for share in (0.95, 0.5)]
+    levels = figures.levels(density, (0.5, 0.95))
     close.contour(u, v, density.reshape(120, 120).T, levels, colors=[GREY], linewidths=[0.8, 1.6])
     for name, colour, (at, spread) in (("the encoder's q", ORANGE, (mu, log_var)), ("the best q", GREEN, best)):
         w, h = (4 * torch.exp(0.5 * spread[0])).tolist()

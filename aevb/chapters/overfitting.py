@@ -8,9 +8,8 @@ from matplotlib.figure import Figure
 
 from aevb.colours import BLUE, GREY
 from aevb.reproduction.curves import COMPARABLE_FROM, Curves, values_at
+from aevb.reproduction.figures import SPLITS
 from aevb.reproduction.settings import FIGURE2
-
-STYLES = {"test": "-", "train": "--"}
 
 
 def differences(published: Curves, ours: Curves, latent_dims: tuple[int, ...]) -> Figure:
@@ -23,7 +22,7 @@ def differences(published: Curves, ours: Curves, latent_dims: tuple[int, ...]) -
         where: dict[str, Any] = {"dataset": "mnist", "algorithm": "aevb", "latent_dim": latent_dim}
         allowed = FIGURE2["mnist"].nats
         axis.axhspan(-allowed, allowed, color=GREY, alpha=0.2, linewidth=0)
-        for split in STYLES:
+        for split in SPLITS:
             _difference(axis, published.select(**where, split=split), ours.select(**where, split=split), split)
         axis.set(xscale="log", xlabel="samples", title=f"{latent_dim} latents")
     axes[0].set_ylabel("ours minus published, nats")
@@ -37,5 +36,5 @@ def _difference(axis: Axes, published: Curves, ours: Curves, split: str) -> None
         curve = part.mean()
         curve = curve[curve.index >= COMPARABLE_FROM]
         label = split if first else None
-        axis.plot(curve.index, curve - values_at(theirs, curve.index), STYLES[split], color=BLUE, label=label)
+        axis.plot(curve.index, curve - values_at(theirs, curve.index), SPLITS[split], color=BLUE, label=label)
         first = False

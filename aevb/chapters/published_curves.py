@@ -77,13 +77,14 @@ def minibatches(on_test: dict[tuple[int, str], pd.Series], windows: dict[tuple[i
     nats, by number of latents and reading.
     """
     dims, names = list(dict.fromkeys(d for d, _ in on_test)), list(dict.fromkeys(name for _, name in on_test))
-    rows = [(f"{d} latents", *(f"{_rms(on_test[d, name]):.0f}" for name in names)) for d in dims]
-    rows.append(("all four", *(f"**{_rms(pd.concat([on_test[d, name] for d in dims])):.0f}**" for name in names)))
+    rows = [(f"{d} latents", *(f"{rms(on_test[d, name]):.0f}" for name in names)) for d in dims]
+    rows.append(("all four", *(f"**{rms(pd.concat([on_test[d, name] for d in dims])):.0f}**" for name in names)))
     first = (f"{np.mean([windows[d, name] for d in dims]):+.0f}" for name in names)
     return tables.markdown_table(["AEVB, Frey Face", *names], [*rows, ("first train window, mean", *first)])
 
 
-def _rms(differences: pd.Series) -> float:
+def rms(differences: pd.Series) -> float:
+    """The root mean square of differences, in their unit."""
     return float(np.sqrt((differences**2).mean()))
 
 

@@ -40,18 +40,18 @@ def split(model: LinearGaussian, x: Tensor) -> Figure:
 
 
 @torch.no_grad()
-def em(model: LinearGaussian, x: Tensor, steps: int = 3, start: float = -1.0) -> Figure:
-    """EM in the offset b for one datapoint `x` `(1, 1)`: the evidence and the bounds over b, in nats.
+def em(model: LinearGaussian, x: Tensor) -> Figure:
+    """Three rounds of EM in the offset b from -1, for one datapoint `x` `(1, 1)`: the evidence and the bounds, in nats.
 
     The model has one latent and one observed dimension.
     """
-    offsets = torch.linspace(start - 0.5, x.item() + 1.5, 201).double()
+    offsets = torch.linspace(-1.5, x.item() + 1.5, 201).double()
     width = model.s**2 + model.W.square().sum()
     evidence = log_normal(x, offsets[:, None], torch.log(width).expand(201, 1))
     figure, axis = plt.subplots(figsize=(6.5, 3.2))
     axis.plot(offsets, evidence, color=GREY, linewidth=2, label="evidence $\\log p(x)$")
-    b = torch.tensor(start, dtype=torch.float64)
-    for step in range(steps):
+    b = torch.tensor(-1.0, dtype=torch.float64)
+    for step in range(3):
         here = log_normal(x, b.reshape(1, 1), torch.log(width).reshape(1, 1)).item()
         mean = (x[0, 0] - b) * model.W[0, 0] / width  # E-step
         top = x[0, 0] - model.W[0, 0] * mean  # M-step

@@ -1,6 +1,7 @@
 """The figures that several pages share, in one style."""
 
 import math
+from collections.abc import Sequence
 from itertools import pairwise
 from typing import Any, Literal
 
@@ -183,6 +184,12 @@ def show_images(axis: Axes, images: Tensor, columns: int, dataset: str) -> None:
     canvas = image_grid(images, about.image_shape, columns, light=about.light)
     axis.imshow(canvas, cmap="gray" if about.light else "gray_r", vmin=0, vmax=1)
     axis.axis("off")
+
+
+def levels(mass: Tensor, shares: Sequence[float]) -> list[float]:
+    """The heights above which a density on a lattice, its `mass` of any shape, has those `shares`; the lowest first."""
+    ordered = mass.flatten().sort(descending=True).values
+    return [ordered[int((ordered.cumsum(0) < share).sum())].item() for share in sorted(shares, reverse=True)]
 
 
 def latent_grid(n: int) -> Tensor:
