@@ -20,6 +20,7 @@ from aevb.reproduction.readings import BASELINE
 from aevb.reproduction.settings import LATENT_DIMS, RIVALS
 
 PLACE = 1_000_000  # samples at which curves are compared
+PAGE = "19_what_the_paper_does_not_say.html"  # named in links: the theme takes a bare #... for a selector
 AT_REST = ("mnist", 20)  # the dataset and latents of the panel at rest
 FRAME = (3e4, 3e7)  # samples between which curves have to fit into the frame
 
@@ -214,7 +215,7 @@ def link(
     named = {"choice": slug(question), "answer": slug(answer), "dataset": dataset, "algorithm": algorithm}
     named["latents"] = str(latents or "")
     address = "&amp;".join(f"{name}={value}" for name, value in named.items() if value)
-    return f'<a href="#{address}">{html.escape(text or question)}</a>'
+    return f'<a href="{PAGE}#{address}">{html.escape(text or question)}</a>'
 
 
 def at_rest(widget: Choices) -> None:

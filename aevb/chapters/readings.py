@@ -10,6 +10,7 @@ from IPython.display import Markdown
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from aevb.book import choices
 from aevb.colours import BLUE, GREEN, GREY, ORANGE, PINK
 from aevb.model import VAE
 from aevb.reproduction import figures, readings, results, tables
@@ -100,7 +101,8 @@ def ranking(ranked: pd.DataFrame, nearness: pd.DataFrame) -> Markdown:
         last = at.iloc[-1]
         made_by = f"{last['answer']}: {last['change']:+.0f} ({panel(last['dataset'], last['algorithm'])})"
         wanted = _wanted(nearness[nearness["question"] == question], unchanged)
-        rows.append((f"{question}: {says}" if says else question, *cells, made_by, wanted, ours))
+        name = choices.link(question) if question in choices.CHOICES else question
+        rows.append((f"{name}: {says}" if says else name, *cells, made_by, wanted, ours))
     titles = [f"{samples / 1e6:.1f}M" if samples < 1e6 else f"{samples / 1e6:.0f}M" for samples in moments]
     header = ["left open", *titles, "the last, in nats", "the published curves want", "this book"]
     return tables.markdown_table(header, rows)
