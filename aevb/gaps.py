@@ -6,6 +6,7 @@ quadrature, for models with one or two latents.
 """
 
 import math
+import warnings
 from typing import NamedTuple
 
 import numpy as np
@@ -13,6 +14,7 @@ import torch
 from torch import Tensor
 
 from aevb import hmc
+from aevb.checks import name_datapoints
 from aevb.marginal_likelihood import Estimate
 from aevb.model import LatentVariableModel
 from aevb.networks import log_normal
@@ -31,7 +33,7 @@ class Gaps(NamedTuple):
     log_px: Tensor
     bound: Tensor
     best: Tensor
-    q: tuple[Tensor, Tensor]
+    q: Gaussian
 
     @property
     def amortization(self) -> Tensor:
@@ -58,7 +60,7 @@ def _noise(like: Tensor, points: int) -> tuple[Tensor, Tensor]:
 
 
 @torch.no_grad()
-def bound_of(model: LatentVariableModel, x: Tensor, q: tuple[Tensor, Tensor], points: int = 15) -> Tensor:
+def bound_of(model: LatentVariableModel, x: Tensor, q: Gaussian, points: int = 15) -> Tensor:
     """The bound of q = N(mu, diag(exp(log_var))), `(M,)`, nats, without sampling: Gauss-Hermite over the noise.
 
     `x` is `(M, D)`, and so many `points` are taken in each of the latent dimensions of mu and log_var, `(M, J)`.
@@ -126,46 +128,44 @@ def close_quadrature(model: LatentVariableModel, x: Tensor, points: int = 41) ->
     return Estimate(log_px, error), starts
 
 
-def best_diagonal(
-    model: LatentVariableModel, x: Tensor, start: tuple[Tensor, Tensor], points: int = 5
-) -> tuple[Tensor, Tensor]:
+@torch.no_grad()
+def best_diagonal(model: LatentVariableModel, x: Tensor, start: Gaussian) -> Gaussian:
     """The (mu, log_var), each `(M, J)`, that make the bound of each datapoint largest near `start`.
 
     Each step is a natural gradient's: E[grad log p(x, z)] moves mu, and E[minus the second derivative], which is
     -E[gradient eps] / sigma, the precision.
     """
     mu, precision = start[0].clone(), torch.exp(-start[1])
-    eps, mass = _noise(mu, points)
+    eps, mass = _noise(mu, 5)
+    log_density = hmc.posterior(model, x)
     best = torch.full((len(x),), -torch.inf).to(mu)
     kept = mu.clone(), -precision.log()
     for _ in range(STEPS):
         sigma = precision.rsqrt()
-        z = (mu + sigma * eps).requires_grad_()
-        with torch.enable_grad():
-            log_joint = model.log_joint(x, z)
-            (gradient,) = torch.autograd.grad(log_joint.sum(), z)
-        with torch.no_grad():
-            value = (mass * log_joint).sum(0) + sigma.log().sum(-1)
-            better = (value > best)[:, None]
-            best = torch.maximum(value, best)
-            kept = torch.where(better, mu, kept[0]), torch.where(better, -precision.log(), kept[1])
-            slope = (mass[..., None] * gradient).sum(0)
-            curvature = -(mass[..., None] * gradient * eps).sum(0) / sigma
-            precision = (1 - RATE) * precision + RATE * curvature.clamp(min=0.1 * precision)
-            mu = mu + (RATE * slope / precision).clamp(-2 * sigma, 2 * sigma)
+        state = hmc.evaluate(log_density, mu + sigma * eps)
+        value = (mass * state.log_density).sum(0) + sigma.log().sum(-1)
+        better = (value > best)[:, None]
+        best = torch.maximum(value, best)
+        kept = torch.where(better, mu, kept[0]), torch.where(better, -precision.log(), kept[1])
+        slope = (mass[..., None] * state.gradient).sum(0)
+        curvature = -(mass[..., None] * state.gradient * eps).sum(0) / sigma
+        precision = (1 - RATE) * precision + RATE * curvature.clamp(min=0.1 * precision)
+        mu = mu + (RATE * slope / precision).clamp(-2 * sigma, 2 * sigma)
     return kept
 
 
 def split(model: LatentVariableModel, x: Tensor) -> Gaps:
     """The gaps of the datapoints `x` `(M, D)` under a model with a recognition model and at most two latents.
 
-    Raises ValueError where it has more.
+    Raises ValueError where it has more. Warns, naming datapoints, where no lattice agrees with a coarser one to STILL.
     """
     if model.latent_dim > 2:
         raise ValueError(f"gaps are split on lattices: at most two latents, not {model.latent_dim}")
     with torch.no_grad():
         bound = bound_of(model, x, model.posterior(x))
     log_px, starts = close_quadrature(model, x)
+    if (unsure := log_px.standard_error > STILL).any():
+        warnings.warn(f"log p(x) is not sure to {STILL} nats for datapoints {name_datapoints(unsure)}", stacklevel=2)
     found = [best_diagonal(model, x, start) for start in starts]
     bounds = torch.stack([bound_of(model, x, q) for q in found])
     best, which = bounds.max(0)

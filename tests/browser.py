@@ -1,5 +1,7 @@
 """Debian's or another Chromium, a server for the pages that it is shown, and what one does with widgets there."""
 
+from __future__ import annotations
+
 import contextlib
 import functools
 import http.server
@@ -9,9 +11,12 @@ import shutil
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
-from playwright.sync_api import Locator, Page, Route
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Locator, Page, Route
 
 NAMES = ("chromium", "chromium-browser", "google-chrome", "chrome")
 MACOS = "/Applications/Google Chrome.app/Contents/MacOS/Google Chrome"  # which is on no PATH

@@ -18,7 +18,6 @@ import numpy as np
 import pytest
 import torch
 from filelock import FileLock
-from playwright.sync_api import sync_playwright
 from torch import Tensor
 
 from aevb import datasets
@@ -164,6 +163,8 @@ def site(page):
 def chromium():
     if CHROMIUM is None:
         pytest.skip("no chromium here: the widgets are not tried in a browser")
+    from playwright.sync_api import sync_playwright  # late: most tests have no use for it
+
     with sync_playwright() as playwright:
         yield playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
 

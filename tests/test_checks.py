@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from aevb import bounds, checks, full_vb, hmc, mcem, objectives
+from aevb import bounds, checks, full_vb, gaps, hmc, mcem, objectives
 from aevb import marginal_likelihood as ml
 from aevb.model import Decoder, LinearGaussian, bernoulli_vae, gaussian_vae, stack
 
@@ -25,6 +25,7 @@ DOORS = {
     "m_step": lambda m, x, g: mcem.m_step(m, x, torch.zeros(1, len(x), 2)),
     "appendix_d": lambda m, x, g: ml.appendix_d(m, x, generator=g),
     "quadrature": lambda m, x, g: ml.quadrature(m, x, points=11),
+    "gaps.split": lambda m, x, g: gaps.split(m, x),
     "many importance samples": lambda m, x, g: ml.importance_weighted(m, x, generator=g, n_samples=10),
     "annealed_importance": lambda m, x, g: ml.annealed_importance(m, x, generator=g, n_temperatures=3),
 }

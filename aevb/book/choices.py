@@ -8,12 +8,10 @@ import math
 import re
 from typing import Any, NamedTuple
 
-import matplotlib.pyplot as plt
 import numpy as np
 import traitlets
 
 from aevb.book.widgets import Widget, script, style
-from aevb.colours import GREY, ORANGE
 from aevb.reproduction import figures, results
 from aevb.reproduction.curves import Curves, concat
 from aevb.reproduction.readings import BASELINE
@@ -21,7 +19,6 @@ from aevb.reproduction.settings import LATENT_DIMS, RIVALS
 
 PLACE = 1_000_000  # samples at which curves are compared
 PAGE = "19_what_the_paper_does_not_say.html"  # named in links: the theme takes a bare #... for a selector
-AT_REST = ("mnist", 20)  # the dataset and latents of the panel at rest
 FRAME = (3e4, 3e7)  # samples between which curves have to fit into the frame
 
 
@@ -77,18 +74,14 @@ class Choices(Widget):
     latent_dim = traitlets.Int(20).tag(sync=True)
 
 
-def unchanged() -> Curves:
-    """The recorded baseline in every panel of figure 2: both algorithms alike."""
-    faces = results.recorded("figure2").select(dataset="frey", algorithm="aevb")
-    return concat([results.recorded("figure2-alike"), faces])
-
-
-def recorded() -> list[tuple[Curves, Curves]]:
+def recorded(base: Curves) -> list[tuple[Curves, Curves]]:
     """The recorded readings, with columns `question` and `answer`, each beside the unchanged runs to compare it with.
+
+    `base` are the unchanged runs in every panel of figure 2.
 
     Later ones take the place of earlier ones of the same name that are no longer.
     """
-    record, book, base = results.recorded("readings"), results.recorded("figure2"), unchanged()
+    record, book = results.recorded("readings"), results.recorded("figure2")
     sizes = concat([results.recorded(name) for name in ("figure2-minibatches", "figure2-faces")])
 
     def named(curves: Curves, question: str, answer: str) -> Curves:
@@ -133,9 +126,10 @@ def _drawn(curves: Curves) -> dict:
 
 def choices() -> Choices:
     """The panel of all recorded readings, on test data."""
-    pairs = recorded()
+    base, published = figures.trained_alike(), results.published("figure2")
+    pairs = recorded(base)
     panels = [
-        _panel(pairs, dataset=dataset, algorithm=algorithm, latent_dim=latent_dim)
+        _panel(pairs, base, published, dataset=dataset, algorithm=algorithm, latent_dim=latent_dim)
         for dataset, latent_dims in LATENT_DIMS.items()
         for algorithm in RIVALS
         for latent_dim in latent_dims
@@ -153,10 +147,10 @@ def _first_number(answer: str) -> float:
     return float(number[0].rstrip(".")) if number else math.inf
 
 
-def _panel(pairs: list[tuple[Curves, Curves]], **name: Any) -> dict[str, Any]:
+def _panel(pairs: list[tuple[Curves, Curves]], base: Curves, published: Curves, **name: Any) -> dict[str, Any]:
     """What the panel shows of one dataset, algorithm and number of latents."""
     where = name | {"split": "test"}
-    theirs, baseline = results.published("figure2").select(**where), _drawn(unchanged().select(**where))
+    theirs, baseline = published.select(**where), _drawn(base.select(**where))
     readings: dict[tuple[str, str], dict] = {}
     for curves, compared in pairs:
         for (question, answer), part in curves.select(**where).each("question", "answer"):
@@ -203,44 +197,11 @@ def slug(words: str) -> str:
     return re.sub(r"[^a-z0-9.]+", "-", words.lower()).strip("-")
 
 
-def link(
-    question: str, text: str = "", *, answer: str = "", dataset: str = "", algorithm: str = "", latents: int = 0
-) -> str:
-    """A link, as HTML, that opens the panel on its page at a choice; what is not given stays as it is.
+def link(question: str) -> str:
+    """A link, as HTML, that opens the panel on its page at a question.
 
     Raises ValueError for a question that the panel has not.
     """
     if question not in CHOICES:
         raise ValueError(f"no choice {question!r}: there are {', '.join(map(repr, CHOICES))}")
-    named = {"choice": slug(question), "answer": slug(answer), "dataset": dataset, "algorithm": algorithm}
-    named["latents"] = str(latents or "")
-    address = "&amp;".join(f"{name}={value}" for name, value in named.items() if value)
-    return f'<a href="{PAGE}#{address}">{html.escape(text or question)}</a>'
-
-
-def at_rest(widget: Choices) -> None:
-    """Draw the panel as paper has it: for four questions, what of its answers is recorded over the paper's curve."""
-    figures.use_style()
-    shown = [
-        ("warm-up", "wake-sleep"),
-        ("log-variance of q", "wake-sleep"),
-        ("initial weights", "aevb"),
-        ("pixels", "aevb"),
-    ]
-    _, axes = plt.subplots(1, len(shown), figsize=(9.6, 2.9), sharey=True)
-    for axis, (question, algorithm) in zip(axes, shown, strict=True):
-        (panel,) = (
-            p for p in widget.panels if (p["dataset"], p["latent_dim"], p["algorithm"]) == (*AT_REST, algorithm)
-        )
-        axis.plot(panel["paper"]["samples"], panel["paper"]["mean"], color=GREY, **figures.SOURCES["published"])
-        axis.plot(panel["baseline"]["samples"], panel["baseline"]["mean"], color="black", linewidth=1.2)
-        lines = iter(("-", "--", ":"))
-        for reading in panel["readings"]:
-            if reading["question"] == question:
-                axis.plot(reading["samples"], reading["mean"], next(lines), color=ORANGE, label=reading["answer"])
-        axis.set(xscale="log", xlim=FRAME, ylim=(-200, -95))
-        axis.set_title(f"{question}, {figures.NAMES[algorithm]}", fontsize=9)
-        axis.legend(fontsize=7, loc="lower right")
-    axes[0].set_ylabel("test bound (nats)")
-    axes[0].figure.supxlabel("training samples seen", fontsize=10)
-    plt.show()
+    return f'<a href="{PAGE}#choice={slug(question)}">{html.escape(question)}</a>'

@@ -14,7 +14,7 @@ from aevb.book import choices
 from aevb.colours import BLUE, GREEN, GREY, ORANGE, PINK
 from aevb.model import VAE
 from aevb.reproduction import figures, readings, results, tables
-from aevb.reproduction.curves import Curves, concat
+from aevb.reproduction.curves import Curves
 from aevb.trainer import Trainer
 
 ASIDES = ("hidden units", "samples and minibatch", readings.BASELINE)  # questions that are not left open
@@ -43,6 +43,7 @@ SHOWN = {  # the limits of the bound and the questions of each figure of curves,
     "mnist": ((-260, -95), ("warm-up", "initial weights", "step size", "pixels")),
     "frey": ((300, 1050), ("warm-up", "initial weights", "step size", "weight prior")),
 }
+AT_REST = "mnist", readings.BASELINE_LATENT_DIM["mnist"]  # the panel of choices as paper has it
 COLOURS = (BLUE, ORANGE, GREEN, PINK)  # of the answers to one question
 
 
@@ -58,8 +59,7 @@ def comparisons() -> list[tuple[Curves, Curves]]:
     """
     record, by_latents = results.recorded("readings"), results.recorded("readings-by-latents")
     tried = [question for question in record.table["question"].unique() if question not in ASIDES]
-    book, alike = results.recorded("figure2"), results.recorded("figure2-alike")
-    base = concat([alike, book.select(dataset="frey", algorithm="aevb")])
+    book, base = results.recorded("figure2"), figures.trained_alike()
     one_seed = base.select(seed=0)
     of_plateau = results.recorded("readings-plateau").select(answer=["none", "whole in each minibatch"])
     slower = results.recorded("figure2-step-sizes").select(step_size=0.01)
@@ -101,7 +101,7 @@ def ranking(ranked: pd.DataFrame, nearness: pd.DataFrame) -> Markdown:
         last = at.iloc[-1]
         made_by = f"{last['answer']}: {last['change']:+.0f} ({panel(last['dataset'], last['algorithm'])})"
         wanted = _wanted(nearness[nearness["question"] == question], unchanged)
-        name = choices.link(question) if question in choices.CHOICES else question
+        name = choices.link(question)
         rows.append((f"{name}: {says}" if says else name, *cells, made_by, wanted, ours))
     titles = [f"{samples / 1e6:.1f}M" if samples < 1e6 else f"{samples / 1e6:.0f}M" for samples in moments]
     header = ["left open", *titles, "the last, in nats", "the published curves want", "this book"]
@@ -214,3 +214,31 @@ def stays(left: dict[str, list[int | None]]) -> Markdown:
         for name, row in left.items()
     ]
     return tables.markdown_table(["weight prior; warm-up; minibatch", "10 latents", "20 latents"], rows)
+
+
+def at_rest(widget: choices.Choices) -> None:
+    """Draw the panel of choices as paper has it: for four questions, what is recorded, over the paper's curve."""
+    figures.use_style()
+    shown = [
+        ("warm-up", "wake-sleep"),
+        ("log-variance of q", "wake-sleep"),
+        ("initial weights", "aevb"),
+        ("pixels", "aevb"),
+    ]
+    _, axes = plt.subplots(1, len(shown), figsize=(9.6, 2.9), sharey=True)
+    for axis, (question, algorithm) in zip(axes, shown, strict=True):
+        (of_choice,) = (
+            p for p in widget.panels if (p["dataset"], p["latent_dim"], p["algorithm"]) == (*AT_REST, algorithm)
+        )
+        axis.plot(of_choice["paper"]["samples"], of_choice["paper"]["mean"], color=GREY, **figures.SOURCES["published"])
+        axis.plot(of_choice["baseline"]["samples"], of_choice["baseline"]["mean"], color="black", linewidth=1.2)
+        lines = iter(("-", "--", ":"))
+        for reading in of_choice["readings"]:
+            if reading["question"] == question:
+                axis.plot(reading["samples"], reading["mean"], next(lines), color=ORANGE, label=reading["answer"])
+        axis.set(xscale="log", xlim=choices.FRAME, ylim=(-200, -95))
+        axis.set_title(f"{question}, {figures.NAMES[algorithm]}", fontsize=9)
+        axis.legend(fontsize=7, loc="lower right")
+    axes[0].set_ylabel("test bound (nats)")
+    axes[0].figure.supxlabel("training samples seen", fontsize=10)
+    plt.show()

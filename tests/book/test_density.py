@@ -1,5 +1,6 @@
 """The counts that say how dense a chapter is."""
 
+import nbformat
 import pytest
 
 from aevb.book import density
@@ -47,6 +48,21 @@ def test_words_are_prose(markdown, count):
 
 def test_lines_are_neither_blank_nor_comments():
     assert density.lines("# a comment\nx = 1\n\ny = x  # counted\n") == 2
+
+
+def test_what_a_cell_prints_is_counted_without_markup():
+    outputs = [
+        nbformat.v4.new_output("stream", text="three printed words"),
+        nbformat.v4.new_output("display_data", data={"text/html": "<b>two</b> more<script>not this</script>"}),
+        nbformat.v4.new_output("display_data", data={"image/png": "aGVsbG8=", "text/plain": "<Figure>"}),
+    ]
+    assert density.printed(nbformat.v4.new_code_cell("x", outputs=outputs)).split() == [
+        "two",
+        "more",
+        "three",
+        "printed",
+        "words",
+    ]
 
 
 def test_a_chapter_is_counted(tmp_path):

@@ -254,3 +254,11 @@ def test_a_closing_box_has_three_columns():
     assert [line.count("|") for line in lines] == [4, 4, 4]
     assert lines[0] == "| the paper says | we got | tolerance |"
     assert lines[2] == "| -155.3 | -156.0 | 3 nats |"
+
+
+def test_levels_hold_their_shares():
+    """Of five cells, the highest holds half of the mass and the highest three hold nine tenths."""
+    mass = torch.tensor([[0.08, 0.5, 0.1], [0.02, 0.3, 0.0]])
+    low, high = figures.levels(mass, (0.45, 0.85))
+    assert mass[mass >= high].sum() == 0.5
+    assert mass[mass >= low].sum() == pytest.approx(0.9)
