@@ -194,7 +194,7 @@ def _frame(panel: dict) -> list[float]:
 
 def slug(words: str) -> str:
     """The words as they stand in an address: small letters, figures, hyphens."""
-    return re.sub(r"[^a-z0-9.]+", "-", words.lower()).strip("-")
+    return re.sub(r"[^a-z0-9]+", "-", words.lower()).strip("-")
 
 
 def link(question: str) -> str:
@@ -204,4 +204,4 @@ def link(question: str) -> str:
     """
     if question not in CHOICES:
         raise ValueError(f"no choice {question!r}: there are {', '.join(map(repr, CHOICES))}")
-    return f'<a href="{PAGE}#choice={slug(question)}">{html.escape(question)}</a>'
+    return f'<a href="{PAGE}#choice--{slug(question)}">{html.escape(question)}</a>'

@@ -78,7 +78,7 @@ def test_the_panel_is_light(widget):
 
 
 def test_a_link_names_the_choice_and_refuses_others():
-    assert choices.link("weight prior") == f'<a href="{choices.PAGE}#choice=weight-prior">weight prior</a>'
+    assert choices.link("weight prior") == f'<a href="{choices.PAGE}#choice--weight-prior">weight prior</a>'
     with pytest.raises(ValueError, match="no choice 'colour'"):
         choices.link("colour")
 
@@ -131,8 +131,8 @@ CASES = [
 
 
 def address(question, answer, dataset, algorithm, latent_dim) -> str:
-    parts = {"choice": choices.slug(question), "answer": choices.slug(answer), "dataset": dataset}
-    return "#" + "&".join(f"{k}={v}" for k, v in (parts | {"algorithm": algorithm, "latents": latent_dim}).items())
+    parts = (choices.slug(question), dataset, algorithm, str(latent_dim), choices.slug(answer))
+    return "--".join(("#choice", *parts))
 
 
 def assert_pythons(tab, widget, case) -> None:
@@ -170,7 +170,7 @@ def test_broken_arithmetic_of_the_panel_is_noticed(open_panel, widget):
 
 
 def test_what_was_not_run_is_grey_and_says_so(open_panel):
-    tab = open_panel("#choice=dreams&dataset=mnist&algorithm=aevb&latents=20")
+    tab = open_panel("#choice--dreams--mnist--aevb--20")
     off = tab.locator(".aevb-choices label:has(input:disabled)")
     assert [text.strip() for text in off.all_inner_texts()] == ["the decoder's mean not run here"]
     assert "no other reading of it was run" in tab.locator(".aevb-verdict").inner_text()
@@ -184,7 +184,7 @@ def test_what_was_not_run_is_grey_and_says_so(open_panel):
 
 
 def test_a_choice_is_made_by_keys_and_the_focus_stays(open_panel, widget):
-    tab = open_panel("#choice=warm-up&answer=0-steps&dataset=mnist&algorithm=wake-sleep&latents=20")
+    tab = open_panel("#choice--warm-up--mnist--wake-sleep--20--0-steps")
     before = shown(tab, "base")
     tab.locator(".aevb-choices input[value='0 steps']").focus()
     tab.keyboard.press("ArrowRight")
@@ -199,14 +199,14 @@ def test_a_link_on_the_page_opens_the_panel(open_panel):
     tab.get_by_role("link", name="log-variance of q").click()
     frames(tab)
     assert tab.locator(".aevb-choices input:checked").last.evaluate("n => n.value") == "from zero"
-    assert tab.evaluate("location.hash").startswith("#choice=log-variance-of-q")
+    assert tab.evaluate("location.hash").startswith("#choice--log-variance-of-q")
     tab.wait_for_function("Math.abs(document.querySelector('.aevb-choices').getBoundingClientRect().top) < 200")
 
 
 def test_the_curve_moves_but_not_for_readers_who_want_less_motion(open_panel):
     tick = "c => c.getContext('2d').getImageData(0, 0, c.width, c.height).data.reduce((a, b) => (a * 31 + b) % 1e9, 7)"
     for motion, moves in (("no-preference", True), ("reduce", False)):
-        tab = open_panel("#choice=initial-weights&dataset=mnist&algorithm=aevb&latents=10")
+        tab = open_panel("#choice--initial-weights--mnist--aevb--10")
         tab.emulate_media(reduced_motion=motion)
         canvas = tab.locator(".aevb-choices canvas")
         canvas.scroll_into_view_if_needed()

@@ -6,7 +6,7 @@ const RANGE = [4, 8]; // of log10 samples
 const MOVE = 450; // milliseconds in which a curve moves
 let groups = 0;
 
-const slug = (words) => words.toLowerCase().replace(/[^a-z0-9.]+/g, "-").replace(/^-|-$/g, "");
+const slug = (words) => words.toLowerCase().replace(/[^a-z0-9]+/g, "-").replace(/^-|-$/g, "");
 const signed = (value) => (value > 0 ? "+" : "") + format(value, Math.abs(value) < 1000 ? 1 : 0);
 const count = (n) => Math.round(n).toLocaleString("en-US");
 
@@ -197,16 +197,17 @@ function render({ model, el }) {
     [before, last] = [name, reading()];
   }
 
-  // a link on the page, or an address, such as #choice=warm-up&answer=0-steps&dataset=mnist&algorithm=aevb&latents=20
+  // A link on the page, or an address, such as #choice--warm-up--mnist--aevb--20--0-steps; what stands last may be left
+  // out. Only what a CSS selector may hold: the theme looks for the element that an address names.
   function open(address) {
-    if (!address.includes("choice=")) return false;
-    const asked = new URLSearchParams(address.slice(address.indexOf("#") + 1));
-    const q = questions.find((each) => each.slug === asked.get("choice"));
+    const [name, ...parts] = address.slice(address.indexOf("#") + 1).split("--");
+    if (name !== "choice") return false;
+    const [choice, dataset, algorithm, latents, wanted] = parts;
+    const q = questions.find((each) => each.slug === choice);
     if (!q) return false;
     const fits = (p) =>
-      [["dataset", "dataset"], ["algorithm", "algorithm"], ["latents", "latent_dim"]].every(
-        ([name, field]) => !asked.has(name) || String(p[field]) === asked.get(name));
-    const wanted = asked.get("answer");
+      [[dataset, p.dataset], [algorithm, p.algorithm], [latents, String(p.latent_dim)]].every(
+        ([asked, has]) => !asked || asked === has);
     const answers = (p) => {
       const all = p.readings.filter((r) => r.question === q.question);
       const exact = all.filter((r) => !wanted || slug(r.answer) === wanted);
@@ -219,7 +220,7 @@ function render({ model, el }) {
     return true;
   }
   const clicked = (event) => {
-    const anchor = event.target.closest?.('a[href*="#choice="]');
+    const anchor = event.target.closest?.('a[href*="#choice--"]');
     if (!anchor || event.ctrlKey || event.metaKey || event.shiftKey || !open(anchor.getAttribute("href"))) return;
     event.preventDefault();
     event.stopPropagation();
