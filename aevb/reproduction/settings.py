@@ -25,6 +25,9 @@ FIGURE3_NATS = 3.0  # within which a published point of figure 3 is met
 MINIBATCHES = (100, 200, 300, 400, 500)  # the sizes of "figure2-minibatches"
 FACES_MINIBATCH = 300  # of those, the nearest to the published curves of AEVB on the faces to 10^7
 FIGURE5_LATENT_DIMS = (2, 5, 10, 20)  # the numbers of latents of its panels
+PAGE_N_TRAIN = 10_000  # the training digits that a page carries for its readers to train on
+PAGE_LATENT_DIMS = FIGURE5_LATENT_DIMS  # what a reader can choose there
+PAGE_HIDDEN = (100, 500)
 MORE_SEEDS = range(3, 8)  # beside the three of "paper", for the spread of seeds where a live run ends
 
 Datasets = tuple[str, ...]  # names of datasets
@@ -149,6 +152,19 @@ def figure4(_: int, datasets: Datasets) -> list[Run]:
 def figure5(_: int, datasets: Datasets) -> list[Run]:
     """AEVB on MNIST with 2, 5, 10 and 20 latents, otherwise as in figure 2; a picture has one seed."""
     return [_apart(_section_5("mnist", "aevb", latent_dim)) for latent_dim in FIGURE5_LATENT_DIMS]
+
+
+def ten_thousand_digits(_: int, datasets: Datasets) -> list[Run]:
+    """The runs that a reader can train in the page, as in figure 2 on fewer digits, with MORE_SEEDS to judge them by."""
+    return _with_more_seeds(
+        [
+            dataclasses.replace(_apart(_section_5(dataset, algorithm, latent_dim)), hidden=hidden, n_train=PAGE_N_TRAIN)
+            for dataset in datasets
+            for algorithm in RIVALS
+            for hidden in PAGE_HIDDEN
+            for latent_dim in PAGE_LATENT_DIMS
+        ]
+    )
 
 
 def full_vb(n_seeds: int, _: Datasets) -> list[Run]:
