@@ -28,8 +28,7 @@ from aevb.files import NO_ROOM, write_bytes
 
 log = logging.getLogger("aevb")  # the library's log
 
-SUPPLY = "put the file anywhere below a folder and set AEVB_DATA to that folder"  # advice where a file is missing
-# advice where the cache cannot be written
+SUPPLY = "put the file anywhere below a folder and set AEVB_DATA to that folder"  # where a file is missing
 KEEP = "set AEVB_DATA to a folder that has the original files, or XDG_CACHE_HOME to one that you may write to"
 TIMEOUT = 20  # seconds a mirror or npm may stay silent
 
@@ -69,16 +68,19 @@ def payload(originals: Originals, file: File) -> bytes:
 
     Raises DataError where AEVB_DATA has nothing but wrong files for it, no source has it, or there is no room for it.
     """
-    for source in (_supplied, _cached):
-        content = source(file)
-        if content is not None:
-            return content
+    if (content := at_hand(file)) is not None:
+        return content
     try:
         return _fetch(originals, file)
     except OSError as error:  # of the temporary folder
         raise DataError(
             f"{file.name}: {error}; set TMPDIR to a folder that has space and that you may write to"
         ) from error
+
+
+def at_hand(file: File) -> bytes | None:
+    """The payload of `file` from AEVB_DATA or the cache, or None: nothing is fetched. Raises DataError as `payload`."""
+    return content if (content := _supplied(file)) is not None else _cached(file)
 
 
 def cache_folder() -> Path:
@@ -130,9 +132,8 @@ def _supplied(file: File) -> bytes | None:
         return None
     if not Path(folder).is_dir():
         raise DataError(f"AEVB_DATA={folder} is not a folder: correct it or unset it")
-    found = sorted((_likeness(file, path), path) for path in _files_below(folder))
     refused = []
-    for likeness, path in found:
+    for likeness, path in sorted((_likeness(file, path), path) for path in _files_below(folder)):
         if likeness == UNLIKE:
             break
         try:
@@ -210,8 +211,7 @@ def _near_misses(originals: Originals, file: File) -> str:
 
 def _some(items: list[str], separator: str) -> str:
     """The first five of `items`, and the number of the others."""
-    more = [f"and {len(items) - 5} more"] * (len(items) > 5)
-    return separator.join(items[:5] + more)
+    return separator.join(items[:5] + [f"and {len(items) - 5} more"] * (len(items) > 5))
 
 
 def _cached(file: File) -> bytes | None:

@@ -2,8 +2,8 @@
 
 It adds scripts served with the book, buttons that launch a chapter elsewhere, and the table of what ran when.
 
-The scripts come from npm, at the versions and checksums of `package-lock.json`. The lock names the packages alone:
-those that have dependencies ship them bundled.
+The scripts come from npm, at the versions and checksums of `package-lock.json`. What is served needs no other file:
+packages that have dependencies ship them bundled.
 """
 
 import contextlib
@@ -28,6 +28,14 @@ SERVED = {
     "requirejs": ("require.js",),
     "@jupyter-widgets/html-manager": ("dist/embed-amd.js",),
     "anywidget": ("LICENSE", "dist/index.js"),
+    "@tensorflow/tfjs-core": ("dist/tf-core.min.js",),
+    "@tensorflow/tfjs-backend-cpu": ("dist/tf-backend-cpu.min.js",),
+    "@tensorflow/tfjs-backend-wasm": (
+        "dist/tf-backend-wasm.min.js",
+        "dist/tfjs-backend-wasm.wasm",
+        "dist/tfjs-backend-wasm-simd.wasm",
+    ),
+    "@tensorflow/tfjs-backend-webgpu": ("dist/tf-backend-webgpu.min.js",),
 }
 CDN = "the pages will ask public CDNs for their scripts"  # said where no scripts are served
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import nbformat
 import yaml
 
-from aevb.book import extension, kernels, notebooks
+from aevb.book import extension, kernels, notebooks, train
 from aevb.book.execution import MARKER, ChapterOutcome, execute_all, literal
 from aevb.files import write_text
 
@@ -52,7 +52,9 @@ def build(source: Path = notebooks.ROOT, output: Path = notebooks.ROOT, strict: 
     """Build the HTML book of `source` into `output/_build/html`; the exit status. With `strict` a warning fails it."""
     for leftover in (output / "_build" / "html", output / "_build" / ".doctrees"):
         shutil.rmtree(leftover, ignore_errors=True)
-    extension.serve(source / "book" / "_static")
+    static = source / "book" / "_static"
+    extension.serve(static)
+    train.pack_digits(static)
     program = Path(sys.executable).with_name("jupyter-book")
     command: list[str | Path] = [program, "build", source, *["-W", "-n"] * strict]
     command += ["--keep-going", "-q", "--path-output", output]

@@ -155,7 +155,7 @@ def figure5(_: int, datasets: Datasets) -> list[Run]:
 
 
 def ten_thousand_digits(_: int, datasets: Datasets) -> list[Run]:
-    """The runs that a reader can train in the page, as in figure 2 on fewer digits, with MORE_SEEDS to judge them by."""
+    """The runs that a reader can train in the page: figure 2's on fewer digits, with MORE_SEEDS to judge them by."""
     return _with_more_seeds(
         [
             dataclasses.replace(_apart(_section_5(dataset, algorithm, latent_dim)), hidden=hidden, n_train=PAGE_N_TRAIN)

@@ -169,7 +169,6 @@ export class Trainer {
   // One minibatch and one update of Adagrad (Algorithm 1); the bound is added to `bound_sum`.
   step(x, noise) {
     const { tf, settings, layers } = this;
-    const before = tf.memory;
     const size = this.steps < settings.warm_up ? 0 : settings.step_size;
     const kept = tf.tidy(() => {
       const { bound, gradients } = this[settings.algorithm === "aevb" ? "aevb" : "wakeSleep"](x, noise ?? this.noise(x.shape[0]));
