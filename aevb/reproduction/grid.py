@@ -26,7 +26,7 @@ from aevb.trainer import DivergedError, Trainer
 
 GPU_JOBS = 6  # configurations in flight on one GPU: one alone leaves most of it idle
 # the columns that tell of a run in a table
-RUN_COLUMNS = ("dataset", "latent_dim", "n_train", "algorithm", "batch_size", "initial_sigma", "seed")
+RUN_COLUMNS = ("dataset", "latent_dim", "n_train", "algorithm", "hidden", "batch_size", "initial_sigma", "seed")
 
 
 class Outcome(NamedTuple):
