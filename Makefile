@@ -28,6 +28,7 @@ bench: $(VENV)/ready-to-bench book  ## speed, beside what it is to be compared w
 	$(VENV)/bin/python -m benchmarks.training
 	$(VENV)/bin/python -m benchmarks.marginal_likelihood
 	$(VENV)/bin/python -m benchmarks.explorer
+	$(VENV)/bin/python -m benchmarks.in_the_page
 
 data: $(VENV)/ready  ## get and verify the data
 	$(RUN) data

@@ -169,6 +169,7 @@ function render({ model, el }) {
     if (!found || mine !== run) return found?.worker.terminate();
     hands = found;
     hands.worker.onmessage = ({ data }) => mine === run && hear[data.type](data);
+    hands.worker.onerror = ({ message }) => mine === run && hear.failed({ reason: message });
     const choice = Object.fromEntries(CHOICES.map(([name]) => [name, state(name)]));
     const settings = { ...model.get("settings")[choice.algorithm], ...choice, pixels: size * size, seed: state("seed") };
     hands.worker.postMessage({ type: "begin", settings, pixels: hands.pixels, n_train: model.get("n_train"), grid: model.get("grid"), wasm: hands.wasm });
@@ -201,7 +202,7 @@ function render({ model, el }) {
       "div", { class: "aevb-row aevb-halves" },
       element("figure", {}, plane.canvas, element(
         "figcaption", { class: "aevb-keys" }, key("paper", "the paper, 50,000 digits"), key("encoder", "our record of it"),
-        key("band", "the library on these digits, five seeds"), key("best", "this page"))),
+        key("band", "the library on these digits, five seeds"), key("page", "this page"))),
       element("figure", {}, mosaic, caption),
     ),
     numbers.node,

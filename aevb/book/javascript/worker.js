@@ -20,7 +20,7 @@ async function chooseBackend(wasm) {
 }
 
 // The samples of the next point of the curve: ten in each decade, at whole minibatches, as run.evaluation_grid has them.
-export function nextPoint(samples) {
+function nextPoint(samples) {
   for (let k = 30; ; k++) {
     const place = Math.round(10 ** (k / 10) / BATCH) * BATCH;
     if (place > samples) return place;
@@ -76,7 +76,9 @@ class Session {
       postMessage({ type: "diverged", samples: this.samples });
       return;
     }
-    postMessage({ type: "progress", samples: this.samples, running, rate: (1000 * steps * BATCH) / elapsed });
+    const rate = (1000 * steps * BATCH) / elapsed;
+    this.rate = this.rate ? 0.8 * this.rate + 0.2 * rate : rate;
+    postMessage({ type: "progress", samples: this.samples, running, rate: this.rate });
     if (this.samples === place) await this.point(running);
     if (performance.now() > this.painted + PICTURE) await this.picture();
   }
@@ -136,10 +138,7 @@ const obey = {
     session.settings.step_size = size;
   },
 };
-onmessage = async ({ data }) => {
-  try {
-    await obey[data.type](data);
-  } catch (error) {
-    postMessage({ type: "failed", reason: error.message });
-  }
+let before = Promise.resolve(); // each message waits for the last
+onmessage = ({ data }) => {
+  before = before.then(() => obey[data.type](data)).catch((error) => postMessage({ type: "failed", reason: error.message }));
 };
