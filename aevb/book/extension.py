@@ -2,8 +2,8 @@
 
 It adds scripts served with the book, buttons that launch a chapter elsewhere, and the table of what ran when.
 
-The scripts come from npm, at the versions and checksums of `package-lock.json`. What is served needs no other file:
-packages that have dependencies ship them bundled.
+The scripts come from npm, at the versions and checksums of `package-lock.json`. The lock names the packages alone:
+those that have dependencies ship them bundled.
 """
 
 import contextlib

@@ -235,7 +235,7 @@ def test_every_package_is_served_with_its_licence(tmp_path):
     )
     for package in extension.SERVED:
         texts = [tmp_path / "vendor" / package / "LICENSE", *(notebooks.BOOK / "_static" / "licences").glob("*")]
-        names = {package, package.split("/")[-1]}
+        names = {package, *package.split("/")}
         assert any(text.exists() and (text.stem in names or text.parent.name in names) for text in texts), package
 
 

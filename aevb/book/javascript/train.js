@@ -12,7 +12,8 @@ async function fetched(model, name, path) {
   const { content_root: root } = document.documentElement.dataset;
   if (root !== undefined) {
     const answer = await fetch(new URL(`${root}_static/${path}`, document.baseURI)).catch(() => undefined);
-    return answer?.ok ? answer.arrayBuffer() : undefined;
+    const bytes = answer?.ok && (await answer.arrayBuffer());
+    return bytes?.byteLength ? bytes : undefined;
   }
   return new Promise((found) => {
     const hear = (message, buffers) => {
