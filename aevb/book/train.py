@@ -107,7 +107,7 @@ class Train(Widget):
         """The file that the script calls `name`, as buffers of a message: none where there is no such file."""
         if name == "digits":
             return [packed_digits()] if datasets.available("mnist") else []
-        packages = extension.packages()
+        packages = extension.packages() if extension.LOCK.exists() else None  # an installed package has no lock
         path = packages and packages / FILES[name].removeprefix("vendor/")
         return [path.read_bytes()] if path and path.exists() else []
 

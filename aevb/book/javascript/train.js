@@ -19,7 +19,8 @@ async function fetched(model, name, path) {
     const hear = (message, buffers) => {
       if (message.name !== name) return;
       model.off("msg:custom", hear);
-      found(buffers.length ? buffers[0].buffer ?? buffers[0] : undefined);
+      const [view] = buffers;
+      found(view?.buffer.slice(view.byteOffset, view.byteOffset + view.byteLength));
     };
     model.on("msg:custom", hear);
     model.send({ name });
