@@ -17,7 +17,7 @@ def on_ten_thousand_digits() -> Figure:
     """Draw AEVB's training bound on 10,000 digits, five seeds, over the paper's curves and the record's."""
     ours, record = results.recorded("ten-thousand-digits"), train.curves_of_record()
     published = results.published("figure2")
-    figure, axes = plt.subplots(1, len(PAGE_LATENT_DIMS), figsize=(10.0, 3.0), sharey=True)
+    figure, axes = plt.subplots(1, len(PAGE_LATENT_DIMS), figsize=(10.0, 3.3), sharey=True, layout="constrained")
     for axis, latent_dim in zip(axes, PAGE_LATENT_DIMS, strict=True):
         where: dict[str, Any] = {"dataset": "mnist", "algorithm": "aevb", "latent_dim": latent_dim}
         if len(paper := published.select(split="train", until=UNTIL, **where)):
@@ -31,5 +31,5 @@ def on_ten_thousand_digits() -> Figure:
             axis.fill_between(seeds.min().index, seeds.min(), seeds.max(), color=colour, alpha=0.6, label=label)
         axis.set(xscale="log", ylim=(-220, -90), title=f"{latent_dim} latents", xlabel="training samples")
     axes[0].set_ylabel("training bound (nats)")
-    axes[-1].legend(fontsize="small", loc="lower right")
+    figure.legend(*axes[-1].get_legend_handles_labels(), loc="outside lower center", ncols=4, fontsize="small")
     return figure
