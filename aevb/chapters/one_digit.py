@@ -30,8 +30,10 @@ def plane(model: VAE, x: Tensor, split: Gaps) -> Figure:
     for radius in (1, 2, 3):
         whole.add_patch(Ellipse((0, 0), 2 * radius, 2 * radius, fill=False, color=GREY, linewidth=0.7))
     whole.plot(*best[0][0], "o", color=BLUE, markersize=5)
-    whole.annotate("this digit", best[0][0].tolist(), (0.6, 2.6))
+    whole.annotate("this digit", best[0][0].tolist(), (0.05, 2.2))
     whole.set(xlim=(-3.3, 3.3), ylim=(-3.3, 3.3), aspect="equal", title="the prior, and where the digit is")
+    for axis in (whole, close):
+        axis.set(xlabel="$z_1$", ylabel="$z_2$")
 
     points = torch.cat([mu, best[0]])
     width = torch.exp(0.5 * torch.cat([log_var, best[1]])).amax(0) * 4
