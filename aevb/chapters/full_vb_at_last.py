@@ -42,7 +42,7 @@ def overfitting_table(gap: Pairs, last: Pairs, best: Pairs) -> Markdown:
         key = n, algorithm
         values = test + gap[key], test, gap[key], best[key], best[key] - test
         rows.append((f"{n:,}", LINES[algorithm], *(f"{value:.1f}" for value in values)))
-    header = ["digits", "", "train", "test", "train minus test", "best test", "fell since"]
+    header = ["digits", "nats per digit", "train", "test", "train minus test", "best test", "fell since"]
     return markdown_table(header, rows)
 
 
