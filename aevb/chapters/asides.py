@@ -1,10 +1,12 @@
 """Figures and tables of the chapter on the paper's asides."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import matplotlib.pyplot as plt
+import torch
 from IPython.display import Markdown
 from matplotlib.figure import Figure
+from torch import Tensor
 
 from aevb.reproduction import figures, tables
 
@@ -27,6 +29,14 @@ def widths(ends: dict[tuple[str, int], float]) -> Figure:
     axis.minorticks_off()
     axis.legend()
     return figure
+
+
+def total_variance(draws: Iterable[Tensor]) -> float:
+    """The sum of the variances of the components of `draws`, two or more flat tensors, read once."""
+    first, second, n = torch.zeros(()), torch.zeros(()), 0
+    for draw in draws:
+        first, second, n = first + draw, second + draw.square(), n + 1
+    return float(((second - first.square() / n) / (n - 1)).sum())
 
 
 def variances(ratios: dict[int, Sequence[float]]) -> Markdown:

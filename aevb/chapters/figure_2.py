@@ -8,7 +8,6 @@ import matplotlib.pyplot as plt
 import pandas as pd
 from IPython.display import Markdown
 
-from aevb.colours import BLUE
 from aevb.reproduction import claims, rules, verdicts
 from aevb.reproduction.curves import OUTCOMES, Curves, against_points, first_above, value_at
 from aevb.reproduction.figures import COLOURS, NAMES, SOURCES
@@ -85,19 +84,20 @@ def gaps_table(gaps: Sequence[tuple[pd.Series, pd.Series]], places: Sequence[flo
     return markdown_table(["latents", *heads], rows)
 
 
-def of_face(curves: Curves, latent_dim: int, until: float = PAPER_END) -> pd.Series:
-    """The test bound of AEVB on the faces, by samples, up to `until`, by default the end of the paper's axes."""
-    name = {"dataset": "frey", "algorithm": "aevb", "split": "test", "latent_dim": latent_dim}
+def of_face(curves: Curves, latent_dim: int, until: float = PAPER_END, algorithm: str = "aevb") -> pd.Series:
+    """The test bound on the faces, by samples, up to `until`, by default the end of the paper's axes."""
+    name = {"dataset": "frey", "algorithm": algorithm, "split": "test", "latent_dim": latent_dim}
     return curves.select(until, **name).mean()
 
 
-def faces_figure(published: Curves, hundred: Curves, larger: Curves) -> None:
-    """Draw AEVB's test bound on the faces: published, with the paper's minibatches of 100, and with larger ones."""
+def faces_figure(published: Curves, hundred: Curves, larger: Curves, algorithms: Sequence[str] = ("aevb",)) -> None:
+    """Draw the test bound on the faces: published, with the paper's minibatches of 100, and with larger ones."""
     styles: tuple[dict[str, Any], ...] = SOURCES["published"], {"linestyle": ":"}, {}
     _, axes = plt.subplots(1, len(LATENT_DIMS["frey"]), figsize=(10, 2.9), sharey=True)
     for axis, latent_dim in zip(axes, LATENT_DIMS["frey"], strict=True):
         for curves, style in zip((published, hundred, larger), styles, strict=True):
-            axis.plot(of_face(curves, latent_dim), color=BLUE, **style)
+            for algorithm in algorithms:
+                axis.plot(of_face(curves, latent_dim, algorithm=algorithm), color=COLOURS[algorithm], **style)
         axis.set(xscale="log", xlim=(1e5, PAPER_END), ylim=(400, 1400), xlabel="samples", title=f"{latent_dim} latents")
     axes[0].set_ylabel("test bound, nats per face")
 

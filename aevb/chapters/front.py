@@ -53,7 +53,7 @@ def claims_table(judged: pd.DataFrame) -> Markdown:
     return tables.markdown_table(
         ["the paper claims; *what is measured*", "published", "ours", "verdict"],
         [
-            (f"[{row.claim}]({row.chapter}.ipynb)<br>*{row.measure}*", row.published, row.ours, row.verdict)
+            (f"{tables.claim_link(row)}<br>*{row.measure}*", row.published, row.ours, row.verdict)
             for row in judged.itertuples()
         ],
     )

@@ -32,6 +32,33 @@ def climbed(model: FullVB, bound: Callable[[], Tensor]) -> FullVB:
     return model
 
 
+def normal_nodes(n: int) -> tuple[Tensor, Tensor]:
+    """Nodes `(n * n, 2)` of Gauss-Hermite quadrature under two standard normals, and their weights, which sum to 1."""
+    nodes, weights = map(torch.tensor, np.polynomial.hermite_e.hermegauss(n))
+    return torch.cartesian_prod(nodes, nodes), torch.cartesian_prod(weights, weights).prod(1) / (2 * np.pi)
+
+
+def width(grid: Tensor, density: Tensor) -> float:
+    """The standard deviation of |w| where w has this density on a grid `(K,)`: of one of two mirror-image modes."""
+    mass = density / density.sum()
+    return float((mass @ grid**2 - (mass @ grid.abs()) ** 2).sqrt())
+
+
+def deviations(estimator: Callable[..., Tensor], network: FullVB, images: Tensor, seed: int) -> Tensor:
+    """Squared deviations of the gradient in the encoder from its mean, `(60,)`, one per minibatch of 100 `images`.
+
+    `estimator` is of the bound, as `aevb.full_vb.analytic_estimator` is; the same `seed` gives the same noise.
+    """
+    noise = torch.Generator().manual_seed(seed)
+    encoder, found = list(network.get_submodule("model.encoder").parameters()), []
+    for _ in range(60):
+        x = images[torch.randint(len(images), (100,), generator=noise)]
+        gradients = torch.autograd.grad(estimator(network, x, generator=noise), encoder)
+        found.append(torch.nn.utils.parameters_to_vector(gradients))
+    stacked = torch.stack(found)
+    return (stacked - stacked.mean(0)).square().sum(1)
+
+
 def two_variances(
     places: Sequence[float],
     measured: dict[str, list[Pair]],
@@ -69,9 +96,10 @@ def ascent(trace: Sequence[float], best: float, evidence: float, samples: int) -
 
 
 def gaps_table(rows: list[tuple]) -> Markdown:
-    """The evidence, the best bound and its gaps, one row per size of the dataset."""
-    gaps = ["gap of the parameters", "gap of the latents"]
-    return markdown_table(["N", "log p(X)", "best bound", *gaps, "width of q over that of the posterior"], rows)
+    """The evidence, the best bound and its gaps in nats, and the ratio of widths: one row per size of the dataset."""
+    header = ["N", "log p(X)", "best bound", "gap of the parameters", "gap of the latents"]
+    formatted = [(n, *(f"{value:.1f}" for value in values)) for n, *values in rows]
+    return markdown_table([*header, "width of q over that of the posterior"], formatted)
 
 
 def posteriors(grid: Tensor, drawn: dict[int, tuple[Tensor, float, float]], truth: float) -> None:

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
+import torch
 from IPython.display import Markdown
 from torch import Tensor
 
@@ -21,7 +22,28 @@ TITLES = {
     "logit.bias": "biases of pixels",
 }
 LINES = {"aevb": "MAP (AEVB)", "full-vb": "full VB"}
+Pairs = Mapping[tuple[int, str], float]  # by size of the training set and algorithm
 Tensors = Mapping[int, Mapping[str, Tensor]]  # by size of the training set and name: means, deviations, divergences
+
+
+def constant_image(images: Tensor) -> float:
+    """The log-likelihood of `images` `(N, D)` under one mean per pixel, fitted to them, in nats per image."""
+    mean = images.double().mean(0)
+    return float((torch.xlogy(mean, mean) + torch.xlogy(1 - mean, 1 - mean)).sum())
+
+
+def overfitting_table(gap: Pairs, last: Pairs, best: Pairs) -> Markdown:
+    """Per training set and algorithm the bound at the end, and by how much the test bound fell from its best, in nats.
+
+    `last` is the test bound at the end, `gap` by how much the training bound exceeds it, `best` the best test bound.
+    """
+    rows = []
+    for (n, algorithm), test in last.items():
+        key = n, algorithm
+        values = test + gap[key], test, gap[key], best[key], best[key] - test
+        rows.append((f"{n:,}", LINES[algorithm], *(f"{value:.1f}" for value in values)))
+    header = ["digits", "nats per digit", "train", "test", "train minus test", "best test", "fell since"]
+    return markdown_table(header, rows)
 
 
 def settings_table(tried: pd.DataFrame) -> Markdown:

@@ -1,5 +1,7 @@
 """Figures and tables of the chapter on the published curves, examined."""
 
+from typing import Any
+
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
@@ -7,9 +9,14 @@ from IPython.display import Markdown
 from matplotlib.figure import Figure
 
 from aevb.colours import GREY
-from aevb.reproduction import figures, tables
-from aevb.reproduction.curves import Curves
-from aevb.reproduction.settings import LATENT_DIMS
+from aevb.reproduction import figures, results, tables
+from aevb.reproduction.curves import distinct
+
+
+def points(dataset: str, algorithm: str, split: str, latent_dim: int) -> pd.Series:
+    """The published points of one curve of figure 2, in nats by samples, near-coincident ones dropped."""
+    panel: dict[str, Any] = {"dataset": dataset, "algorithm": algorithm, "split": split, "latent_dim": latent_dim}
+    return distinct(results.published("figure2").select(**panel).mean())
 
 
 def lags(of_curves: dict[tuple[str, float], tuple[pd.Series, pd.Series]]) -> Markdown:
@@ -86,23 +93,3 @@ def minibatches(on_test: dict[tuple[int, str], pd.Series], windows: dict[tuple[i
 def rms(differences: pd.Series) -> float:
     """The root mean square of differences, in their unit."""
     return float(np.sqrt((differences**2).mean()))
-
-
-def on_faces(published: Curves, small: Curves, large: Curves) -> Figure:
-    """The test bounds on the faces, a panel per number of latents: published pale, our minibatches of 100 dotted."""
-    figure, grid = plt.subplots(1, 4, figsize=(9.6, 3.2), sharey=True)
-    styles = (
-        (published, "-", figures.SOURCES["published"]),
-        (small, ":", {"linewidth": 1.2}),
-        (large, "-", figures.SOURCES["recorded"]),
-    )
-    for axis, latent_dim in zip(grid, LATENT_DIMS["frey"], strict=True):
-        for curves, line, style in styles:
-            of_panel = curves.select(dataset="frey", latent_dim=latent_dim, split="test")
-            for (algorithm,), part in of_panel.each("algorithm"):
-                axis.plot(part.mean(), line, color=figures.COLOURS[algorithm], **style)
-        axis.set(xscale="log", xlim=(1e5, 2e7), ylim=(450, 1350))
-        axis.set_title(f"$N_z = {latent_dim}$", fontsize=10)
-    grid[0].set_ylabel("bound (nats)")
-    figure.supxlabel("training samples seen", fontsize=10)
-    return figure

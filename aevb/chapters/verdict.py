@@ -13,8 +13,7 @@ def measures(judged: pd.DataFrame) -> Markdown:
     The numbers and verdicts themselves are on the front page.
     """
     rows = [
-        (row.number, f"[{row.claim}]({row.chapter}.ipynb) {row.where}", row.measure, row.seeds)
-        for row in judged.itertuples()
+        (row.number, f"{tables.claim_link(row)} {row.where}", row.measure, row.seeds) for row in judged.itertuples()
     ]
     return tables.markdown_table(["", "the paper claims", "measured by", "our seeds"], rows)
 

@@ -1,5 +1,7 @@
 """Tables that a page shows, as Markdown."""
 
+from typing import Any
+
 import pandas as pd
 from IPython.display import Markdown
 
@@ -11,6 +13,11 @@ def markdown_table(header: list[str], rows: list[tuple]) -> Markdown:
     cells = [[str(cell).replace("|", "\\|").replace("\n", " ") for cell in line] for line in (header, *rows)]
     lines = [f"| {' | '.join(line)} |" for line in cells]
     return Markdown("\n".join([lines[0], "| --- " * len(header) + "|", *lines[1:]]))
+
+
+def claim_link(row: Any) -> str:
+    """The words of a claim, linked to its chapter; `row` is one of `claims.of_record`, by `itertuples`."""
+    return f"[{row.claim}]({row.chapter}.ipynb)"
 
 
 def agreement_table(table: pd.DataFrame) -> Markdown:
