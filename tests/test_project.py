@@ -190,7 +190,7 @@ def test_make_runs_commands_that_exist():
     assert {"reproduce", "test", "book", "notebooks"} <= set(targets)
     (recipe,) = re.findall(r"^bench:.*\n((?:\t.*\n)+)", makefile, re.MULTILINE)
     scripts = re.findall(r"^\t\$\(VENV\)/bin/python -m benchmarks\.(\w+)$", recipe, re.MULTILINE)
-    assert len(scripts) == recipe.count("\n") == 3
+    assert len(scripts) == recipe.count("\n") == 4
     assert all((ROOT / "benchmarks" / f"{script}.py").exists() for script in scripts)
     for target in sorted(set(targets) - {"clean", "bench"}):
         (words,) = re.findall(rf"^{target}:.*\n\t\$\(RUN\) (.*)$", makefile, re.MULTILINE)
