@@ -63,7 +63,8 @@ CLAIMS = (
           rules.by_numbers("not shown", ("gain-of-ten-samples", "gain-at-equal-passes"), "{:+.1f}, {:+.1f}",
                             rules.one_will_do)),
     Claim(9, "typically has less variance", "sec. 2.3", "29_asides",
-          "variance of B over A's at step size 0.02, before training and after 100,000 samples: bound; gradient in phi",
+          "estimator B's variance over A's at step size 0.02, before training and after 100,000 samples: "
+          "bound; gradient in phi",
           rules.by_numbers("< 1", ("variance-ratio-b-a-early", "variance-ratio-b-a",
                                     "variance-ratio-b-a-gradient-early", "variance-ratio-b-a-gradient"),
                             "{:.2g}, {:.2g}; {:.2g}, {:.2g}", rules.visibly_below_one)),
