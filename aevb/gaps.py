@@ -24,7 +24,8 @@ Gaussian = tuple[Tensor, Tensor]  # of each datapoint: mu and log_var, each (M, 
 LIMIT = 6.0  # how far the first lattice goes
 # by the number of latents, in each dimension: the points of the first lattice, of a close one, of the finest, and of a
 # bound by Gauss-Hermite; STILL, in nats, is what a lattice and every other node of it may differ by
-FIRST, CLOSE, MOST, NODES, STILL = (97, 97, 61), (41, 41, 13), (320, 320, 49), (15, 15, 9), (0.01, 0.01, 0.1)
+FIRST, CLOSE, MOST, NODES, STILL = (97, 97, 61), (41, 41, 13), (320, 320, 25), (15, 15, 9), (0.01, 0.01, 0.1)
+ROUGH = (320, 320, 13)  # likewise: the most points of the lattices between, which only find where the last one looks
 BELOW = (30.0, 20.0, 15.0)  # nats below each lattice's highest node within which the next one looks
 STEPS, RATE = 40, 0.5  # of `best_diagonal`: how many, and what share of each it takes
 
@@ -65,7 +66,7 @@ def _noise(like: Tensor, points: int) -> tuple[Tensor, Tensor]:
 def bound_of(model: LatentVariableModel, x: Tensor, q: Gaussian, points: int | None = None) -> Tensor:
     """The bound of q = N(mu, diag(exp(log_var))), `(M,)`, nats, without sampling: Gauss-Hermite over the noise.
 
-    `x` is `(M, D)`, and `points` (default: NODES) are taken in each of the latent dimensions of mu and log_var, `(M,J)`.
+    `x` is `(M, D)`; `points` (default: NODES) are taken in each of the latent dimensions of mu and log_var, `(M, J)`.
     """
     mu, log_var = q
     eps, mass = _noise(mu, points or NODES[model.latent_dim - 1])
@@ -95,20 +96,20 @@ class Lattice(NamedTuple):
 def lattice(model: LatentVariableModel, x: Tensor, points: int) -> Lattice:
     """Log p(x, z) where it is high: a lattice for all, then `points` in each dimension where the last was high."""
     of, latent_dim = hmc.type_of_latents(model, x), model.latent_dim
-    across = FIRST[latent_dim - 1]
+    across, rough = FIRST[latent_dim - 1], min(points, ROUGH[latent_dim - 1])
 
     def units(n: int) -> Tensor:
         return torch.cartesian_prod(*[torch.arange(n, **of)] * latent_dim).reshape(-1, 1, latent_dim)
 
     first = LIMIT * (units(across) / (across - 1) * 2 - 1)
-    table = model.log_likelihood_table(x, first[:, 0]) + model.log_prior(first)
-    found = Lattice(first.expand(-1, len(x), -1), table, units(across))
-    for below in BELOW:
+    parts = [model.log_likelihood_table(x, part[:, 0]) + model.log_prior(part) for part in first.split(10_000)]
+    found = Lattice(first.expand(-1, len(x), -1), torch.cat(parts), units(across))
+    for below, n in zip(BELOW, (rough, rough, points), strict=True):
         near = (found.log_joint > found.log_joint.amax(0) - below)[..., None]
         low = found.z.where(near, torch.inf).amin(0) - found.step
         high = found.z.where(near, -torch.inf).amax(0) + found.step
-        z = low + (high - low) / (points - 1) * units(points)
-        found = Lattice(z, torch.cat([model.log_joint(x, part) for part in z.split(200)]), units(points))
+        z = low + (high - low) / (n - 1) * units(n)
+        found = Lattice(z, torch.cat([model.log_joint(x, part) for part in z.split(200)]), units(n))
     return found
 
 
@@ -121,8 +122,8 @@ def close_quadrature(
     twice the `points` (default: CLOSE), as far as MOST. Starts are (mu, log_var): the posterior's moments, and its mode
     at half the width.
     """
-    close, still, most = (of[model.latent_dim - 1] for of in (CLOSE, STILL, MOST))
-    points = points or close
+    still, most = STILL[model.latent_dim - 1], MOST[model.latent_dim - 1]
+    points = points or CLOSE[model.latent_dim - 1]
     found = lattice(model, x, points)
     log_px, error = found.log_px(), (found.log_px() - found.log_px(2)).abs()
     mass = torch.softmax(found.log_joint, 0)[..., None]

@@ -98,7 +98,7 @@ def test_one_latent_will_do():
 def test_three_latents_will_do_and_four_are_refused():
     """Its posterior and its best diagonal Gaussian are known: those of `tilted`, in one more dimension."""
     generator = torch.Generator().manual_seed(2)
-    W = torch.randn(5, 3, generator=generator).double()
+    W = torch.randn(5, 1, generator=generator).double() + 0.5 * torch.randn(5, 3, generator=generator).double()
     model = LinearGaussian(W, torch.zeros(5).double(), 0.6)
     x = torch.randn(3, 5, generator=generator).double()
     found, precision = gaps.split(model, x), torch.linalg.inv(model.exact_posterior(x)[1])
