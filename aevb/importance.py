@@ -46,8 +46,9 @@ def doubly(k: int) -> Objective:
 
     The score of q inside the weights is reparameterized once more. In phi the gradient is the sum over samples of the
     squared normalized weights times d log w_i / dz_i dz_i / dphi; in theta it is that of `weighted`, to the last bit of
-    the same draws. Its mean is the same and its signal to noise in phi rises with k. At k = 1 it is the gradient
-    of estimator A without its score term (Roeder, Wu and Duvenaud 2017).
+    the same draws. Its mean is the same, and its signal to noise in phi rises with k where q is wide enough for the
+    weights to have a variance. At k = 1 it is the gradient of estimator A without its score term (Roeder, Wu and
+    Duvenaud 2017).
 
     The value of the loss is that of `weighted`, but its gradient is not the derivative of it: a numerical derivative
     does not agree, nor may it be differentiated again. Right only where theta and phi share no parameter and z is the
