@@ -2,11 +2,13 @@
 
 import warnings
 
+import pandas as pd
 import torch
 
 from aevb import gaps
 from aevb.bounds import importance_weighted
 from aevb.model import VAE
+from aevb.reproduction.curves import Curves
 from aevb.trainer import Trainer
 
 DIGITS = 60  # the first of the test digits, and of the training digits
@@ -42,3 +44,13 @@ def gaps_of(trainer: Trainer, splits: tuple[str, ...] = ("test",)) -> list[dict]
             for name, value in values.items()
         ]
     return rows
+
+
+def accounts(measured: Curves) -> pd.DataFrame:
+    """What `gaps_of` measured, a row per n_train, algorithm, split, samples and seed, a column per quantity, in nats.
+
+    With the columns "amortization" and "family", the two gaps, whose sum is log p(x) minus the bound.
+    """
+    table = measured.table.pivot_table("nats", ["n_train", "algorithm", "split", "samples", "seed"], "quantity")
+    gap = {"amortization": table["best bound"] - table["bound"], "family": table["log p(x)"] - table["best bound"]}
+    return table.assign(**gap)
