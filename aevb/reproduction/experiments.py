@@ -199,8 +199,9 @@ EXPERIMENTS = {
             AFTER,
             settings.after_importance,
             ON_MNIST,
-            {"smoke": 20_000, "quick": 20_000} | dict.fromkeys(("standard", "paper"), 100_000),
+            {"smoke": 20_000, "quick": 20_000} | dict.fromkeys(("standard", "paper"), 1_000_000),
             measured=after.gaps_of,
+            places=(100_000,),
         ),
         # runs of the baseline with one thing changed; the published curves begin about where the first ends
         Experiment("readings", READING, _of(READINGS), samples=dict.fromkeys(PROFILES, 316_230)),
