@@ -69,7 +69,7 @@ def bound_of(model: LatentVariableModel, x: Tensor, q: Gaussian, points: int | N
     `x` is `(M, D)`; `points` (default: NODES) are taken in each of the latent dimensions of mu and log_var, `(M, J)`.
     """
     mu, log_var = q
-    eps, mass = _noise(mu, points or NODES[model.latent_dim - 1])
+    eps, mass = _noise(mu, points or NODES[min(model.latent_dim, len(NODES)) - 1])
     z = mu + torch.exp(0.5 * log_var) * eps
     return (mass * (model.log_joint(x, z) - log_normal(z, mu, log_var))).sum(0)
 
@@ -166,8 +166,8 @@ def best_diagonal(model: LatentVariableModel, x: Tensor, start: Gaussian) -> Gau
 def split(model: LatentVariableModel, x: Tensor) -> Gaps:
     """The gaps of the datapoints `x` `(M, D)` under a model with a recognition model and at most three latents.
 
-    With three latents the first lattice has a quarter of a million nodes: take some tens of datapoints at a time.
     Raises ValueError where it has more. Warns, naming datapoints, where no lattice agrees with a coarser one to STILL.
+    With three latents the first lattice has a quarter of a million nodes: take some tens of datapoints at a time.
     """
     if model.latent_dim > len(FIRST):
         raise ValueError(f"gaps are split on lattices: at most three latents, not {model.latent_dim}")

@@ -41,21 +41,27 @@ def methods_table(accounts: pd.DataFrame) -> Markdown:
     """log p(x), the bounds and the two gaps of each method on test digits, seeds' mean and half their range; nats."""
     columns = ["log p(x)", "L_50", "bound", "amortization", "family"]
     rows = [
-        (f"{n_train:,}", NAMES[algorithm], len(part), *(spread(part[column]) for column in columns))
-        for (n_train, algorithm), part in accounts.groupby(["n_train", "algorithm"])
+        (f"{n_train:,}", f"{samples:,}", NAMES[name], len(part), *(spread(part[column]) for column in columns))
+        for (n_train, samples, name), part in accounts.groupby(["n_train", "samples", "algorithm"])
     ]
-    return markdown_table(["digits", "trained by", "seeds", *columns], rows)
+    return markdown_table(["digits", "samples", "trained by", "seeds", *columns], rows)
 
 
 def leads(accounts: pd.DataFrame, over: str = "aevb") -> Figure:
-    """log p(x) of each method minus that of `over` with the same seed, a panel per training set, a dot per seed."""
+    """log p(x) of each method minus that of `over` with the same seed and samples, a panel per training set.
+
+    A dot is a seed: a ring at the fewest samples, filled at the most.
+    """
     figure, axes = plt.subplots(1, 2, figsize=(8.5, 2.8), sharey=True)
+    places = accounts.index.unique("samples").sort_values()
+    others = [name for name in NAMES if name in accounts.index.unique("algorithm") and name != over]
     for axis, (n_train, part) in zip(axes, accounts.groupby("n_train"), strict=True):
-        found = part["log p(x)"].droplevel(["n_train", "split", "samples"]).unstack("algorithm")
-        others = [name for name in NAMES if name in found and name != over]
-        for place, name in enumerate(others):
-            lead = (found[name] - found[over]).dropna()
-            axis.plot(lead, [place] * len(lead), "o", color=COLOURS[name])
+        for samples, found in part["log p(x)"].droplevel(["n_train", "split"]).groupby("samples"):
+            by_name = found.droplevel("samples").unstack("algorithm").reindex(columns=[over, *others])
+            shift, fill = (-0.15, "none") if samples < places[-1] else (0.15, None)
+            for height, name in enumerate(others):
+                lead = (by_name[name] - by_name[over]).dropna()
+                axis.scatter(lead, [height + shift] * len(lead), edgecolor=COLOURS[name], color=fill or COLOURS[name])
         axis.axvline(0, color=GREY, linewidth=0.8)
         axis.set_yticks(range(len(others)), [NAMES[name] for name in others])
         axis.set(title=f"{n_train:,} training digits", xlabel=f"log p(x) minus that of {NAMES[over]}, nats")
