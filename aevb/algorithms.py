@@ -10,9 +10,9 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-from aevb import backward, mcem, objectives
+from aevb import backward, importance, mcem, objectives
 from aevb.backward import Gradients, Pass
-from aevb.colours import BLUE, GREEN, ORANGE, PINK, SKY
+from aevb.colours import BLUE, GREEN, GREY, ORANGE, PINK, SKY, YELLOW
 from aevb.full_vb import FullVB, evidence_bound, full_vb
 from aevb.measures import mean_bound, mean_held_out_bound, mean_likelihood
 from aevb.model import VAE, Decoder, LatentVariableModel
@@ -189,5 +189,9 @@ ALGORITHMS = {
             prior_in_loss=True,
             evidence=_evidence,
         ),
+        _of_a_vae("iwae-5", "importance-weighted, k = 5", YELLOW, importance.weighted(5)),
+        _of_a_vae("iwae-50", "importance-weighted, k = 50", "#8C6100", importance.weighted(50)),
+        _of_a_vae("dreg-5", "doubly reparameterized, k = 5", GREY, importance.doubly(5)),
+        _of_a_vae("dreg-50", "doubly reparameterized, k = 50", "#000000", importance.doubly(50)),
     )
 }

@@ -2,7 +2,7 @@
 
 log p(x) - L is the sum of two gaps, neither negative. *Amortization* is the bound of the best diagonal Gaussian q for
 this one x minus that of the encoder's q; the *family* gap is log p(x) minus the bound of that best q. Both are taken by
-quadrature, for models with one or two latents.
+quadrature, for models with one to three latents.
 """
 
 import math
@@ -21,8 +21,11 @@ from aevb.networks import log_normal
 
 Gaussian = tuple[Tensor, Tensor]  # of each datapoint: mu and log_var, each (M, J)
 
-LIMIT, FIRST = 6.0, 97  # the first lattice: how far it goes, and its points in each dimension
-STILL, MOST = 0.01, 320  # nats: two lattices that agree to this are the answer; points in each dimension
+LIMIT = 6.0  # how far the first lattice goes
+# by the number of latents, in each dimension: the points of the first lattice, of a close one, of the finest, and of a
+# bound by Gauss-Hermite; STILL, in nats, is what a lattice and every other node of it may differ by
+FIRST, CLOSE, MOST, NODES, STILL = (97, 97, 61), (41, 41, 13), (320, 320, 25), (15, 15, 9), (0.01, 0.01, 0.1)
+ROUGH = (320, 320, 13)  # likewise: the most points of the lattices between, which only find where the last one looks
 BELOW = (30.0, 20.0, 15.0)  # nats below each lattice's highest node within which the next one looks
 STEPS, RATE = 40, 0.5  # of `best_diagonal`: how many, and what share of each it takes
 
@@ -60,13 +63,13 @@ def _noise(like: Tensor, points: int) -> tuple[Tensor, Tensor]:
 
 
 @torch.no_grad()
-def bound_of(model: LatentVariableModel, x: Tensor, q: Gaussian, points: int = 15) -> Tensor:
+def bound_of(model: LatentVariableModel, x: Tensor, q: Gaussian, points: int | None = None) -> Tensor:
     """The bound of q = N(mu, diag(exp(log_var))), `(M,)`, nats, without sampling: Gauss-Hermite over the noise.
 
-    `x` is `(M, D)`, and so many `points` are taken in each of the latent dimensions of mu and log_var, `(M, J)`.
+    `x` is `(M, D)`; `points` (default: NODES) are taken in each of the latent dimensions of mu and log_var, `(M, J)`.
     """
     mu, log_var = q
-    eps, mass = _noise(mu, points)
+    eps, mass = _noise(mu, points or NODES[min(model.latent_dim, len(NODES)) - 1])
     z = mu + torch.exp(0.5 * log_var) * eps
     return (mass * (model.log_joint(x, z) - log_normal(z, mu, log_var))).sum(0)
 
@@ -93,28 +96,34 @@ class Lattice(NamedTuple):
 def lattice(model: LatentVariableModel, x: Tensor, points: int) -> Lattice:
     """Log p(x, z) where it is high: a lattice for all, then `points` in each dimension where the last was high."""
     of, latent_dim = hmc.type_of_latents(model, x), model.latent_dim
+    across, rough = FIRST[latent_dim - 1], min(points, ROUGH[latent_dim - 1])
 
     def units(n: int) -> Tensor:
         return torch.cartesian_prod(*[torch.arange(n, **of)] * latent_dim).reshape(-1, 1, latent_dim)
 
-    first = LIMIT * (units(FIRST) / (FIRST - 1) * 2 - 1)
-    table = model.log_likelihood_table(x, first[:, 0]) + model.log_prior(first)
-    found = Lattice(first.expand(-1, len(x), -1), table, units(FIRST))
-    for below in BELOW:
+    first = LIMIT * (units(across) / (across - 1) * 2 - 1)
+    parts = [model.log_likelihood_table(x, part[:, 0]) + model.log_prior(part) for part in first.split(10_000)]
+    found = Lattice(first.expand(-1, len(x), -1), torch.cat(parts), units(across))
+    for below, n in zip(BELOW, (rough, rough, points), strict=True):
         near = (found.log_joint > found.log_joint.amax(0) - below)[..., None]
         low = found.z.where(near, torch.inf).amin(0) - found.step
         high = found.z.where(near, -torch.inf).amax(0) + found.step
-        z = low + (high - low) / (points - 1) * units(points)
-        found = Lattice(z, torch.cat([model.log_joint(x, part) for part in z.split(200)]), units(points))
+        z = low + (high - low) / (n - 1) * units(n)
+        found = Lattice(z, torch.cat([model.log_joint(x, part) for part in z.split(200)]), units(n))
     return found
 
 
-def close_quadrature(model: LatentVariableModel, x: Tensor, points: int = 41) -> tuple[Estimate, list[Gaussian]]:
+def close_quadrature(
+    model: LatentVariableModel, x: Tensor, points: int | None = None
+) -> tuple[Estimate, list[Gaussian]]:
     """log p(x) on the `lattice` of each posterior, and where `best_diagonal` may start.
 
     The "standard error" is the difference from every other node in each dimension; where it is above STILL there are
-    twice the points, as far as MOST. Starts are (mu, log_var): the posterior's moments, and its mode at half the width.
+    twice the `points` (default: CLOSE), as far as MOST. Starts are (mu, log_var): the posterior's moments, and its mode
+    at half the width.
     """
+    still, most = STILL[model.latent_dim - 1], MOST[model.latent_dim - 1]
+    points = points or CLOSE[model.latent_dim - 1]
     found = lattice(model, x, points)
     log_px, error = found.log_px(), (found.log_px() - found.log_px(2)).abs()
     mass = torch.softmax(found.log_joint, 0)[..., None]
@@ -122,7 +131,7 @@ def close_quadrature(model: LatentVariableModel, x: Tensor, points: int = 41) ->
     log_var = (mass * (found.z - mean).square()).sum(0).log()
     mode = found.z[found.log_joint.argmax(0), torch.arange(len(x))]
     starts = [(mean, log_var), (mode, log_var - math.log(4))]
-    if (again := error > STILL).any() and points < MOST:
+    if (again := error > still).any() and points < most:
         closer, _ = close_quadrature(model, x[again], 2 * points - 1)
         log_px[again], error[again] = closer
     return Estimate(log_px, error), starts
@@ -155,17 +164,19 @@ def best_diagonal(model: LatentVariableModel, x: Tensor, start: Gaussian) -> Gau
 
 
 def split(model: LatentVariableModel, x: Tensor) -> Gaps:
-    """The gaps of the datapoints `x` `(M, D)` under a model with a recognition model and at most two latents.
+    """The gaps of the datapoints `x` `(M, D)` under a model with a recognition model and at most three latents.
 
     Raises ValueError where it has more. Warns, naming datapoints, where no lattice agrees with a coarser one to STILL.
+    With three latents the first lattice has a quarter of a million nodes: take some tens of datapoints at a time.
     """
-    if model.latent_dim > 2:
-        raise ValueError(f"gaps are split on lattices: at most two latents, not {model.latent_dim}")
+    if model.latent_dim > len(FIRST):
+        raise ValueError(f"gaps are split on lattices: at most three latents, not {model.latent_dim}")
     with torch.no_grad():
         bound = bound_of(model, x, model.posterior(x))
     log_px, starts = close_quadrature(model, x)
-    if (unsure := log_px.standard_error > STILL).any():
-        warnings.warn(f"log p(x) is not sure to {STILL} nats for datapoints {name_datapoints(unsure)}", stacklevel=2)
+    still = STILL[model.latent_dim - 1]
+    if (unsure := log_px.standard_error > still).any():
+        warnings.warn(f"log p(x) is not sure to {still} nats for datapoints {name_datapoints(unsure)}", stacklevel=2)
     found = [best_diagonal(model, x, start) for start in starts]
     bounds = torch.stack([bound_of(model, x, q) for q in found])
     best, which = bounds.max(0)

@@ -1,5 +1,5 @@
 """The reproduction: the paper's experiments, their results, and the verdicts on its claims.
 
 One idea per module; each imports the core and only those before it: arithmetic, settings, curves, readings, effects,
-experiments, provenance, results, grid, recording, verdicts, leads, rules, claims, figures, tables, training.
+after, experiments, provenance, results, grid, recording, verdicts, leads, rules, claims, figures, tables, training.
 """

@@ -6,12 +6,13 @@ To add one, add an entry to EXPERIMENTS.
 import dataclasses
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from aevb.reproduction import settings
+from aevb.reproduction import after, settings
 from aevb.reproduction.curves import FIGURE_2, FIGURE_3, Kind
 from aevb.reproduction.readings import BY_LATENTS, PLATEAU, READINGS, Reading
 from aevb.run import Run
@@ -42,8 +43,8 @@ class Experiment:
 
     `runs(n_seeds, datasets)` gives its runs or readings; it is about `datasets` alone. `kind` is the layout of its
     table, and `samples` the length of its curves at each profile. With `measured`, the table holds no curves but the
-    rows that this makes of each trainer at its end. With `keeps_weights` the trained weights are kept beside the table,
-    with `keeps_posterior` the q(theta) of full VB.
+    rows that this makes of each trainer at its end, and at those of `places`, in samples, that it passes. With
+    `keeps_weights` the trained weights are kept beside the table, with `keeps_posterior` the q(theta) of full VB.
     """
 
     name: str
@@ -52,6 +53,7 @@ class Experiment:
     datasets: tuple[str, ...] = BOTH_DATASETS
     samples: dict[str, int] = field(default_factory=dict)
     measured: Callable[[Trainer], list[dict]] | None = None
+    places: tuple[int, ...] = ()
     keeps_weights: bool = False
     keeps_posterior: bool = False
 
@@ -122,6 +124,7 @@ def _of(readings: Sequence[Reading]) -> Callable[[int, tuple[str, ...]], Sequenc
 
 
 READING = Kind(("question", "answer", *FIGURE_2.names), FIGURE_2.value, (1e6,))  # the kind of the curves of readings
+AFTER = Kind(("n_train", "algorithm", "split", "quantity"), "nats", (1e5, 1e6))  # the kind of Part V's measurements
 FULL_VB = Kind(FIGURE_3.names, FIGURE_2.value, (1e6, 1e7))  # the kind of full VB's bounds
 TEN_MILLION = dict.fromkeys(("standard", "paper"), 10_000_000)  # samples at each longer profile
 DRAWN = {"smoke": 20_000, "quick": 100_000} | TEN_MILLION  # samples at each profile for models that are drawn or kept
@@ -188,6 +191,24 @@ EXPERIMENTS = {
             Kind(("n_train", "step_size", "initial_sigma", "split"), FIGURE_2.value, (1e6,)),
             settings.full_vb_settings,
             ON_MNIST,
+        ),
+        Experiment(  # where the gap is: on the way, on digits that were trained on and on others
+            "after-gaps",
+            AFTER,
+            settings.after_gaps,
+            ON_MNIST,
+            {"smoke": 20_000, "quick": 100_000} | dict.fromkeys(("standard", "paper"), 1_000_000),
+            measured=partial(after.gaps_of, splits=("train", "test")),
+            places=(100_000,),
+        ),
+        Experiment(  # k = 50 costs fifty passes of the decoder per digit
+            "after-importance",
+            AFTER,
+            settings.after_importance,
+            ON_MNIST,
+            {"smoke": 20_000, "quick": 20_000} | dict.fromkeys(("standard", "paper"), 1_000_000),
+            measured=after.gaps_of,
+            places=(100_000,),
         ),
         # runs of the baseline with one thing changed; the published curves begin about where the first ends
         Experiment("readings", READING, _of(READINGS), samples=dict.fromkeys(PROFILES, 316_230)),

@@ -9,7 +9,7 @@ from aevb.algorithms import ALGORITHMS
 from aevb.full_vb import FullVB
 from aevb.model import VAE
 from aevb.reproduction import experiments, grid, results
-from aevb.reproduction.curves import Curves
+from aevb.reproduction.curves import Curves, concat
 from aevb.reproduction.experiments import BOTH_DATASETS, Experiment, Member
 from aevb.run import Run, evaluation_grid
 from aevb.trainer import Trainer
@@ -40,8 +40,9 @@ def record(
 ) -> int:
     """Run an experiment at `profile` and add it to `results/recorded/`, each run as soon as it is done.
 
-    Returns the number of runs that ran. `samples` replaces the profile's length. A run is skipped where the record has
-    it as far already, with all that is kept of it, or has it as diverged. `options` are those of `grid.outcomes`.
+    Returns the number of runs that ran. `samples` replaces the profile's length. What has `places` is recorded to each
+    of them in turn. A run is skipped where the record has it as far already, with all that is kept of it, or has it as
+    diverged. `options` are those of `grid.outcomes`.
 
     Raises ValueError for an experiment, a profile or a dataset that does not exist, for what `grid.check` refuses, and,
     before anything is trained, where the runs lack a column of the table.
@@ -52,7 +53,12 @@ def record(
     _must_fit(experiment, members)
     samples = experiment.horizon(profile) if samples is None else samples
     grid.check(members, samples, options.get("jobs"), options.get("threads", 1), options.get("device", "cpu"))
-    known = results.manifest(name)
+    ends = [*(place for place in experiment.places if place < samples), samples]
+    return max(_record_to(experiment, members, end, **options) for end in ends)
+
+
+def _record_to(experiment: Experiment, members: list[Member], samples: int, **options: Unpack[grid.Options]) -> int:
+    known = results.manifest(experiment.name)
     missing = {m.key: m for m in members if not _is_done(experiment, m.run, known.get(m.key), samples)}
     if not missing:
         return 0
@@ -94,7 +100,11 @@ def _shown(experiment: Experiment, run: Run, outcome: grid.Outcome, device: str)
 def _keep(experiment: Experiment, run: Run, outcome: grid.Outcome, device: str) -> None:
     """Write one run to the record: its part of the table, its weights, its posterior."""
     key, rows, entry = _shown(experiment, run, outcome, device)
-    results.write_record(experiment.name, results.lay_out(experiment.name, pd.DataFrame(rows)), {key: entry})
+    table = results.lay_out(experiment.name, pd.DataFrame(rows))
+    if experiment.places:  # what was measured on the way stays
+        earlier = results.recorded(experiment.name).select(entry["samples"] - 1, run=key)
+        table = concat([earlier, table]) if len(earlier) else table
+    results.write_record(experiment.name, table, {key: entry})
     if experiment.keeps_weights:
         trainer = grid.trained(run, device)
         results.write_model(run, _vae(trainer), entry | {"samples": trainer.samples})

@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 from conftest import assert_anonymous
 
-from aevb.reproduction import experiments, leads, provenance, results
+from aevb.reproduction import after, experiments, leads, provenance, results
 from aevb.reproduction.curves import agreement
 from aevb.run import IMPLIED, Run
 
@@ -84,6 +84,24 @@ def test_every_recorded_curve_of_figures_4_and_5_has_its_provenance(figure):
         assert Run(**about["config"]).key == key
         assert table.loc[table["run"] == key, "samples"].max() == about["samples"]
         assert about["samples"] <= results.manifest("models")[key]["samples"]
+
+
+@pytest.mark.parametrize("name", ["after-gaps", "after-importance"])
+def test_what_part_v_measured_has_its_provenance_and_its_order(name):
+    """The bounds rise from q's own, with k, to log p(x), and the best q's lies between too."""
+    table, entries = results.recorded(name).table, results.manifest(name)
+    runs = {run.key for run in experiments.runs(name, "paper")}
+    assert set(table["run"]) == set(entries) <= runs
+    assert not table.duplicated(["run", "split", "quantity", "samples"]).any()
+    for key, about in entries.items():
+        assert Run(**about["config"]).key == key
+        assert table.loc[table["run"] == key, "samples"].max() == about["samples"]
+        assert re.fullmatch(r"[0-9a-f]{12}", about["commit"])
+    assert_anonymous(json.dumps([{k: v for k, v in about.items() if k != "config"} for about in entries.values()]))
+    found = after.accounts(results.recorded(name))
+    order = found[["bound", "L_5", "L_50", "log p(x)"]]
+    assert (order.diff(axis=1).iloc[:, 1:] > 0).all(axis=None)
+    assert (found[["amortization", "family"]] > 0).all(axis=None)
 
 
 def test_every_ten_thousand_digits_are_measured_where_a_run_of_figure_2_ends():

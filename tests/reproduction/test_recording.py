@@ -141,7 +141,8 @@ def test_a_table_with_a_column_that_the_runs_lack_is_refused_before_anything_is_
 def test_every_experiment_has_the_columns_of_its_table(name):
     experiment = experiments.get(name)
     for member in experiment.members("paper"):
-        assert set(results.table_columns(experiment.kind)) <= grid.columns(member)
+        wanted = set(results.table_columns(experiment.kind))
+        assert experiment.measured or wanted <= grid.columns(member)  # what is measured brings its own
 
 
 # beside the table
@@ -187,6 +188,19 @@ def test_where_a_run_is_measured_at_its_end_the_table_has_that_and_no_curve(root
         for row in experiments.on_each_ten_thousand(fit(ON_DIGITS, SAMPLES))
     }
     assert bounds(results.recorded("figure2-digits").table) == pytest.approx(measured, abs=5e-4)
+
+
+def test_what_is_measured_on_the_way_stays_beside_what_is_measured_further_on(root, has):
+    def where(trainer):
+        about = {"run": trainer.run.key, "seed": trainer.run.seed, "samples": trainer.samples}
+        return [{**about, **dict.fromkeys(experiments.AFTER.names, "a"), "nats": float(trainer.samples)}]
+
+    has("after-gaps", [ON_DIGITS], samples={"smoke": 12_600, "paper": 15_800}, measured=where, places=(10_000, 15_800))
+    for profile, places in (("smoke", [10_000, 12_600]), ("paper", [10_000, 12_600, 15_800])):
+        assert recording.record("after-gaps", profile, jobs=1) == 1
+        assert list(results.recorded("after-gaps").table["nats"]) == places
+        assert results.manifest("after-gaps")[ON_DIGITS.key]["samples"] == places[-1]
+    assert recording.record("after-gaps", "paper", jobs=1) == 0
 
 
 def test_recording_full_vb_keeps_the_posterior_at_the_end_of_the_longest_curve(root, has):
