@@ -38,10 +38,10 @@ def signals(found: dict[str, dict[int, float]], floor: float) -> Figure:
 
 
 def methods_table(accounts: pd.DataFrame) -> Markdown:
-    """log p(x), the bounds and the two gaps of each method on test digits, seeds' mean and half their range; nats."""
-    columns = ["log p(x)", "L_50", "bound", "amortization", "family"]
+    """log p(x), L_50 and the two gaps of each method on test digits, seeds' mean and half their range; nats."""
+    columns = ["log p(x)", "L_50", "amortization", "family"]
     rows = [
-        (f"{n_train:,}", f"{samples:,}", NAMES[name], len(part), *(spread(part[column]) for column in columns))
+        (f"{n_train:,}", f"{samples / 1e6:g}M", NAMES[name], len(part), *(spread(part[column]) for column in columns))
         for (n_train, samples, name), part in accounts.groupby(["n_train", "samples", "algorithm"])
     ]
     return markdown_table(["digits", "samples", "trained by", "seeds", *columns], rows)

@@ -51,7 +51,8 @@ def test_quadrature_is_exact_for_polynomials():
 
 
 @pytest.mark.parametrize(
-    "name", sorted({path.stem for path in widgets.SCRIPTS.glob("*.js")} - {"shared", "gap", "gap_panel"})
+    "name",
+    sorted({path.stem for path in widgets.SCRIPTS.glob("*.js")} - {"shared", "gap", "gap_panel", "trainer", "worker"}),
 )
 def test_a_script_is_one_module_that_imports_nothing(name):
     text = widgets.script(name)
