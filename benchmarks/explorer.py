@@ -8,10 +8,9 @@ import statistics
 import sys
 import time
 
-from playwright.sync_api import Page, sync_playwright
+from playwright.sync_api import Page
 
-from aevb.book import pages
-from tests.browser import CHROMIUM, served
+from benchmarks.browser import opened_book
 
 REPETITIONS, SECONDS = 5, 2.0
 COUNT = """() => {
@@ -45,11 +44,7 @@ def drag(tab: Page) -> tuple[float, float]:
 
 def main() -> int:
     """Print the median and the range of a few drags."""
-    if CHROMIUM is None or not pages.PAGE.exists():
-        print("this needs chromium and the built page: run make book first", file=sys.stderr)
-        return 2
-    with served(pages.PAGE.parent) as address, sync_playwright() as playwright:
-        tab = playwright.chromium.launch(executable_path=CHROMIUM).new_page(viewport={"width": 1200, "height": 900})
+    with opened_book() as (tab, address):
         tab.goto(f"{address}/book/22_explore_the_manifold.html")
         tab.wait_for_selector(".aevb-widget [data-name]:not(:empty)")
         tab.get_by_role("application").first.scroll_into_view_if_needed()

@@ -9,13 +9,13 @@ import statistics
 import sys
 import time
 
-from playwright.sync_api import Page, sync_playwright
+from playwright.sync_api import Page
 from tabulate import tabulate
 
-from aevb.book import pages, train
+from aevb.book import train
 from aevb.book.widgets import script
 from aevb.reproduction.settings import PAGE_HIDDEN, RIVALS
-from tests.browser import CHROMIUM, served
+from benchmarks.browser import opened_book
 
 SAMPLES, LATENTS = 300_000, 10  # samples for which minutes are given; latents of the models
 CHAPTER = "34_train_in_the_page"
@@ -34,7 +34,6 @@ STEPS = """async ({ backend, wasm, settings, steps }) => {
     await trainer.running(steps);
     times.push((performance.now() - start) / steps);
   }
-  trainer.stop();
   x.dispose();
   return times;
 }"""
@@ -139,11 +138,7 @@ def panel(tab: Page, address: str, hidden: int) -> list[str]:
 
 def main() -> int:
     """Print the table and the lines."""
-    if CHROMIUM is None or not pages.PAGE.exists():
-        print("this needs chromium and the built page: run make book first", file=sys.stderr)
-        return 2
-    with served(pages.PAGE.parent) as address, sync_playwright() as playwright:
-        tab = playwright.chromium.launch(executable_path=CHROMIUM).new_page(viewport={"width": 1200, "height": 900})
+    with opened_book() as (tab, address):
         headers = ["", "algorithm", "hidden units", "per step", f"minutes for {SAMPLES:,} samples"]
         print(tabulate(steps_of(tab, address), headers, "pipe", disable_numparse=True))
         for hidden in PAGE_HIDDEN:

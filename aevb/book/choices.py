@@ -107,7 +107,7 @@ def recorded(base: Curves) -> list[tuple[Curves, Curves]]:
     ]
 
 
-def _drawn(curves: Curves) -> dict:
+def drawn(curves: Curves) -> dict:
     """One curve by `samples`, in two decimals: mean and range over its seeds as far as all go.
 
     `tail` is the mean of those that go on alone.
@@ -150,22 +150,23 @@ def _first_number(answer: str) -> float:
 def _panel(pairs: list[tuple[Curves, Curves]], base: Curves, published: Curves, **name: Any) -> dict[str, Any]:
     """What the panel shows of one dataset, algorithm and number of latents."""
     where = name | {"split": "test"}
-    theirs, baseline = published.select(**where), _drawn(base.select(**where))
+    theirs, baseline = published.select(**where), drawn(base.select(**where))
     readings: dict[tuple[str, str], dict] = {}
     for curves, compared in pairs:
         for (question, answer), part in curves.select(**where).each("question", "answer"):
             key = question, answer
             if key not in readings or readings[key]["samples"][-1] <= part.shared().end:
-                readings[key] = _drawn(part) | {"against": _drawn(compared.select(**where))}
+                readings[key] = drawn(part) | {"against": drawn(compared.select(**where))}
     panel: dict[str, Any] = name | {
-        "paper": _of_paper(theirs),
+        "paper": points(theirs),
         "baseline": baseline,
         "readings": [_compared(*key, curve, baseline) for key, curve in readings.items()],
     }
     return panel | {"frame": _frame(panel)}
 
 
-def _of_paper(curves: Curves) -> dict:
+def points(curves: Curves) -> dict:
+    """One curve by `samples`, its mean over seeds, in two decimals."""
     mean = curves.mean()
     return {"samples": mean.index.tolist(), "mean": mean.round(2).tolist()}
 

@@ -4,6 +4,7 @@ The digits are packed when the book is built, from the data of the machine that 
 live notebook asks its kernel for all that a page would fetch.
 """
 
+import functools
 import zlib
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ from typing import Any
 import traitlets
 
 from aevb import data, datasets
-from aevb.book import extension
+from aevb.book import choices, extension
 from aevb.book.widgets import Widget, script, style
 from aevb.data import DataError, log
 from aevb.files import write_bytes
@@ -44,6 +45,7 @@ FILES = {
 }
 
 
+@functools.cache
 def packed_digits() -> bytes:
     """The first `PAGE_N_TRAIN` training and the first N_TEST test digits, a byte per pixel, deflated.
 
@@ -51,7 +53,7 @@ def packed_digits() -> bytes:
     """
     digits = datasets.load("mnist")
     parts = digits.train[:PAGE_N_TRAIN], digits.test[:N_TEST]
-    return zlib.compress(b"".join(part.numpy().tobytes() for part in parts), 9)
+    return zlib.compress(b"".join(part.numpy().tobytes() for part in parts))
 
 
 def pack_digits(static: Path) -> bool:
@@ -116,6 +118,9 @@ def train() -> Train:
     """The panel, with the paper's curves, the record's, and the range of the library's runs on the same digits."""
     runs = {run.algorithm: run for run in ten_thousand_digits(1, ("mnist",))}
     digits = datasets.get("mnist")
+    # two latents, which figure 2 has not, are figure 4's
+    record = concat([results.recorded("figure2"), results.recorded("figure4")])
+    curves = results.published("figure2"), record, results.recorded("ten-thousand-digits")
     return Train(
         options={
             "algorithm": list(RIVALS),
@@ -132,38 +137,20 @@ def train() -> Train:
             }
             for name, run in runs.items()
         },
-        curves=[_curves(name, latents) for name in RIVALS for latents in PAGE_LATENT_DIMS],
+        curves=[_curves(name, latents, *curves) for name in RIVALS for latents in PAGE_LATENT_DIMS],
         grid=figures.latent_grid(TILES).tolist(),
         side=digits.image_shape[0],
     )
 
 
-def curves_of_record() -> Curves:
-    """The recorded curves on all training digits; two latents, which figure 2 has not, are figure 4's."""
-    return concat([results.recorded("figure2"), results.recorded("figure4")])
-
-
-def _curves(algorithm: str, latents: int) -> dict:
-    """The training bounds that the panel draws for one algorithm and number of latents."""
+def _curves(algorithm: str, latents: int, paper: Curves, record: Curves, ours: Curves) -> dict:
+    """The training bounds that the panel draws for one algorithm and number of latents, of those of all."""
     where: dict[str, Any] = {"dataset": "mnist", "algorithm": algorithm, "latent_dim": latents}
-    published = results.published("figure2").select(split="train", until=SHOWN_UNTIL, **where)
-    record = curves_of_record().select(split="running", until=SHOWN_UNTIL, **where)
-    ours = results.recorded("ten-thousand-digits").select(split="running", **where)
+    runs = ours.select(split="running", **where)
     return {
         "algorithm": algorithm,
         "latents": latents,
-        "paper": _mean(published),
-        "record": _mean(record),
-        "ours": {str(hidden): _range(ours.select(hidden=hidden)) for hidden in PAGE_HIDDEN},
+        "paper": choices.points(paper.select(SHOWN_UNTIL, split="train", **where)),
+        "record": choices.points(record.select(SHOWN_UNTIL, split="running", **where)),
+        "ours": {str(hidden): choices.drawn(runs.select(hidden=hidden)) for hidden in PAGE_HIDDEN},
     }
-
-
-def _mean(curves: Curves) -> dict[str, list]:
-    mean = curves.mean()
-    return {"samples": mean.index.tolist(), "mean": mean.round(2).tolist()}
-
-
-def _range(curves: Curves) -> dict[str, list]:
-    seeds = curves.table.groupby("samples")[curves.kind.value]
-    low, high = seeds.min(), seeds.max()
-    return {"samples": low.index.tolist(), "low": low.round(2).tolist(), "high": high.round(2).tolist()}

@@ -32,23 +32,24 @@ async function inflated(bytes) {
   return new Uint8Array(await new Response(stream).arrayBuffer());
 }
 
-// A worker with TensorFlow.js, the loop and the digits; undefined, with the reason in `say`, where something is missing.
-async function hired(model, say) {
+// What a worker needs, loaded once: the address of its script, those of the WebAssembly binaries, the digits. Undefined,
+// with the reason in `say`, where something is missing.
+async function loaded(model, say) {
   const paths = model.get("files");
   const names = Object.keys(paths);
   const files = Object.fromEntries(
     await Promise.all(names.map(async (name) => [name, await fetched(model, name, paths[name])])));
   if (!files.digits) return say("This page was built without the digits: build the book on a machine that has the data.");
   if (!files.core || !files.cpu) return say("This page was built without TensorFlow.js: build the book where npm is installed.");
+  const address = (parts, type) => URL.createObjectURL(new Blob(parts, { type }));
   const scripts = ["core", "cpu", "wasm", "webgpu"].map((name) => files[name]).filter(Boolean);
-  const parts = scripts.flatMap((script) => [script, "\n;\n"]);
-  const worker = new Worker(URL.createObjectURL(new Blob([...parts, model.get("worker")], { type: "text/javascript" })));
-  const binary = (name) => files[name] && URL.createObjectURL(new Blob([files[name]], { type: "application/wasm" }));
+  const script = address([...scripts.flatMap((text) => [text, "\n;\n"]), model.get("worker")], "text/javascript");
+  const binary = (name) => address([files[name]], "application/wasm");
   const wasm = files.wasm && files.plain && files.simd && {
     "tfjs-backend-wasm.wasm": binary("plain"), "tfjs-backend-wasm-simd.wasm": binary("simd"),
     "tfjs-backend-wasm-threaded-simd.wasm": binary("simd"), // never asked for: a page has no shared memory
   };
-  return { worker, wasm, pixels: await inflated(files.digits) };
+  return { script, wasm, pixels: await inflated(files.digits) };
 }
 
 function render({ model, el }) {
@@ -56,7 +57,7 @@ function render({ model, el }) {
   const state = (name) => model.get(name);
   const still = () => matchMedia("(prefers-reduced-motion: reduce)").matches;
   const log = Math.log10;
-  let [hands, points, last, going, run, latest] = [undefined, [], undefined, false, 0, undefined];
+  let [needs, worker, points, last, going, run, latest] = [undefined, undefined, [], undefined, false, 0, undefined];
 
   const shown = () => curves.find((c) => c.algorithm === state("algorithm") && c.latents === state("latents"));
   const band = () => shown().ours[state("hidden")];
@@ -160,40 +161,40 @@ function render({ model, el }) {
   // A worker for the model that is chosen now; the last one and what it learnt are let go.
   async function begin() {
     const mine = (run += 1);
-    hands?.worker.terminate();
-    [hands, points, last] = [undefined, [], undefined];
+    worker?.terminate();
+    [worker, points, last] = [undefined, [], undefined];
     pause();
     model.set("points", []);
     numbers.set({ ...blank, backend: "\u2013" });
     plane.redraw();
     say("Loading the digits and TensorFlow.js \u2026");
-    const found = await hired(model, say);
-    if (!found || mine !== run) return found?.worker.terminate();
-    hands = found;
-    hands.worker.onmessage = ({ data }) => mine === run && hear[data.type](data);
-    hands.worker.onerror = ({ message }) => mine === run && hear.failed({ reason: message });
+    needs ??= await loaded(model, say);
+    if (!needs || mine !== run) return;
+    worker = new Worker(needs.script);
+    worker.onmessage = ({ data }) => mine === run && hear[data.type](data);
+    worker.onerror = ({ message }) => mine === run && hear.failed({ reason: message });
     const choice = Object.fromEntries(CHOICES.map(([name]) => [name, state(name)]));
     const settings = { ...model.get("settings")[choice.algorithm], ...choice, pixels: size * size, seed: state("seed") };
-    hands.worker.postMessage({ type: "begin", settings, pixels: hands.pixels, n_train: model.get("n_train"), grid: model.get("grid"), wasm: hands.wasm });
+    worker.postMessage({ type: "begin", settings, pixels: needs.pixels, n_train: model.get("n_train"), grid: model.get("grid"), wasm: needs.wasm });
     say("");
   }
   async function go() {
     [going, train.textContent] = [true, "Pause"];
-    if (!hands) await begin();
-    if (!hands) return pause();
+    if (!worker) await begin();
+    if (!worker) return pause();
     [going, train.textContent] = [true, "Pause"];
-    hands.worker.postMessage({ type: "train" });
+    worker.postMessage({ type: "train" });
   }
   function pause() {
     [going, train.textContent] = [false, "Train"];
-    hands?.worker.postMessage({ type: "pause" });
+    worker?.postMessage({ type: "pause" });
   }
   // another model: what was learnt is of no use to it
   function renew() {
     const two = state("latents") === 2;
     caption.textContent = two ? "p(x|z) over the plane of z" : "p(x|z) at a hundred draws from p(z)";
     plane.renew();
-    if (hands) begin();
+    if (worker) begin();
   }
 
   el.classList.add("aevb-widget", "aevb-train");
@@ -210,13 +211,13 @@ function render({ model, el }) {
     numbers.node,
   );
   for (const name of ["algorithm", "latents", "hidden"]) model.on(`change:${name}`, renew);
-  model.on("change:step_size", () => hands?.worker.postMessage({ type: "step", size: state("step_size") }));
+  model.on("change:step_size", () => worker?.postMessage({ type: "step", size: state("step_size") }));
   const stopTheme = onTheme(() => plane.renew());
   numbers.set({ ...blank, backend: "\u2013" });
   renew();
   return () => {
     run += 1;
-    hands?.worker.terminate();
+    worker?.terminate();
     stopTheme();
     for (const part of [plane, numbers]) part.stop();
   };

@@ -206,8 +206,4 @@ export class Trainer {
     this.bound_sum = this.tf.scalar(0);
     return sum / steps;
   }
-
-  stop() {
-    this.tf.dispose([this.bound_sum, ...Object.values(this.layers).flatMap((l) => [l.weight, l.bias, l.of_weight, l.of_bias])]);
-  }
 }

@@ -99,12 +99,6 @@ class Session {
     this.painted = performance.now();
     postMessage({ type: "picture", values }, [values.buffer]);
   }
-
-  stop() {
-    this.going = false;
-    this.trainer.stop();
-    tf.dispose([this.test, this.eps, this.z]);
-  }
 }
 
 let session;
