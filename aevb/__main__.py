@@ -148,6 +148,7 @@ def reproduce(options: argparse.Namespace) -> int:
     faults = pages.build_anyhow()
     failed = [outcome.chapter for outcome in outcomes if outcome.error]
     print(f"\nClaims, at profile {profile}:\n{_claims(claims.of_profile(profile, failed))}\n")
+    print(f"Claims of later papers:\n{_later_claims(claims.of_profile(profile, failed, claims.AFTER))}\n")
     print(_times(outcomes))
     for chapter in failed:
         print(f"FAILED: {chapter}, kept half-executed in {pages.STAGE / 'book' / chapter}.ipynb")
@@ -165,9 +166,13 @@ def _times(outcomes: list[execution.ChapterOutcome]) -> str:
     return tabulate([(o.chapter, f"{o.seconds:.0f} s", o.error or "ok") for o in outcomes], ["chapter", "time", ""])
 
 
-def _claims(table: pd.DataFrame) -> str:
+def _later_claims(table: pd.DataFrame) -> str:
+    return _claims(table.assign(claim=table["claim"] + ", " + table["where"]), "they claim")
+
+
+def _claims(table: pd.DataFrame, who: str = "the paper claims") -> str:
     columns = ["number", "claim", "measure", "published", "ours", "verdict"]
-    headers = ["", "the paper claims", "measured by", "published", "ours", "verdict"]
+    headers = ["", who, "measured by", "published", "ours", "verdict"]
     widths = [2, 26, 28, 22, 22, 14]
     lines = "simple_grid" if terminal.can_show("│") else "grid"
     rows = tabulate(table[columns].values.tolist(), headers, lines, maxcolwidths=widths, disable_numparse=True)
@@ -222,7 +227,8 @@ def compare(_: argparse.Namespace) -> int:
         print(f"Figure {figure[-1]}, {value} in nats per datapoint: recorded minus published\n")
         print(tabulate(table, headers="keys", floatfmt=".1f", showindex=False), end="\n\n")
     print(f"The published points and our record, train and test:\n{results.headline()}\n")
-    print(f"Claims, from the record:\n{_claims(claims.of_record())}")
+    print(f"Claims, from the record:\n{_claims(claims.of_record())}\n")
+    print(f"Claims of later papers, from the record:\n{_later_claims(claims.of_record(claims.AFTER))}")
     return 0
 
 

@@ -130,8 +130,8 @@ def test_compare_tells_the_claims_in_any_encoding(record, monkeypatch, capsys):
     printed = io.BytesIO()
     monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(printed, encoding="cp1252"))
     assert main(["compare"]) == 0
-    *_, last = printed.getvalue().decode("cp1252").splitlines()
-    assert last.startswith("17 claims: ")
+    lines = printed.getvalue().decode("cp1252").splitlines()
+    assert [line.split(":")[0] for line in lines if " claims: " in line] == ["17 claims", f"{len(claims.AFTER)} claims"]
     assert b"+---" in printed.getvalue()  # the table's lines
     assert capsys.readouterr().err == ""
 
@@ -144,10 +144,12 @@ def test_compare_needs_nothing_but_results_and_prints_the_same_bytes_in_every_pr
     printed = subprocess.check_output([sys.executable, "-m", "aevb", "compare"], cwd=tmp_path, env=environment)
     assert main(["compare"]) == 0
     assert printed == capsysbinary.readouterr().out
-    verdicts = claims.of_record()
-    assert printed.decode().rstrip().endswith(claims.headline(verdicts))
-    numbers = re.findall(r"^│ +(\d+) +│", printed.decode(), re.MULTILINE)
-    assert numbers == [str(number) for number in verdicts["number"]]
+    ours, later = claims.of_record(), claims.of_record(claims.AFTER)
+    printed_text = printed.decode()
+    assert f"\n{claims.headline(ours)}\n" in printed_text
+    assert printed_text.rstrip().endswith(claims.headline(later))
+    numbers = re.findall(r"^│ +(V?\d+) +│", printed_text, re.MULTILINE)
+    assert numbers == [str(number) for table in (ours, later) for number in table["number"]]
 
 
 # everything, on a small book

@@ -38,6 +38,7 @@ def at_rest(recorded: dict[str, VAE]) -> None:
     angles = torch.arange(16) * (2 * math.pi / 16)
     walk = 1.5 * torch.stack([torch.cos(angles), torch.sin(angles)], -1)
     mu, _ = recorded["mnist"].posterior(digits.unit(digits.test[: widgets.CODES]))
+    names = _apart(torch.stack([mu[labels == digit].median(0).values for digit in range(10)]), 0.6)
     _, axes = plt.subplot_mosaic([["plane", name] for name in recorded], figsize=(9.0, 4.2), width_ratios=[1, 1.3])
     for digit in range(10):
         own, (colour, ring) = mu[labels == digit], figures.DIGITS[digit]
@@ -46,7 +47,7 @@ def at_rest(recorded: dict[str, VAE]) -> None:
         )
         axes["plane"].annotate(
             str(digit),
-            (own[:, 0].median().item(), own[:, 1].median().item()),
+            tuple(names[digit].tolist()),
             weight="bold",
             ha="center",
             va="center",
@@ -58,6 +59,15 @@ def at_rest(recorded: dict[str, VAE]) -> None:
     for name, model in recorded.items():
         figures.show_images(axes[name], model.decoder.mean(walk), 8, name)
     plt.show()
+
+
+def _apart(places: Tensor, least: float) -> Tensor:
+    """`places` `(n, 2)` moved until no two are nearer than about `least`: each near pair is pushed along its line."""
+    for _ in range(200):
+        between = places[:, None] - places  # (n, n, 2)
+        distance = between.norm(dim=-1, keepdim=True).clamp(min=1e-6)
+        places = places + 0.2 * ((least - distance).clamp(min=0) * between / distance).sum(1)
+    return places
 
 
 @torch.no_grad()

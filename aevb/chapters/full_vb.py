@@ -96,10 +96,13 @@ def ascent(trace: Sequence[float], best: float, evidence: float, samples: int) -
 
 
 def gaps_table(rows: list[tuple]) -> Markdown:
-    """The evidence, the best bound and its gaps in nats, and the ratio of widths: one row per size of the dataset."""
+    """The evidence, the best bound and its gaps in nats, and the width of q, a row per size of the dataset.
+
+    The width is relative to that of the mode of the posterior that q covers.
+    """
     header = ["N", "log p(X)", "best bound", "gap of the parameters", "gap of the latents"]
     formatted = [(n, *(f"{value:.1f}" for value in values)) for n, *values in rows]
-    return markdown_table([*header, "width of q over that of the posterior"], formatted)
+    return markdown_table([*header, "width of q over its mode's"], formatted)
 
 
 def posteriors(grid: Tensor, drawn: dict[int, tuple[Tensor, float, float]], truth: float) -> None:

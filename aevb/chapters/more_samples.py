@@ -65,4 +65,5 @@ def leads(accounts: pd.DataFrame, over: str = "aevb") -> Figure:
         axis.axvline(0, color=GREY, linewidth=0.8)
         axis.set_yticks(range(len(others)), [NAMES[name] for name in others])
         axis.set(title=f"{n_train:,} training digits", xlabel=f"log p(x) minus that of {NAMES[over]}, nats")
+        axis.set_ylim(-0.5, len(others) - 0.5)
     return figure

@@ -103,7 +103,7 @@ def _by_composition(noise: Noise) -> list[tuple[str, str, Tensor, Any]]:
     chi_squared = noise.chi_squared(4)
     ratio = (noise.chi_squared(4) / 4) / (noise.chi_squared(6) / 6)
     return [
-        ("Log-Normal", r"e^{\mu + \sigma\epsilon}", log_normal, stats.lognorm(0.5)),
+        ("Log-Normal", r"\exp(\mu + \sigma\epsilon)", log_normal, stats.lognorm(0.5)),
         ("Gamma", r"\gamma_k = e_1 + \dots + e_k", gamma, stats.gamma(4)),
         ("Dirichlet", r"\gamma_{k_i}/\sum_j\gamma_{k_j}", dirichlet, stats.beta(2, 7)),
         ("Beta", r"\gamma_k/(\gamma_k + \gamma_m)", a / (a + b), stats.beta(2, 3)),

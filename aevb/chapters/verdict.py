@@ -18,6 +18,23 @@ def measures(judged: pd.DataFrame) -> Markdown:
     return tables.markdown_table(["", "the paper claims", "measured by", "our seeds"], rows)
 
 
+def later(judged: pd.DataFrame) -> Markdown:
+    """The table of the claims of later papers, `claims.of_record(claims.AFTER)`: their words, our numbers."""
+    rows = [
+        (
+            row.number,
+            f"{tables.claim_link(row)} ({row.where})<br>*{row.measure}*",
+            row.published,
+            row.ours,
+            row.seeds,
+            row.verdict,
+        )
+        for row in judged.itertuples()
+    ]
+    header = ["", "they claim; *what is measured*", "they say", "ours", "95 % over seeds", "verdict"]
+    return tables.markdown_table(header, rows)
+
+
 def leads(panels: dict[tuple[str, int], tuple[int, float, float, Interval, float, float]]) -> Markdown:
     """The table of AEVB's leads over wake-sleep, a row per panel of figure 2.
 

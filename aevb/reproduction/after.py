@@ -1,4 +1,7 @@
-"""What Part V measures of a run where it stands: log p(x) exactly, bounds on it, and the gaps between them."""
+"""What Part V measures of a run where it stands: log p(x) exactly, bounds on it, and the gaps between them.
+
+And what its claims ask of these measurements, by name and seed.
+"""
 
 import warnings
 
@@ -54,3 +57,53 @@ def accounts(measured: Curves) -> pd.DataFrame:
     table = measured.table.pivot_table("nats", ["n_train", "algorithm", "split", "samples", "seed"], "quantity")
     gap = {"amortization": table["best bound"] - table["bound"], "family": table["log p(x)"] - table["best bound"]}
     return table.assign(**gap)
+
+
+BySeed = dict[str, list[float]]  # the values of a measure, one per seed, by the names that are shown
+
+
+def at_end(accounts: pd.DataFrame) -> pd.DataFrame:
+    """The rows of each algorithm and training set at the most samples that one of its seeds reaches."""
+    samples = accounts.index.get_level_values("samples").to_series(index=accounts.index)
+    return accounts[samples == samples.groupby(["n_train", "algorithm"]).transform("max")]
+
+
+def amortization_over_family(accounts: pd.DataFrame, algorithm: str = "aevb") -> BySeed:
+    """The amortization gap minus the family gap where `algorithm` ends, by training set and split, in nats."""
+    chosen = at_end(accounts[accounts.index.get_level_values("algorithm") == algorithm])
+    return _by_seed(chosen["amortization"] - chosen["family"], "n_train", "split")
+
+
+def rises_with_k(accounts: pd.DataFrame) -> BySeed:
+    """The smallest of what the bound gains from each number of samples to the next, over all that is recorded, in nats.
+
+    From k = 1, the bound of eq. 2, through SAMPLES to log p(x), which is the limit.
+    """
+    ladder = ["bound", *(f"L_{k}" for k in SAMPLES), "log p(x)"]
+    steps = accounts[ladder].diff(axis=1)[ladder[1:]]
+    names = [f"to k = {k}" for k in SAMPLES] + ["to log p(x)"]
+    return {name: [float(steps[step].min())] for name, step in zip(names, steps, strict=True) if len(steps)}
+
+
+def gains(
+    accounts: pd.DataFrame, algorithms: tuple[str, ...], quantity: str = "log p(x)", over: str = "aevb"
+) -> BySeed:
+    """`quantity` of test digits where each of the `algorithms` ends minus that of `over`, in nats.
+
+    With the same training set, samples and seed; without what has no counterpart.
+    """
+    test = accounts[quantity].xs("test", level="split")
+    rival = test.xs(over, level="algorithm")
+    ends = at_end(accounts)[quantity].xs("test", level="split")
+    chosen = ends[ends.index.get_level_values("algorithm").isin(algorithms)]
+    return _by_seed(
+        (chosen - rival.reindex(chosen.index.droplevel("algorithm")).to_numpy()).dropna(), "algorithm", "n_train"
+    )
+
+
+def _by_seed(values: pd.Series, *levels: str) -> BySeed:
+    named = values.groupby(list(levels), sort=False)
+    return {
+        " ".join(part if isinstance(part, str) else f"{part:,}" for part in name): [float(value) for value in each]
+        for name, each in named
+    }

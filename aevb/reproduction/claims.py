@@ -1,5 +1,7 @@
 """The paper's claims, measured: one list, each claim with its words, its place, its measure and its rule.
 
+Those of later papers, which Part V tests, are a list of their own.
+
 Verdicts are computed from `results/` alone (curves, manifests and the numbers that chapters measured), never typed in.
 A rule is the same for the paper's curves and for ours.
 """
@@ -11,8 +13,8 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from aevb.reproduction import leads, results, rules, verdicts
-from aevb.reproduction.curves import Curves
+from aevb.reproduction import after, experiments, leads, results, rules, verdicts
+from aevb.reproduction.curves import Curves, concat
 from aevb.reproduction.rules import Evidence, Rule
 
 # the columns of the table of claims
@@ -22,16 +24,18 @@ COLUMNS = ["number", "claim", "where", "chapter", "measure", "published", "ours"
 class Claim(NamedTuple):
     """One empirical claim: its number in the book, the paper's words, where they stand, our chapter, measure and rule.
 
-    `computed_in` is the chapter whose live runs the rule needs, where it is not `chapter`.
+    `computed_in` is the chapter whose live runs the rule needs, where it is not `chapter`. Not `quoted`, the words are
+    ours.
     """
 
-    number: int
+    number: int | str
     quote: str
     where: str
     chapter: str
     measure: str
     rule: Rule
     computed_in: str = ""
+    quoted: bool = True
 
 
 # fmt: off
@@ -96,26 +100,55 @@ CLAIMS = (
           rules.by_numbers("left to future work", ("full-vb-minus-map-1000", "full-vb-minus-map-50000"),
                             "{:+.1f}, {:+.1f}", rules.positive)),
 )
+
+# the claims of later papers that Part V tests, by chapter; their numbers begin with a V
+AFTER = (
+    # where the gap is
+    Claim("V1", "often due to imperfect recognition networks", "Cremer et al. 2018, abstract", "32_where_the_gap_is",
+          "AEVB's amortization gap minus its family gap where the record ends, nats, by training digits and split",
+          rules.by_accounts("amortization the larger", after.amortization_over_family)),
+    # more samples, a tighter bound
+    Claim("V2", "the bound rises with the number of samples, up to log p(x)", "Burda et al. 2016, theorem 1",
+          "33_more_samples_a_tighter_bound",
+          "what the bound gains from k = 1 to 5 to 50 to log p(x), nats: the smallest gain of any recorded run",
+          rules.by_accounts("at least 0", after.rises_with_k), quoted=False),
+    Claim("V3", "trained with more samples, a model has the higher likelihood", "Burda et al. 2016, table 1",
+          "33_more_samples_a_tighter_bound",
+          "log p(x) of test digits, k samples (iwae-k) minus AEVB where the record ends, same seeds, nats",
+          rules.by_accounts("higher", lambda found: after.gains(found, ("iwae-5", "iwae-50"))), quoted=False),
+    Claim("V4", "reducing the signal-to-noise ratio", "Rainforth et al. 2018, abstract",
+          "33_more_samples_a_tighter_bound",
+          "signal to noise of the gradient at k = 64 over that at k = 4: in phi, in theta",
+          rules.by_numbers("1/4; 4", ("signal-naive", "signal-theta"), "{:.2f}; {:.1f}", rules.falls_and_rises)),
+    Claim("V5", "doubly reparameterized, the ratio rises instead", "Tucker et al. 2019",
+          "33_more_samples_a_tighter_bound",
+          "signal to noise in phi at k = 64 over that at k = 4",
+          rules.by_numbers("4", ("signal-doubly",), "{:.1f}", rules.visibly_above_one), quoted=False),
+    # a better q
+    # a better prior
+)
 # fmt: on
 
 
-def of_profile(profile: str, failed: Collection[str] = ()) -> pd.DataFrame:
-    """The table of claims from what this machine last computed at `profile`.
+def of_profile(profile: str, failed: Collection[str] = (), group: tuple[Claim, ...] = CLAIMS) -> pd.DataFrame:
+    """The table of claims from what this machine last computed at `profile`: CLAIMS, or those of AFTER.
 
-    A missing measurement of a chapter in `failed` gets CHAPTER_FAILED.
+    A missing measurement of a chapter in `failed` gets CHAPTER_FAILED. No chapter trains the runs of Part V: what is
+    measured of them is the record's at every profile.
     """
     curves, entries = results.live("figure2", profile)
     figure3, _ = results.live("figure3", profile)
-    found = _from_results(curves, figure3, leads.cost_per_sample(entries, "mnist"), results.measurements(profile))
-    fault = np.array([(claim.computed_in or claim.chapter) in failed for claim in CLAIMS])
+    measured = results.measurements(profile)
+    found = _from_results(curves, figure3, leads.cost_per_sample(entries, "mnist"), measured, group)
+    fault = np.array([(claim.computed_in or claim.chapter) in failed for claim in group])
     found.loc[(found["verdict"] == verdicts.NOT_MEASURED) & fault, "verdict"] = verdicts.CHAPTER_FAILED
     return found
 
 
-def of_record() -> pd.DataFrame:
-    """The table of claims from what is recorded in the repository."""
-    measured = results.recorded_measurements()
-    return _from_results(results.recorded("figure2"), results.recorded("figure3"), leads.recorded_cost(), measured)
+def of_record(group: tuple[Claim, ...] = CLAIMS) -> pd.DataFrame:
+    """The table of claims from what is recorded in the repository: CLAIMS, or those of AFTER."""
+    figure2, figure3 = results.recorded("figure2"), results.recorded("figure3")
+    return _from_results(figure2, figure3, leads.recorded_cost(), results.recorded_measurements(), group)
 
 
 def of_published() -> pd.DataFrame:
@@ -127,20 +160,40 @@ def of_published() -> pd.DataFrame:
     return _from_results(figure2, figure3, {}, {})
 
 
-def _from_results(figure2: Curves, figure3: Curves, cost: dict[str, float], measured: dict[str, float]) -> pd.DataFrame:
+def _from_results(
+    figure2: Curves,
+    figure3: Curves,
+    cost: dict[str, float],
+    measured: dict[str, float],
+    group: tuple[Claim, ...] = CLAIMS,
+) -> pd.DataFrame:
     pairs = (figure2, results.published("figure2")), (figure3, results.published("figure3"))
-    return table(Evidence(*pairs, cost, measured))
+    return table(Evidence(*pairs, cost, measured, _accounts()), group)
 
 
-def table(evidence: Evidence) -> pd.DataFrame:
-    """Every claim, one row each, in their order: COLUMNS, the last of them one of `verdicts.VERDICTS`.
+def _accounts() -> pd.DataFrame | None:
+    """What Part V measured of each run of its record; None where there is no record."""
+    kept = [results.recorded(name) for name, one in experiments.EXPERIMENTS.items() if one.kind == experiments.AFTER]
+    parts = [each for each in kept if len(each)]
+    return after.accounts(concat(parts)) if parts else None
+
+
+def table(evidence: Evidence, group: tuple[Claim, ...] = CLAIMS) -> pd.DataFrame:
+    """Every claim of `group`, one row each, in their order: COLUMNS, the last of them one of `verdicts.VERDICTS`.
 
     `published` and `ours` are the measure on the paper's curves and on ours. `seeds` are its intervals over our seeds,
     of several panels the lowest. A claim whose measurement is missing is there too, and says so.
     """
     rows = [
-        (number, f'"{quote}"', where, chapter, measure, *rule(evidence))
-        for number, quote, where, chapter, measure, rule, _ in CLAIMS
+        (
+            one.number,
+            f'"{one.quote}"' if one.quoted else one.quote,
+            one.where,
+            one.chapter,
+            one.measure,
+            *one.rule(evidence),
+        )
+        for one in group
     ]
     return pd.DataFrame(rows, columns=COLUMNS)
 

@@ -1,13 +1,15 @@
-"""The rules that judge claims: by curves, by numbers that chapters measured, by the clock."""
+"""The rules that judge claims: by curves, by numbers that chapters measured, by Part V's record, by the clock."""
 
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
+import pandas as pd
 
 from aevb.algorithms import ALGORITHMS
 from aevb.datasets import TITLES
 from aevb.reproduction import leads, verdicts
+from aevb.reproduction.after import BySeed
 from aevb.reproduction.curves import Curves, concat
 from aevb.reproduction.settings import FIGURE3_N_TRAIN
 from aevb.reproduction.verdicts import DOES_NOT_HOLD, HOLDS, IN_PART, NOT_MEASURED, NOT_TESTABLE, Interval, share
@@ -27,13 +29,14 @@ class Evidence(NamedTuple):
 
     `figure2` and `figure3` are our and the paper's curves of each; `cost` is the seconds per training sample of each
     algorithm on MNIST (`leads.cost_per_sample`, `leads.recorded_cost`); `measured` holds the numbers that chapters
-    measured, by name.
+    measured, by name. `after` is what Part V measured of each recorded run (`after.accounts`), None without a record.
     """
 
     figure2: tuple[Curves, Curves]
     figure3: tuple[Curves, Curves]
     cost: dict[str, float]
     measured: dict[str, float]
+    after: pd.DataFrame | None = None
 
 
 class Judged(NamedTuple):
@@ -187,6 +190,16 @@ def visibly_below_one(*ratios: float) -> str:
     return share([ratio < 0.95 for ratio in ratios])  # of a hundred draws or fewer: nearer to one, they are equal
 
 
+def falls_and_rises(falls: float, rises: float) -> str:
+    """Borne out by a first factor visibly below one and a second visibly above it."""
+    return share([falls < 0.95, rises > 1 / 0.95])
+
+
+def visibly_above_one(*factors: float) -> str:
+    """Borne out by factors above one by more than the draws behind them leave open."""
+    return share([factor > 1 / 0.95 for factor in factors])
+
+
 def far_above_one(ratio: float) -> str:
     """Borne out by a ratio above ten."""
     return share([ratio > 10])
@@ -210,6 +223,31 @@ def one_will_do(by_samples: float, by_passes: float) -> str:
 def good_below(below: float, above: float) -> str:
     """Borne out where RELIABLE_WITHIN lies between the two errors, in part where they are only in that order."""
     return HOLDS if below < RELIABLE_WITHIN < above else IN_PART if below < above else DOES_NOT_HOLD
+
+
+# rules by the record of Part V
+
+
+def by_accounts(
+    says: str, measure: Callable[[pd.DataFrame], BySeed], bears_out: Callable[[float], bool] = lambda value: value > 0
+) -> Rule:
+    """A rule for what Part V measured: `measure` gives values by seed, `bears_out` says whether one supports the claim.
+
+    A value is the mean over its seeds. Where it has several it counts only if its whole interval agrees with it. `says`
+    is what the later paper gives, in the place of a published number.
+    """
+
+    def rule(evidence: Evidence) -> Judged:
+        found = {} if evidence.after is None else measure(evidence.after)
+        if not found:
+            return Judged(says, "-", "-", NOT_MEASURED)
+        means = {name: float(np.mean(values)) for name, values in found.items()}
+        intervals = {name: verdicts.interval(values) for name, values in found.items() if len(values) > 1}
+        states = [verdicts.state(bears_out, mean, *intervals.get(name, ())) for name, mean in means.items()]
+        words = "; ".join(f"{name} {low:+.1f} to {high:+.1f}" for name, (low, high) in intervals.items())
+        return Judged(says, _listed(means), words or "one value each", share(states))
+
+    return rule
 
 
 # rules by the clock

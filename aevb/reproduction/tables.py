@@ -41,6 +41,6 @@ def _compared(point: pd.Series) -> str:
     return f"{point['ours']:.1f} ({point['difference']:+.1f}){spread}"
 
 
-def closing_box(rows: list[tuple[str, str, str]]) -> Markdown:
-    """The closing box of a chapter: numbers that it computed, one row each."""
-    return markdown_table(["the paper says", "we got", "tolerance"], rows)
+def closing_box(rows: list[tuple[str, str, str]], who: str = "the paper says") -> Markdown:
+    """The closing box of a chapter: what `who` names, the numbers that the chapter computed, one row each."""
+    return markdown_table([who, "we got", "tolerance"], rows)

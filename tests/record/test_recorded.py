@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 from conftest import assert_anonymous
 
-from aevb.reproduction import after, experiments, leads, provenance, results
+from aevb.reproduction import after, claims, experiments, leads, provenance, results, verdicts
 from aevb.reproduction.curves import agreement
 from aevb.run import IMPLIED, Run
 
@@ -102,6 +102,10 @@ def test_what_part_v_measured_has_its_provenance_and_its_order(name):
     order = found[["bound", "L_5", "L_50", "log p(x)"]]
     assert (order.diff(axis=1).iloc[:, 1:] > 0).all(axis=None)
     assert (found[["amortization", "family"]] > 0).all(axis=None)
+
+
+def test_the_record_decides_every_claim_of_later_papers():
+    assert verdicts.NOT_MEASURED not in set(claims.of_record(claims.AFTER)["verdict"])
 
 
 def test_every_ten_thousand_digits_are_measured_where_a_run_of_figure_2_ends():

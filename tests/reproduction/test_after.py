@@ -1,5 +1,7 @@
 """What Part V measures of a run."""
 
+import pandas as pd
+import pytest
 import torch
 
 from aevb import gaps
@@ -7,6 +9,8 @@ from aevb.bounds import importance_weighted
 from aevb.datasets import load
 from aevb.fit import fit
 from aevb.reproduction import after
+from aevb.reproduction.curves import Curves
+from aevb.reproduction.experiments import AFTER
 from tests.runs import ON_DIGITS, SAMPLES
 
 
@@ -30,3 +34,58 @@ def test_a_run_is_measured_by_its_gaps_on_the_first_digits_of_each_split(monkeyp
         order = ("bound", "L_5", "L_50", "log p(x)")
         values = [found[split, name] for name in order]
         assert values == sorted(values)
+
+
+QUANTITIES = ("bound", "L_5", "L_50", "best bound", "log p(x)")
+
+
+def accounts(*runs):
+    """`after.accounts` of runs: training digits, algorithm, split, samples, seed, and the values of QUANTITIES."""
+    names = ("n_train", "algorithm", "split", "samples", "seed")
+    rows = [
+        {**dict(zip(names, run[:-1], strict=True)), "run": str(run[:-1]), "quantity": name, "nats": nats}
+        for run in runs
+        for name, nats in zip(QUANTITIES, run[-1], strict=True)
+    ]
+    return after.accounts(Curves(pd.DataFrame(rows), AFTER))
+
+
+EARLY, LATE = (-30.0, -28.0, -27.0, -20.0, -10.0), (-9.0, -8.5, -8.0, -7.0, -6.0)
+
+
+def test_the_gaps_are_compared_where_each_training_set_ends_and_no_earlier():
+    found = accounts(
+        (1000, "aevb", "test", 100_000, 0, LATE),
+        (1000, "aevb", "test", 1_000_000, 0, EARLY),
+        (1000, "aevb", "test", 1_000_000, 1, LATE),
+        (1000, "aevb", "test", 500_000, 2, LATE),
+        (1000, "iwae-5", "test", 2_000_000, 0, LATE),
+        (50_000, "aevb", "train", 100_000, 0, LATE),
+    )
+    # amortization 10 and family 10; 2 and 1
+    assert after.amortization_over_family(found) == {"1,000 test": [0.0, 1.0], "50,000 train": [1.0]}
+
+
+def test_the_least_rise_of_any_run_is_told_from_each_k_to_the_next():
+    found = accounts((1000, "aevb", "test", 10, 0, EARLY), (1000, "dreg-5", "test", 20, 1, LATE))
+    assert after.rises_with_k(found) == {"to k = 5": [0.5], "to k = 50": [0.5], "to log p(x)": [2.0]}
+
+
+def test_a_gain_is_over_the_same_digits_samples_and_seed():
+    found = accounts(
+        (1000, "aevb", "test", 10, 0, EARLY),
+        (1000, "aevb", "test", 10, 1, LATE),
+        (1000, "aevb", "test", 20, 0, LATE),
+        (1000, "iwae-5", "test", 10, 0, LATE),
+        (1000, "iwae-5", "test", 10, 1, EARLY),
+        (1000, "iwae-5", "test", 10, 2, EARLY),  # nothing to compare it with
+        (1000, "iwae-50", "test", 10, 0, EARLY),
+        (1000, "dreg-5", "test", 20, 0, LATE),
+    )
+    assert after.gains(found, ("iwae-5", "dreg-5")) == {"dreg-5 1,000": [0.0], "iwae-5 1,000": [4.0, -4.0]}
+    assert after.gains(found, ("iwae-50",), "bound") == {"iwae-50 1,000": [0.0]}
+
+
+@pytest.mark.parametrize("measure", [after.amortization_over_family, after.rises_with_k])
+def test_of_nothing_nothing_is_said(measure):
+    assert measure(accounts((1000, "iwae-5", "train", 10, 0, LATE)).iloc[:0]) == {}

@@ -5,7 +5,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from aevb.reproduction import claims, leads, results, verdicts
+from aevb.reproduction import claims, leads, results, rules, verdicts
 from aevb.reproduction.curves import FIGURE_2, FIGURE_3, Curves, concat
 from aevb.reproduction.rules import Evidence
 
@@ -469,6 +469,45 @@ def test_every_claim_has_its_own_number_and_words_and_a_row():
     table = judged()
     assert sorted(claim.number for claim in made) == list(table["number"]) == list(range(1, 18))
     assert set(table["claim"]) == {f'"{claim.quote}"' for claim in made}
+
+
+def test_claims_of_later_papers_are_a_group_of_their_own():
+    assert [claim.number for claim in claims.AFTER] == [f"V{k + 1}" for k in range(len(claims.AFTER))]
+    evidence = Evidence(
+        (PUBLISHED, PUBLISHED), (LIKELIHOODS, LIKELIHOODS), {}, {"signal-naive": 0.3, "signal-theta": 4}
+    )
+    table = claims.table(evidence, claims.AFTER).set_index("number")
+    assert table.loc["V4", "verdict"] == verdicts.HOLDS
+    assert set(table["verdict"].drop("V4")) == {verdicts.NOT_MEASURED}  # no record
+    assert table["claim"].str.startswith('"').tolist() == [claim.quoted for claim in claims.AFTER]
+    assert "17 claims" in claims.headline(judged())
+
+
+@pytest.mark.parametrize(
+    ("values", "verdict", "seeds"),
+    [
+        ({"here": [1.0, 1.1, 0.9]}, "holds", "here +0.8 to +1.2"),
+        ({"here": [1.0, 1.1, 0.9], "there": [-0.1]}, "holds in part", "here +0.8 to +1.2"),
+        ({"here": [3.0, 0.1, 0.1]}, "undecided", "here -3.1 to +5.2"),
+        ({"here": [-1.0]}, "does not hold", "one value each"),
+        ({}, "not measured", "-"),
+    ],
+)
+def test_a_rule_by_accounts_asks_the_mean_and_its_interval_over_seeds(values, verdict, seeds):
+    rule = rules.by_accounts("more", lambda found: values)
+    figures = (PUBLISHED, PUBLISHED), (LIKELIHOODS, LIKELIHOODS)
+    found = rule(Evidence(*figures, {}, {}, pd.DataFrame()))
+    assert (found.published, found.verdict, found.seeds) == ("more", verdict, seeds)
+    assert rule(Evidence(*figures, {}, {})).verdict == verdicts.NOT_MEASURED
+
+
+@pytest.mark.parametrize(
+    ("falls", "rises", "verdict"),
+    [(0.3, 4.0, "holds"), (0.99, 4.0, "holds in part"), (0.3, 1.0, "holds in part"), (1.0, 1.0, "does not hold")],
+)
+def test_a_signal_must_visibly_fall_or_rise(falls, rises, verdict):
+    assert rules.falls_and_rises(falls, rises) == verdict
+    assert (rules.visibly_above_one(rises) == verdicts.HOLDS) == (rises > 2)
 
 
 def test_of_record_and_of_profile_take_everything_from_their_own_folder(tmp_path, monkeypatch):
