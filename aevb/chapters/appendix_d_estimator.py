@@ -267,3 +267,15 @@ def sandwich(deep: pd.DataFrame, bounds: dict[int, Sequence[tuple[float, float]]
     axis.set_ylabel("minus middle of bounds (nats)")
     axis.legend(loc="lower left")
     plt.show()
+
+
+def held(
+    paper: pd.DataFrame, below: float, above: float, minus_quadrature: float, tolerance: float
+) -> list[tuple[str, str, str]]:
+    """The rows of the closing box: `paper` has a row of `settings` per dimension, the rest is in nats."""
+    ratio = f"at {paper.index[-1]} the stated error is {paper['ratio'].iloc[-1]:.1f} of the true"
+    return [
+        ("good below 5 dimensions (App. D)", f"rms error at most {below:.2f} nats", f"{GOOD_RMS} nat"),
+        ('"unreliable" above', f"at least {above:.2f} nats; {ratio}", f"above {GOOD_RMS} nat"),
+        ("(implied) good enough for figure 3", f"{minus_quadrature:+.2f} nats in the mean", f"{tolerance} nat"),
+    ]

@@ -37,10 +37,10 @@ def panels(models: Models, names: dict[int, str], *, seed: int) -> None:
 
 
 @torch.no_grad()
-def draw_means(model: VAE, *, seed: int, scale: float = 1.0) -> Tensor:
-    """The decoder's means at 500 draws from the prior, times `scale`: `(500, D)`."""
+def draw_means(model: VAE, *, seed: int) -> Tensor:
+    """The decoder's means at 500 draws from the prior: `(500, D)`."""
     z = torch.randn(500, model.latent_dim, generator=torch.Generator().manual_seed(seed))
-    return model.decoder.mean(scale * z)
+    return model.decoder.mean(z)
 
 
 def merit(x: Tensor, digits: Images) -> dict[str, float]:

@@ -21,13 +21,6 @@ LADDER = {
     AEVB: "all that is no product: drawing, tanh, likelihood, Adagrad, Python",
     AUTOGRAD: "automatic differentiation: small kernels, fresh memory, bookkeeping",
 }
-# the parts of a step, and what each is
-PARTS = {
-    "matrix products": "forward and backward",
-    "optimiser": "Adagrad, fused",
-    "other kernels": "elementwise functions, sums, copies, random numbers",
-    "rest": "Python, and the profiler itself",
-}
 
 
 def rows(quantity: str, setting: str = MNIST) -> pd.DataFrame:
@@ -114,13 +107,6 @@ def ladder() -> Markdown:
     below = list(LADDER)[:-1]
     shown = [(a, b, f"{gap:+.1f}", LADDER[b]) for a, (b, gap) in zip(below, gaps.items(), strict=True)]
     return tables.markdown_table(["from", "to", "ms", "which is"], shown)
-
-
-def parts() -> Markdown:
-    """The table of the profiler's shares of a step."""
-    shares = rows("part of a step")
-    shown = [(name, spread(shares.loc[name], 0), what) for name, what in PARTS.items()]
-    return tables.markdown_table(["part of a step", "%", "what it is"], shown)
 
 
 def tried() -> Markdown:
