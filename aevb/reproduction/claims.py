@@ -168,7 +168,7 @@ def _from_results(
     group: tuple[Claim, ...] = CLAIMS,
 ) -> pd.DataFrame:
     pairs = (figure2, results.published("figure2")), (figure3, results.published("figure3"))
-    return table(Evidence(*pairs, cost, measured, _accounts()), group)
+    return table(Evidence(*pairs, cost, measured, None if group is CLAIMS else _accounts()), group)
 
 
 def _accounts() -> pd.DataFrame | None:
