@@ -153,11 +153,12 @@ def _panel(pairs: list[tuple[Curves, Curves]], base: Curves, published: Curves, 
     where = name | {"split": "test"}
     theirs, baseline = published.select(**where), drawn(base.select(**where))
     readings: dict[tuple[str, str], dict] = {}
+    ends: dict[tuple[str, str], int] = {}
     for curves, compared in pairs:
         for (question, answer), part in curves.select(**where).each("question", "answer"):
             key = question, answer
-            if key not in readings or readings[key]["samples"][-1] <= part.shared().end:
-                readings[key] = drawn(part) | {"against": drawn(compared.select(**where))}
+            if ends.get(key, 0) <= part.end:
+                readings[key], ends[key] = drawn(part) | {"against": drawn(compared.select(**where))}, part.end
     panel: dict[str, Any] = name | {
         "paper": points(theirs),
         "baseline": baseline,
