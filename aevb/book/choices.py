@@ -13,7 +13,7 @@ import traitlets
 
 from aevb.book.widgets import Widget, script, style
 from aevb.reproduction import figures, results
-from aevb.reproduction.curves import Curves, concat
+from aevb.reproduction.curves import Curves
 from aevb.reproduction.readings import BASELINE
 from aevb.reproduction.settings import LATENT_DIMS, RIVALS
 
@@ -82,7 +82,7 @@ def recorded(base: Curves) -> list[tuple[Curves, Curves]]:
     Later ones take the place of earlier ones of the same name that are no longer.
     """
     record, book = results.recorded("readings"), results.recorded("figure2")
-    sizes = concat([results.recorded(name) for name in ("figure2-minibatches", "figure2-faces")])
+    sizes = results.recorded("figure2-minibatches")
 
     def named(curves: Curves, question: str, answer: str) -> Curves:
         return Curves(curves.table.assign(question=question, answer=answer), record.kind)
@@ -104,6 +104,7 @@ def recorded(base: Curves) -> list[tuple[Curves, Curves]]:
         ),
         (named(book.select(dataset="frey", algorithm="wake-sleep"), "weight prior", "on the decoder alone"), base),
         *((part, base) for part in of_sizes),
+        (named(book.select(dataset="frey", algorithm="aevb"), "size of a minibatch", "300, warm-up 100"), base),
     ]
 
 
@@ -152,11 +153,12 @@ def _panel(pairs: list[tuple[Curves, Curves]], base: Curves, published: Curves, 
     where = name | {"split": "test"}
     theirs, baseline = published.select(**where), drawn(base.select(**where))
     readings: dict[tuple[str, str], dict] = {}
+    ends: dict[tuple[str, str], int] = {}
     for curves, compared in pairs:
         for (question, answer), part in curves.select(**where).each("question", "answer"):
             key = question, answer
-            if key not in readings or readings[key]["samples"][-1] <= part.shared().end:
-                readings[key] = drawn(part) | {"against": drawn(compared.select(**where))}
+            if ends.get(key, 0) <= part.end:
+                readings[key], ends[key] = drawn(part) | {"against": drawn(compared.select(**where))}, part.end
     panel: dict[str, Any] = name | {
         "paper": points(theirs),
         "baseline": baseline,

@@ -167,13 +167,6 @@ EXPERIMENTS = {
             settings.figure2_minibatches,
             ON_FREY,
         ),
-        Experiment(  # to the end of the published curves, one seed of it before three
-            "figure2-faces",
-            _with(FIGURE_2, "batch_size", compared_at=(1e6, 1e7)),
-            settings.figure2_faces,
-            ON_FREY,
-            {"standard": 100_000_000, "paper": 100_000_000},
-        ),
         Experiment(  # what a run in the reader's browser is judged by
             "ten-thousand-digits",
             _with(FIGURE_2, "hidden"),

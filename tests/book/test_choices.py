@@ -108,9 +108,8 @@ def expected(widget, question, answer, *name) -> dict[str, float | None]:
     found = {}
     for curves, compared in choices.recorded(figures.trained_alike()):
         part = curves.select(question=question, answer=answer, **where)
-        if len(part) and (not found or part.shared().end >= found["ours"].index[-1]):
-            shared = part.shared()
-            found = {"ours": shared.mean(), "base": compared.select(**where).shared().mean()}
+        if len(part) and (not found or part.end >= found["end"]):
+            found = {"end": part.end, "ours": part.shared().mean(), "base": compared.select(**where).shared().mean()}
     meet = min(choices.PLACE, found["ours"].index[-1], found["base"].index[-1])
     theirs = results.published("figure2").select(**where).mean()
     return {
