@@ -71,8 +71,11 @@ def _gaps_of(trainer: Trainer, model: LatentVariableModel, splits: tuple[str, ..
 def accounts(measured: Curves) -> pd.DataFrame:
     """What `gaps_of` measured, a row per n_train, algorithm, split, samples and seed, a column per quantity, in nats.
 
-    With the columns "amortization" and "family", the two gaps, whose sum is log p(x) minus the bound.
+    With the columns "amortization" and "family", the two gaps, whose sum is log p(x) minus the bound; and "marginal",
+    the divergence of the aggregated posterior from the prior, where the rate was measured.
     """
     table = measured.table.pivot_table("nats", ["n_train", "algorithm", "split", "samples", "seed"], "quantity")
     gap = {"amortization": table["best bound"] - table["bound"], "family": table["log p(x)"] - table["best bound"]}
+    if "rate" in table:
+        gap["marginal"] = table["rate"] - table["information"]
     return table.assign(**gap)

@@ -1,8 +1,11 @@
 """What Part V measures of a run."""
 
+import dataclasses
+
+import pytest
 import torch
 
-from aevb import gaps
+from aevb import aggregated, gaps
 from aevb.bounds import importance_weighted
 from aevb.datasets import load
 from aevb.fit import fit
@@ -30,3 +33,19 @@ def test_a_run_is_measured_by_its_gaps_on_the_first_digits_of_each_split(monkeyp
         order = ("bound", "L_5", "L_50", "log p(x)")
         values = [found[split, name] for name in order]
         assert values == sorted(values)
+
+
+@pytest.mark.parametrize("algorithm", ["aevb", "mixture", "beta-4"])
+def test_the_parts_of_the_rate_are_over_all_test_digits_and_the_rest_is_that_of_the_gaps(monkeypatch, algorithm):
+    """The bound has a weight of one and the model's own prior, whatever was trained."""
+    monkeypatch.setattr(after, "DIGITS", 4)
+    run = dataclasses.replace(ON_DIGITS, algorithm=algorithm)
+    end, digits = fit(run, SAMPLES), load("mnist")
+    found = {row["quantity"]: row["nats"] for row in after.rates_of(end)}
+    x = digits.unit(digits.test)
+    parts = aggregated.surgery(end.model, x, generator=torch.Generator().manual_seed(0))
+    assert (found["rate"], found["information"], found["information at most"]) == parts
+    beside = {row["quantity"]: row["nats"] for row in after.gaps_of(end)}
+    assert beside.keys() < found.keys()
+    for name in ("log p(x)", "bound", "best bound"):
+        assert found[name] == pytest.approx(beside[name], abs=gaps.STILL[1])
