@@ -45,10 +45,13 @@ def beside(models: dict[str, VAE], x: Tensor, n: int = 150) -> Figure:
     return figure
 
 
-def surgery_table(found: dict[str, Surgery]) -> Markdown:
-    """The rate of each model and its two parts, nats per digit."""
-    rows = [(NAMES[name], *(f"{v:.2f}" for v in (s.rate, s.information, s.marginal))) for name, s in found.items()]
-    return markdown_table(["prior or objective", "rate", "information", "q(z) against p(z)"], rows)
+def surgery_table(found: dict[str, Surgery], still: dict[str, float]) -> Markdown:
+    """The rate of each model and its two parts, nats per digit, and the share of hidden units that stand still."""
+    rows = [
+        (NAMES[name], *(f"{v:.2f}" for v in (abs(s.rate), abs(s.information), abs(s.marginal))), f"{still[name]:.0%}")
+        for name, s in found.items()
+    ]
+    return markdown_table(["prior", "rate", "information", "q(z) to p(z)", "units still"], rows)
 
 
 def collapse(found: dict[float, Tensor], variances: Tensor, noise: float) -> Figure:
