@@ -4,19 +4,23 @@ To add one, write its objective and an entry of ALGORITHMS.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 
-from aevb import backward, importance, mcem, objectives
+from aevb import backward, importance, mcem, objectives, priors, weighted_kl
 from aevb.backward import Gradients, Pass
 from aevb.colours import BLUE, GREEN, GREY, ORANGE, PINK, SKY, YELLOW
 from aevb.full_vb import FullVB, evidence_bound, full_vb
 from aevb.measures import mean_bound, mean_held_out_bound, mean_likelihood
 from aevb.model import VAE, Decoder, LatentVariableModel
 from aevb.objectives import Objective
+
+COMPONENTS = 50  # of the learned priors
+FREE_NATS = 0.5  # per latent, of "free-bits"
+ANNEALED_OVER = 500  # updates, the warm-up among them: half of the first 10^5 samples
 
 Draw = Callable[[], tuple[Tensor, Tensor]]  # the rows of the next minibatch, `(M,)`, and its data, `(M, D)`
 Trained = Decoder | FullVB  # what an algorithm trains
@@ -145,6 +149,19 @@ def _evidence(model: FullVB, x: Tensor, *, generator: torch.Generator) -> tuple[
     return bound.data / bound.n, bound.per_datapoint
 
 
+def _with_prior(name: str, title: str, colour: str, prior: Callable[..., priors.LearnedPrior]) -> Algorithm:
+    """AEVB by estimator A under a learned prior, which starts the same for all seeds of a run."""
+    return Algorithm(
+        name,
+        title,
+        colour,
+        _of_minibatches(importance.weighted(1)),
+        lambda vae, *_: prior(vae, COMPONENTS, generator=torch.Generator().manual_seed(0)),
+        {"bound": priors.mean_bound, "marginal-likelihood": mean_likelihood},
+        stacks=False,  # an ensemble has no axis for the components
+    )
+
+
 def _of_a_vae(
     name: str, title: str, colour: str, objective: Objective, *, compared: bool = False, stacks: bool = True
 ) -> Algorithm:
@@ -197,5 +214,14 @@ ALGORITHMS = {
         _of_a_vae("iwae-50", "importance-weighted, k = 50", "#8C6100", importance.weighted(50), stacks=False),
         _of_a_vae("dreg-5", "doubly reparameterized, k = 5", GREY, importance.doubly(5), stacks=False),
         _of_a_vae("dreg-50", "doubly reparameterized, k = 50", "#000000", importance.doubly(50), stacks=False),
+        _with_prior("mixture", "mixture prior", "#332288", priors.MixturePrior),
+        _with_prior("vamp", "VampPrior", "#882255", priors.VampPrior),
+        _of_a_vae("beta-0.5", "beta = 0.5", "#44AA99", weighted_kl.beta(0.5)),
+        _of_a_vae("beta-4", "beta = 4", "#117733", weighted_kl.beta(4.0)),
+        _of_a_vae("free-bits", "free bits", "#AA4499", weighted_kl.free_bits(FREE_NATS)),
+        replace(
+            _of_a_vae("annealed", "annealed KL", "#999933", objectives.aevb, stacks=False),  # it counts its updates
+            updates=lambda n, latent_dim, *, generator: weighted_kl.Annealed(ANNEALED_OVER),
+        ),
     )
 }

@@ -8,9 +8,9 @@ import warnings
 import pandas as pd
 import torch
 
-from aevb import gaps
+from aevb import aggregated, gaps
 from aevb.bounds import importance_weighted
-from aevb.model import VAE
+from aevb.model import VAE, LatentVariableModel
 from aevb.reproduction.curves import Curves
 from aevb.trainer import Trainer
 
@@ -28,8 +28,30 @@ def gaps_of(trainer: Trainer, splits: tuple[str, ...] = ("test",)) -> list[dict]
     DRAWS draws. The amortization gap is best bound minus bound, the family gap log p(x) minus best bound. A digit whose
     log p(x) is not sure to the tenth of a nat counts all the same: its error hardly moves a mean.
     """
-    images, run, model = trainer.images, trainer.run, trainer.model
+    model = trainer.model
     assert isinstance(model, VAE)  # what has a q(z|x)
+    return _gaps_of(trainer, model, splits)
+
+
+@torch.no_grad()
+def rates_of(trainer: Trainer) -> list[dict]:
+    """Rows of `gaps_of` on test digits for a model with any prior, and the parts of its rate over all test digits.
+
+    The lattices are laid where q(z|x) of the test digits is, not about the origin. The bound is that of eq. 2 under the
+    model's own prior, whatever its objective bent. Quantities, beside those of `gaps_of`: "rate", "information" and
+    "information at most", as in `aggregated.surgery`.
+    """
+    model, run = trainer.model, trainer.run
+    assert isinstance(model, VAE)
+    digits = trainer.images.unit(trainer.images.test)
+    rows = _gaps_of(trainer, aggregated.rescaled(model, digits, gaps.LIMIT), ("test",))
+    parts = aggregated.surgery(model, digits, generator=torch.Generator(trainer.device).manual_seed(run.seed))
+    values = {"rate": parts.rate, "information": parts.information, "information at most": parts.at_most}
+    return rows + [{**rows[0], "quantity": name, "nats": value} for name, value in values.items()]
+
+
+def _gaps_of(trainer: Trainer, model: LatentVariableModel, splits: tuple[str, ...]) -> list[dict]:
+    images, run = trainer.images, trainer.run
     about = {"run": run.key, "n_train": run.n_train, "algorithm": run.algorithm, "seed": run.seed}
     rows = []
     for split in splits:
@@ -52,10 +74,13 @@ def gaps_of(trainer: Trainer, splits: tuple[str, ...] = ("test",)) -> list[dict]
 def accounts(measured: Curves) -> pd.DataFrame:
     """What `gaps_of` measured, a row per n_train, algorithm, split, samples and seed, a column per quantity, in nats.
 
-    With the columns "amortization" and "family", the two gaps, whose sum is log p(x) minus the bound.
+    With the columns "amortization" and "family", the two gaps, whose sum is log p(x) minus the bound; and "marginal",
+    the divergence of the aggregated posterior from the prior, where the rate was measured.
     """
     table = measured.table.pivot_table("nats", ["n_train", "algorithm", "split", "samples", "seed"], "quantity")
     gap = {"amortization": table["best bound"] - table["bound"], "family": table["log p(x)"] - table["best bound"]}
+    if "rate" in table:
+        gap["marginal"] = table["rate"] - table["information"]
     return table.assign(**gap)
 
 

@@ -1,10 +1,12 @@
 """What Part V measures of a run."""
 
+import dataclasses
+
 import pandas as pd
 import pytest
 import torch
 
-from aevb import gaps
+from aevb import aggregated, gaps
 from aevb.bounds import importance_weighted
 from aevb.datasets import load
 from aevb.fit import fit
@@ -89,3 +91,19 @@ def test_a_gain_is_over_the_same_digits_samples_and_seed():
 @pytest.mark.parametrize("measure", [after.amortization_over_family, after.rises_with_k])
 def test_of_nothing_nothing_is_said(measure):
     assert measure(accounts((1000, "iwae-5", "train", 10, 0, LATE)).iloc[:0]) == {}
+
+
+@pytest.mark.parametrize("algorithm", ["aevb", "mixture", "beta-4"])
+def test_the_parts_of_the_rate_are_over_all_test_digits_and_the_rest_is_that_of_the_gaps(monkeypatch, algorithm):
+    """The bound has a weight of one and the model's own prior, whatever was trained."""
+    monkeypatch.setattr(after, "DIGITS", 4)
+    run = dataclasses.replace(ON_DIGITS, algorithm=algorithm)
+    end, digits = fit(run, SAMPLES), load("mnist")
+    found = {row["quantity"]: row["nats"] for row in after.rates_of(end)}
+    x = digits.unit(digits.test)
+    parts = aggregated.surgery(end.model, x, generator=torch.Generator().manual_seed(0))
+    assert (found["rate"], found["information"], found["information at most"]) == parts
+    beside = {row["quantity"]: row["nats"] for row in after.gaps_of(end)}
+    assert beside.keys() < found.keys()
+    for name in ("log p(x)", "bound", "best bound"):
+        assert found[name] == pytest.approx(beside[name], abs=gaps.STILL[1])

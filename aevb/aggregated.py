@@ -1,0 +1,111 @@
+"""The aggregated posterior q(z), the mean of q(z|x) over a dataset, against the prior (Hoffman and Johnson 2016).
+
+The mean divergence of the bound (eq. 3), here the *rate*, is a sum of two parts that are never negative:
+
+    mean over n of D_KL(q(z|x_n) || p(z)) = I(n; z) + D_KL(q(z) || p(z)).
+
+I is what z tells about which datapoint it came from, at most log N nats; the second part alone depends on the prior.
+"""
+
+import math
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from aevb.model import LatentVariableModel, reparameterize
+from aevb.networks import log_normal
+
+ROWS = 500  # draws at a time, each compared with every datapoint
+
+
+class Surgery(NamedTuple):
+    """The parts of the rate in nats per datapoint, as means over draws, one for each of N datapoints.
+
+    `rate` is unbiased for the mean of D_KL(q(z|x) || p(z)), `information` for I(n; z) of these N. For the
+    population that they come from `information` is too low, and cannot exceed log N; `at_most`, which leaves each
+    draw's own datapoint out of q(z), is too high (Poole et al. 2019, section 2): in expectation, both.
+    """
+
+    rate: float
+    information: float
+    at_most: float
+
+    @property
+    def marginal(self) -> float:
+        """D_KL(q(z) || p(z)) for the q(z) of these N datapoints; for the population's too high."""
+        return self.rate - self.information
+
+    @property
+    def at_least(self) -> float:
+        """The same, too low for the population's."""
+        return self.rate - self.at_most
+
+
+@torch.no_grad()
+def log_aggregated(model: LatentVariableModel, x: Tensor, z: Tensor) -> Tensor:
+    """log q(z) at `z` `(K, J)`, `(K,)`, nats, for q(z) = (1/N) sum over `x` `(N, D)` of q(z|x_n)."""
+    mu, log_var = model.posterior(x)
+    parts = [torch.logsumexp(log_normal(some[:, None], mu, log_var), -1) for some in z.split(ROWS)]
+    return torch.cat(parts) - math.log(len(x))
+
+
+@torch.no_grad()
+def surgery(model: LatentVariableModel, x: Tensor, *, generator: torch.Generator) -> Surgery:
+    """The parts of the rate over `x` `(N, D)`, under the model's own prior, from one draw z ~ q(z|x_n) for each n.
+
+    Takes N^2 densities. Raises ValueError where there are fewer than two datapoints.
+    """
+    if len(x) < 2:
+        raise ValueError(f"an aggregated posterior is of two datapoints or more: got {len(x)}")
+    mu, log_var = model.posterior(x)
+    z = reparameterize(mu, log_var, 1, generator=generator)[0]
+    log_q = log_normal(z, mu, log_var)
+    among_all, among_others = torch.empty_like(log_q), torch.empty_like(log_q)
+    for rows in torch.arange(len(x), device=x.device).split(ROWS):
+        table = log_normal(z[rows, None], mu, log_var)  # (rows, N)
+        among_all[rows] = torch.logsumexp(table, -1) - math.log(len(x))
+        table[torch.arange(len(rows)), rows] = -torch.inf
+        among_others[rows] = torch.logsumexp(table, -1) - math.log(len(x) - 1)
+    parts = log_q - model.log_prior(z[None])[0], log_q - among_all, log_q - among_others
+    return Surgery(*(part.mean().item() for part in parts))
+
+
+class Rescaled(LatentVariableModel):
+    """`model` with latents z' in other units: z = `centre` + `scale` z', both `(J,)`.
+
+    Its p(x), its bounds and their gaps are those of `model`. For what looks for z near the origin, as `gaps.lattice`
+    does: under a learned prior the latents may lie anywhere.
+    """
+
+    def __init__(self, model: LatentVariableModel, centre: Tensor, scale: Tensor):
+        super().__init__()
+        self.model, self.centre, self.scale, self.latent_dim = model, centre, scale, model.latent_dim
+
+    def _z(self, z: Tensor) -> Tensor:
+        return self.centre + self.scale * z
+
+    def log_prior(self, z: Tensor) -> Tensor:
+        return self.model.log_prior(self._z(z)) + self.scale.log().sum()
+
+    def log_likelihood(self, x: Tensor, z: Tensor) -> Tensor:
+        return self.model.log_likelihood(x, self._z(z))
+
+    def log_likelihood_table(self, x: Tensor, z: Tensor) -> Tensor:
+        return self.model.log_likelihood_table(x, self._z(z))
+
+    def posterior(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        mu, log_var = self.model.posterior(x)
+        return (mu - self.centre) / self.scale, log_var - 2 * self.scale.log()
+
+
+@torch.no_grad()
+def rescaled(model: LatentVariableModel, x: Tensor, reach: float) -> Rescaled:
+    """`model` with its latents so that within `reach` of the origin lies six deviations of q(z|x) for all `x` `(N, D)`.
+
+    For many x, more than are then looked at.
+    """
+    mu, log_var = model.posterior(x)
+    six = 6 * torch.exp(0.5 * log_var)
+    low, high = (mu - six).amin(0), (mu + six).amax(0)
+    return Rescaled(model, (low + high) / 2, (high - low) / (2 * reach))

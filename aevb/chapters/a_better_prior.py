@@ -1,0 +1,118 @@
+"""Figures and tables of the chapter on priors and bent objectives."""
+
+import matplotlib.pyplot as plt
+import pandas as pd
+import torch
+from IPython.display import Markdown
+from matplotlib.figure import Figure
+from torch import Tensor
+
+from aevb.aggregated import Surgery, log_aggregated
+from aevb.chapters import more_samples
+from aevb.chapters.where_the_gap_is import spread
+from aevb.colours import BLUE, GREEN, GREY, ORANGE
+from aevb.model import VAE
+from aevb.reproduction.figures import COLOURS, NAMES, levels
+from aevb.reproduction.tables import markdown_table
+
+SHARES = (0.5, 0.9)  # of the prior's mass within its contours
+
+
+@torch.no_grad()
+def beside(models: dict[str, VAE], x: Tensor, n: int = 150) -> Figure:
+    """The aggregated posterior of `x` `(N, D)`, dark where it is high, and contours of the prior: a panel per model.
+
+    The models have two latents; each panel shows where nearly all of both densities is.
+    """
+    figure, axes = plt.subplots(1, len(models), figsize=(9.6, 3.4))
+    for axis, (name, model) in zip(axes, models.items(), strict=True):
+        noise = torch.Generator().manual_seed(0)
+        z = torch.cat(
+            [model.sample_joint(2000, generator=noise)[1], model.sample_posterior(x, 1, generator=noise)[0][0]]
+        )
+        low, high = (z.quantile(q, 0) for q in (0.002, 0.998))
+        across, up = (torch.linspace(a, b, n) for a, b in zip(low.tolist(), high.tolist(), strict=True))
+        grid = torch.cartesian_prod(across, up)
+        q, p = (
+            torch.softmax(log, 0).view(n, n).T
+            for log in (log_aggregated(model, x, grid), model.log_prior(grid[None])[0])
+        )
+        extent = low[0].item(), high[0].item(), low[1].item(), high[1].item()
+        axis.imshow(q.sqrt(), origin="lower", extent=extent, aspect="auto", cmap="Greys")
+        axis.contour(across, up, p, levels=levels(p, SHARES), colors=COLOURS[name], linewidths=1.4)
+        axis.set(title=NAMES[name], xlabel="$z_1$")
+        axis.grid(visible=False)
+    axes[0].set_ylabel("$z_2$")
+    return figure
+
+
+def surgery_table(found: dict[str, Surgery], still: dict[str, float]) -> Markdown:
+    """The rate of each model and its two parts, nats per digit, and the share of hidden units that stand still."""
+    rows = [
+        (NAMES[name], *(f"{v:.2f}" for v in (abs(s.rate), abs(s.information), abs(s.marginal))), f"{still[name]:.0%}")
+        for name, s in found.items()
+    ]
+    return markdown_table(["prior", "rate", "information", "q(z) to p(z)", "units still"], rows)
+
+
+def collapse(found: dict[float, Tensor], variances: Tensor, noise: float) -> Figure:
+    """The divergence of each latent by beta, trained (dots), over the closed form log(variance / (beta noise)) / 2."""
+    figure, axis = plt.subplots(figsize=(6.2, 3.2))
+    betas = torch.logspace(-0.5, 1.5, 200)
+    for latent, (variance, colour) in enumerate(zip(variances.tolist(), (BLUE, ORANGE, GREEN), strict=True)):
+        line = (0.5 * (variance / (betas * noise)).log()).clamp(min=0)
+        axis.plot(betas, line, color=colour, label=f"eigenvalue {variance:g}")
+        axis.plot(list(found), [kl[latent].item() for kl in found.values()], "o", color=colour)
+    axis.set(xscale="log", xlabel=r"$\beta$", ylabel="divergence of a latent (nats)")
+    axis.legend()
+    return figure
+
+
+def in_order(accounts: pd.DataFrame) -> list[str]:
+    """The algorithms of `accounts`, in the order in which the library lists them."""
+    return [name for name in NAMES if name in accounts.index.unique("algorithm")]
+
+
+def methods_table(accounts: pd.DataFrame) -> Markdown:
+    """log p(x), both gaps and the rate with its parts, of each method on test digits; means over seeds, half ranges."""
+    columns = ["log p(x)", "amortization", "family", "rate", "marginal"]
+    rows = [
+        (
+            f"{n_train:,}",
+            f"{samples / 1e6:g}M",
+            f"`{name}` ({len(part)})",
+            *(spread(part[column]) for column in columns),
+        )
+        for n_train, samples in sorted(
+            {place[:2] for place in accounts.index.droplevel(["algorithm", "split", "seed"])}
+        )
+        for name in in_order(accounts)
+        if len(
+            part := accounts.xs((n_train, samples, name), level=("n_train", "samples", "algorithm"), drop_level=False)
+        )
+    ]
+    names = ["digits", "samples", "trained by (seeds)", *columns[:-1], "q(z) to p(z)"]
+    return markdown_table(names, rows)
+
+
+def rates(accounts: pd.DataFrame) -> Figure:
+    """The rate of each method in its two parts, means over seeds, nats: a panel per training set, at its last place."""
+    figure, axes = plt.subplots(1, 2, figsize=(9.0, 3.2), sharex=True, sharey=True)
+    names = in_order(accounts)[::-1]
+    for axis, (n_train, part) in zip(axes, accounts.groupby("n_train"), strict=True):
+        samples = part.index.get_level_values("samples").min()
+        found = part.xs(samples, level="samples").groupby("algorithm")[["information", "marginal"]].mean()
+        found = found.reindex(names)
+        axis.barh(range(len(names)), found["information"], color=[COLOURS[name] for name in names])
+        axis.barh(range(len(names)), found["marginal"], left=found["information"], color=GREY, alpha=0.4, hatch="//")
+        axis.set_yticks(range(len(names)), [NAMES[name] for name in names])
+        axis.set(title=f"{n_train:,} training digits, {samples:,} samples", xlabel="nats per digit")
+    return figure
+
+
+def leads(accounts: pd.DataFrame) -> Figure:
+    """`more_samples.leads` over AEVB, with few ticks, for leads that differ much."""
+    figure = more_samples.leads(accounts)
+    for axis in figure.axes:
+        axis.locator_params(axis="x", nbins=6)
+    return figure
