@@ -210,6 +210,15 @@ EXPERIMENTS = {
             measured=after.gaps_of,
             places=(100_000,),
         ),
+        Experiment(
+            "after-flows",
+            AFTER,
+            settings.after_flows,
+            ON_MNIST,
+            {"smoke": 20_000, "quick": 20_000} | dict.fromkeys(("standard", "paper"), 1_000_000),
+            measured=after.gaps_of,
+            places=(100_000,),
+        ),
         # runs of the baseline with one thing changed; the published curves begin about where the first ends
         Experiment("readings", READING, _of(READINGS), samples=dict.fromkeys(PROFILES, 316_230)),
         Experiment("readings-by-latents", READING, _of(BY_LATENTS), ON_MNIST, dict.fromkeys(PROFILES, 1_000_000)),
