@@ -16,8 +16,8 @@ from aevb.flows import Flow, FlowVAE, Q, push
 from aevb.model import LatentVariableModel
 from aevb.networks import draw
 
-NODES, FEWER = 9, 3  # of Gauss-Hermite, in each dimension: for a bound, and for a step of `best`
-STEPS, RATE = 200, 0.05  # of `best`: Adam's steps, and the rate of the first, which falls to zero
+NODES, FEWER = gaps.NODES, 4  # of Gauss-Hermite, in each dimension: for a bound, and for a step of `best`
+STEPS, RATE = 100, 0.1  # of `best`: Adam's steps, and the rate of the first, which falls to zero
 LIMIT, POINTS = 5.0, 41  # of the lattice on which the moments of a posterior are taken
 DRAWS = 2000  # from the best q of each datapoint, for log p(x)
 
@@ -30,12 +30,13 @@ def _rule(points: int, like: Tensor) -> tuple[Tensor, Tensor]:
 
 
 @torch.no_grad()
-def bound_of(model: LatentVariableModel, flow: Flow, x: Tensor, q: Q, points: int = NODES) -> Tensor:
+def bound_of(model: LatentVariableModel, flow: Flow, x: Tensor, q: Q, points: int | None = None) -> Tensor:
     """The bound (eq. 2) of `q` on log p(x) under `model`, `(M,)`, nats: Gauss-Hermite over the noise, not sampling.
 
-    `points` are taken in each dimension of the noise. For as few latents as `gaps` takes, and to its accuracy only
-    where the steps are smooth on the scale of the nodes: compare with another number of points.
+    `points` (default: NODES, by the number of latents) are taken in each dimension of the noise. As accurate as
+    `gaps.bound_of` only where the steps are smooth on the scale of the nodes: compare with another number of points.
     """
+    points = points or NODES[min(flow.latent_dim, len(NODES)) - 1]
     total = torch.zeros_like(q.mu[:, 0])
     for eps, mass in zip(*(parts.split(100) for parts in _rule(points, q.mu)), strict=True):
         z, log_q = push(flow, q, eps.expand(-1, *q.mu.shape))
@@ -49,6 +50,7 @@ def start_at(flow: Flow, gaussian: gaps.Gaussian, *, generator: torch.Generator)
     return Q(mu, log_var, flow.start(generator=generator).to(mu).expand(len(mu), -1, -1))
 
 
+@torch.enable_grad()
 def best(model: LatentVariableModel, flow: Flow, x: Tensor, starts: Sequence[Q]) -> tuple[Q, Tensor]:
     """The q of each of `x` `(M, D)` with the largest bound that Adam finds from the `starts`, and that bound, `(M,)`.
 
@@ -79,7 +81,7 @@ def best(model: LatentVariableModel, flow: Flow, x: Tensor, starts: Sequence[Q])
             number.grad = slope
         optimizer.step()
         schedule.step()
-    found = [Q(*parts) for parts in zip(*(part.detach().chunk(n) for part in q()), strict=True)] + list(starts)
+    found = [*(Q(*parts) for parts in zip(*(part.detach().chunk(n) for part in q()), strict=True)), *starts]
     bounds = torch.stack([bound_of(model, flow, x, each) for each in found])
     largest, which = bounds.max(0)
     of = torch.arange(len(x))
@@ -127,12 +129,13 @@ class Gaps(NamedTuple):
 def split(model: FlowVAE, x: Tensor) -> Gaps:
     """As `gaps.split`, for a model with a flow: amortization is what the best q of the same flow gains for each `x`.
 
-    `best` starts at the encoder's q, and at the Gaussian with the posterior's moments. log p(x) is `log_evidence` of
-    the best q, by the same draws whenever it is asked.
+    `best` starts at the encoder's q and at the best diagonal Gaussian near the posterior's moments, behind which no
+    flow falls so. log p(x) is `log_evidence` of the best q, by the same draws whenever it is asked.
     """
     noise = torch.Generator(x.device).manual_seed(0)
     with torch.no_grad():
         own = model.q(x)
-    q, bound = best(model, model.flow, x, [own, start_at(model.flow, moments(model, x), generator=noise)])
+    gaussian = gaps.best_diagonal(model, x, moments(model, x))
+    q, bound = best(model, model.flow, x, [own, start_at(model.flow, gaussian, generator=noise)])
     log_px, _ = log_evidence(model, model.flow, x, q, generator=noise)
     return Gaps(log_px, bound_of(model, model.flow, x, own), bound)

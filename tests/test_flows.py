@@ -137,7 +137,7 @@ def test_planar_steps_before_mu_and_sigma_are_planar_steps_after_them():
 @FAMILIES
 @pytest.mark.parametrize("latent_dim", [1, 2])
 def test_the_density_integrates_to_one(family, latent_dim):
-    """On a lattice of 301 nodes in each dimension, to 12 either way: q's of moderate numbers, little of which is outside."""
+    """On a lattice of 301 nodes in each dimension, to 12 either way: little of these q's is outside."""
     flow = family(latent_dim, 3)
     q = some_q(flow, m=2, scale=0.3)
     axis = torch.linspace(-12, 12, 301, dtype=torch.float64)

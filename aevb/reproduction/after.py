@@ -26,10 +26,11 @@ def gaps_of(trainer: Trainer, splits: tuple[str, ...] = ("test",)) -> list[dict]
     """Rows for one run, each the mean in nats over the first DIGITS of a split, "train" or "test".
 
     Quantities: "log p(x)" by quadrature, "bound" of the encoder's q (eq. 2) and "best bound" of the best q of its
-    family per digit, both by Gauss-Hermite, and "L_5" and "L_50", the importance-weighted bounds of the encoder's q, as means of
-    DRAWS draws. The amortization gap is best bound minus bound, the family gap log p(x) minus best bound. A digit whose
-    log p(x) is not sure to the tenth of a nat counts all the same: its error hardly moves a mean. The family is that of
-    diagonal Gaussians, or of the model's flow: log p(x) is then by importance sampling (`flow_gaps.split`).
+    family per digit, both by Gauss-Hermite, and "L_5" and "L_50", the importance-weighted bounds of the encoder's q, as
+    means of DRAWS draws. The amortization gap is best bound minus bound, the family gap log p(x) minus best bound. A
+    digit whose log p(x) is not sure to the tenth of a nat counts all the same: its error hardly moves a mean. The
+    family is that of diagonal Gaussians, or of the model's flow: log p(x) is then by importance sampling from the best
+    q (`flow_gaps.split`).
     """
     images, run, model = trainer.images, trainer.run, trainer.model
     assert isinstance(model, VAE | FlowVAE)  # what has a q(z|x)

@@ -1,8 +1,11 @@
 """What Part V measures of a run."""
 
+import dataclasses
+
+import pytest
 import torch
 
-from aevb import gaps
+from aevb import flow_gaps, gaps
 from aevb.bounds import importance_weighted
 from aevb.datasets import load
 from aevb.fit import fit
@@ -30,3 +33,18 @@ def test_a_run_is_measured_by_its_gaps_on_the_first_digits_of_each_split(monkeyp
         order = ("bound", "L_5", "L_50", "log p(x)")
         values = [found[split, name] for name in order]
         assert values == sorted(values)
+
+
+@pytest.mark.parametrize("algorithm", ["planar-4", "iaf-1"])
+def test_a_run_with_a_flow_is_measured_by_the_gaps_of_its_flow(algorithm, monkeypatch):
+    monkeypatch.setattr(after, "DIGITS", 4)
+    run = dataclasses.replace(ON_DIGITS, algorithm=algorithm)
+    end, digits = fit(run, SAMPLES), load("mnist")
+    found = {row["quantity"]: row["nats"] for row in after.gaps_of(end)}
+    exact = flow_gaps.split(end.model, digits.unit(digits.test[:4]))
+    assert found["log p(x)"] == exact.log_px.mean().item()
+    assert found["bound"] == exact.bound.mean().item()
+    assert found["best bound"] == exact.best.mean().item()
+    order = ("bound", "L_5", "L_50", "log p(x)")
+    values = [found[name] for name in order]
+    assert values == sorted(values)
