@@ -87,3 +87,8 @@ def methods_table(accounts: pd.DataFrame) -> Markdown:
         )
     ]
     return markdown_table(["digits", "samples", "trained by", "seeds", *columns], rows)
+
+
+def between(values: pd.Series) -> str:
+    """The least and the largest of `values` that are there, nats, in words."""
+    return f"{values.min():.2f} to {values.max():.2f} nats"
