@@ -66,7 +66,7 @@ def gap_bars(accounts: pd.DataFrame, samples: int) -> Figure:
         axis.set_yticks(range(len(names)), [NAMES[name] for name in names])
         axis.set(title=f"{n_train:,} training digits", xlabel="nats per test digit")
     axes[0].invert_yaxis()
-    axes[1].legend(loc="lower right")
+    axes[1].legend(loc="center right")
     return figure
 
 
