@@ -13,8 +13,9 @@ from torch import Tensor
 from aevb import backward, importance, mcem, objectives, priors, weighted_kl
 from aevb.backward import Gradients, Pass
 from aevb.colours import BLUE, GREEN, GREY, ORANGE, PINK, SKY, YELLOW
+from aevb.flows import Autoregressive, Flow, Planar, made_of
 from aevb.full_vb import FullVB, evidence_bound, full_vb
-from aevb.measures import mean_bound, mean_held_out_bound, mean_likelihood
+from aevb.measures import mean_bound, mean_held_out_bound, mean_likelihood, mean_sampled_bound
 from aevb.model import VAE, Decoder, LatentVariableModel
 from aevb.objectives import Objective
 
@@ -157,7 +158,7 @@ def _with_prior(name: str, title: str, colour: str, prior: Callable[..., priors.
         colour,
         _of_minibatches(importance.weighted(1)),
         lambda vae, *_: prior(vae, COMPONENTS, generator=torch.Generator().manual_seed(0)),
-        {"bound": priors.mean_bound, "marginal-likelihood": mean_likelihood},
+        {"bound": mean_sampled_bound, "marginal-likelihood": mean_likelihood},
         stacks=False,  # an ensemble has no axis for the components
     )
 
@@ -178,6 +179,13 @@ def _of_a_vae(
         stacks=stacks,
         pads=objective in backward.PASSES,
     )
+
+
+def _through_a_flow(name: str, title: str, colour: str, family: Callable[[int, int], Flow], n_steps: int) -> Algorithm:
+    """AEVB by estimator A, with a q(z|x) that goes through a flow."""
+    measures = {"bound": mean_sampled_bound, "marginal-likelihood": mean_likelihood}
+    updates = _of_minibatches(importance.weighted(1))
+    return Algorithm(name, title, colour, updates, made_of(family, n_steps), measures, stacks=False)  # no axis of runs
 
 
 # the algorithms, by name
@@ -214,6 +222,12 @@ ALGORITHMS = {
         _of_a_vae("iwae-50", "importance-weighted, k = 50", "#8C6100", importance.weighted(50), stacks=False),
         _of_a_vae("dreg-5", "doubly reparameterized, k = 5", GREY, importance.doubly(5), stacks=False),
         _of_a_vae("dreg-50", "doubly reparameterized, k = 50", "#000000", importance.doubly(50), stacks=False),
+        _of_a_vae("estimator-a", "AEVB by estimator A", "#1F3A5F", importance.weighted(1), stacks=False),
+        _through_a_flow("planar-1", "planar flow, 1 step", "#8FD3C0", Planar, 1),
+        _through_a_flow("planar-4", "planar flow, 4 steps", "#2FAF8F", Planar, 4),
+        _through_a_flow("planar-16", "planar flow, 16 steps", "#00553F", Planar, 16),
+        _through_a_flow("iaf-1", "autoregressive flow, 1 step", "#D9A0C8", Autoregressive, 1),
+        _through_a_flow("iaf-4", "autoregressive flow, 4 steps", "#8A2E6C", Autoregressive, 4),
         _with_prior("mixture", "mixture prior", "#332288", priors.MixturePrior),
         _with_prior("vamp", "VampPrior", "#882255", priors.VampPrior),
         _of_a_vae("beta-0.5", "beta = 0.5", "#44AA99", weighted_kl.beta(0.5)),

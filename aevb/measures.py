@@ -5,7 +5,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from aevb.bounds import EVALUATION_BATCH, estimator_b
+from aevb.bounds import EVALUATION_BATCH, estimator_a, estimator_b
 from aevb.datasets import Images
 from aevb.full_vb import FullVB, held_out_bound
 from aevb.marginal_likelihood import appendix_d
@@ -40,6 +40,18 @@ def mean_bound(model: LatentVariableModel, images: Images, pixels: Tensor, *, ge
     """The lower bound in nats per datapoint, averaged over `pixels` `(N, D)`, by estimator B with one sample each."""
     total = sum(
         estimator_b(model, images.unit(batch), generator=generator).sum().item()
+        for batch in pixels.split(EVALUATION_BATCH)
+    )
+    return total / len(pixels)
+
+
+@torch.no_grad()
+def mean_sampled_bound(
+    model: LatentVariableModel, images: Images, pixels: Tensor, *, generator: torch.Generator
+) -> float:
+    """As `mean_bound`, by estimator A with one sample each: for any prior, and any q(z|x) that can be sampled."""
+    total = sum(
+        estimator_a(model, images.unit(batch), generator=generator).sum().item()
         for batch in pixels.split(EVALUATION_BATCH)
     )
     return total / len(pixels)

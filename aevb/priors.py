@@ -7,7 +7,7 @@ all priors, the aggregated posterior (see `aggregated`) makes the mean bound lar
 
 whose divergence from q(z|x) has no closed form. So estimator A (eq. 6) serves them, as `importance.weighted(1)`, and
 estimator B (eq. 7), which has the divergence from N(0, I) in it, is wrong, `measures.mean_bound` with it: measure by
-`mean_bound` here. `marginal_likelihood.annealed`, which starts its chains at N(0, I), is wrong for them too.
+`measures.mean_sampled_bound`. `marginal_likelihood.annealed`, which starts its chains at N(0, I), is wrong for them too.
 
 The parameters of the prior belong to theta, but to no weight matrix: they are kept as vectors, which `MapAdagrad`
 leaves without the weight prior of section 5, as it does biases.
@@ -18,10 +18,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from aevb.bounds import EVALUATION_BATCH, estimator_a
 from aevb.checks import at_least
-from aevb.datasets import Images
-from aevb.model import VAE, LatentVariableModel
+from aevb.model import VAE
 from aevb.networks import draw, log_normal
 
 
@@ -116,11 +114,3 @@ class VampPrior(LearnedPrior):
     def components(self) -> Components:
         mu, log_var = self.posterior(self.pseudo_inputs())
         return Components(torch.full_like(mu[:, 0], 1 / len(mu)).log(), mu, log_var)
-
-
-@torch.no_grad()
-def mean_bound(model: LatentVariableModel, images: Images, pixels: Tensor, *, generator: torch.Generator) -> float:
-    """`measures.mean_bound` for any prior: by estimator A with one sample each, nats per datapoint of `pixels`."""
-    batches = pixels.split(EVALUATION_BATCH)
-    total = sum(estimator_a(model, images.unit(batch), generator=generator).sum().item() for batch in batches)
-    return total / len(pixels)

@@ -204,6 +204,15 @@ EXPERIMENTS = {
             places=(100_000,),
         ),
         Experiment(
+            "after-flows",
+            AFTER,
+            settings.after_flows,
+            ON_MNIST,
+            {"smoke": 20_000, "quick": 20_000} | dict.fromkeys(("standard", "paper"), 1_000_000),
+            measured=after.gaps_of,
+            places=(100_000,),
+        ),
+        Experiment(
             "after-priors",
             AFTER,
             settings.after_priors,

@@ -86,7 +86,7 @@ def test_every_recorded_curve_of_figures_4_and_5_has_its_provenance(figure):
         assert about["samples"] <= results.manifest("models")[key]["samples"]
 
 
-@pytest.mark.parametrize("name", ["after-gaps", "after-importance", "after-priors"])
+@pytest.mark.parametrize("name", ["after-gaps", "after-importance", "after-flows", "after-priors"])
 def test_what_part_v_measured_has_its_provenance_and_its_order(name):
     """The bounds rise from q's own, with k, to log p(x), and the best q's lies between too."""
     table, entries = results.recorded(name).table, results.manifest(name)

@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 import torch
 
-from aevb import aggregated, gaps
+from aevb import aggregated, flow_gaps, gaps
 from aevb.bounds import importance_weighted
 from aevb.datasets import load
 from aevb.fit import fit
@@ -107,3 +107,18 @@ def test_the_parts_of_the_rate_are_over_all_test_digits_and_the_rest_is_that_of_
     assert beside.keys() < found.keys()
     for name in ("log p(x)", "bound", "best bound"):
         assert found[name] == pytest.approx(beside[name], abs=gaps.STILL[1])
+
+
+@pytest.mark.parametrize("algorithm", ["planar-4", "iaf-1"])
+def test_a_run_with_a_flow_is_measured_by_the_gaps_of_its_flow(algorithm, monkeypatch):
+    monkeypatch.setattr(after, "DIGITS", 4)
+    run = dataclasses.replace(ON_DIGITS, algorithm=algorithm)
+    end, digits = fit(run, SAMPLES), load("mnist")
+    found = {row["quantity"]: row["nats"] for row in after.gaps_of(end)}
+    exact = flow_gaps.split(end.model, digits.unit(digits.test[:4]))
+    assert found["log p(x)"] == exact.log_px.mean().item()
+    assert found["bound"] == exact.bound.mean().item()
+    assert found["best bound"] == exact.best.mean().item()
+    order = ("bound", "L_5", "L_50", "log p(x)")
+    values = [found[name] for name in order]
+    assert values == sorted(values)
