@@ -7,7 +7,7 @@ all priors, the aggregated posterior (see `aggregated`) makes the mean bound lar
 
 whose divergence from q(z|x) has no closed form. So estimator A (eq. 6) serves them, as `importance.weighted(1)`, and
 estimator B (eq. 7), which has the divergence from N(0, I) in it, is wrong, `measures.mean_bound` with it: measure by
-`measures.mean_sampled_bound`. `marginal_likelihood.annealed`, which starts its chains at N(0, I), is wrong for them too.
+`measures.mean_sampled_bound`. `marginal_likelihood.annealed`, whose chains start at N(0, I), is wrong for them too.
 
 The parameters of the prior belong to theta, but to no weight matrix: they are kept as vectors, which `MapAdagrad`
 leaves without the weight prior of section 5, as it does biases.
