@@ -11,7 +11,7 @@ each of M datapoints. Log-determinants are `(L, M)`, in nats.
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -66,8 +66,9 @@ class Planar:
         return 2 * self.latent_dim + 1
 
     def start(self, *, generator: torch.Generator) -> Tensor:
-        numbers = torch.zeros(self.n_steps, self.n_own)
-        w = torch.randn(self.n_steps, self.latent_dim, generator=generator)
+        of: dict[str, Any] = {"dtype": torch.float32, "device": generator.device}
+        numbers = torch.zeros(self.n_steps, self.n_own, **of)
+        w = torch.randn(self.n_steps, self.latent_dim, generator=generator, **of)
         numbers[:, self.latent_dim : -1] = w / w.norm(dim=-1, keepdim=True)
         return numbers
 
@@ -122,7 +123,8 @@ class Autoregressive:
         return self.width, self.width * self.latent_dim, 2 * self.latent_dim * self.width, 2 * self.latent_dim
 
     def start(self, *, generator: torch.Generator) -> Tensor:
-        c, W, *rest = (torch.zeros(self.n_steps, size) for size in self.sizes)
+        of: dict[str, Any] = {"dtype": torch.float32, "device": generator.device}
+        c, W, *rest = (torch.zeros(self.n_steps, size, **of) for size in self.sizes)
         return torch.cat([c, W.normal_(generator=generator), *rest], -1)
 
     def _masks(self, k: int, like: Tensor) -> tuple[Tensor, Tensor]:
@@ -223,6 +225,6 @@ def made_of(family: Callable[[int, int], Flow], n_steps: int) -> Callable[[VAE, 
     """How a model with a flow of `n_steps` is made of the VAE with which every algorithm starts."""
 
     def model(vae: VAE, n_train: int, initial_sigma: float) -> FlowVAE:
-        return FlowVAE(vae, family(vae.latent_dim, n_steps), generator=torch.Generator().manual_seed(0))
+        return FlowVAE(vae, family(vae.latent_dim, n_steps), generator=torch.Generator("cpu").manual_seed(0))
 
     return model
