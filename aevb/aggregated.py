@@ -13,6 +13,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from aevb.checks import at_least
 from aevb.model import LatentVariableModel, reparameterize
 from aevb.networks import log_normal
 
@@ -56,8 +57,7 @@ def surgery(model: LatentVariableModel, x: Tensor, *, generator: torch.Generator
 
     Takes N^2 densities. Raises ValueError where there are fewer than two datapoints.
     """
-    if len(x) < 2:
-        raise ValueError(f"an aggregated posterior is of two datapoints or more: got {len(x)}")
+    at_least(2, datapoints=len(x))
     mu, log_var = model.posterior(x)
     z = reparameterize(mu, log_var, 1, generator=generator)[0]
     log_q = log_normal(z, mu, log_var)

@@ -13,7 +13,7 @@ from torch import Tensor
 from aevb import backward, importance, mcem, objectives, priors, weighted_kl
 from aevb.backward import Gradients, Pass
 from aevb.colours import BLUE, GREEN, GREY, ORANGE, PINK, SKY, YELLOW
-from aevb.flows import Autoregressive, Flow, Planar, made_of
+from aevb.flows import Autoregressive, Planar, made_of
 from aevb.full_vb import FullVB, evidence_bound, full_vb
 from aevb.measures import mean_bound, mean_held_out_bound, mean_likelihood, mean_sampled_bound
 from aevb.model import VAE, Decoder, LatentVariableModel
@@ -150,19 +150,6 @@ def _evidence(model: FullVB, x: Tensor, *, generator: torch.Generator) -> tuple[
     return bound.data / bound.n, bound.per_datapoint
 
 
-def _with_prior(name: str, title: str, colour: str, prior: Callable[..., priors.LearnedPrior]) -> Algorithm:
-    """AEVB by estimator A under a learned prior, which starts the same for all seeds of a run."""
-    return Algorithm(
-        name,
-        title,
-        colour,
-        _of_minibatches(importance.weighted(1)),
-        lambda vae, *_: prior(vae, COMPONENTS, generator=torch.Generator().manual_seed(0)),
-        {"bound": mean_sampled_bound, "marginal-likelihood": mean_likelihood},
-        stacks=False,  # an ensemble has no axis for the components
-    )
-
-
 def _of_a_vae(
     name: str, title: str, colour: str, objective: Objective, *, compared: bool = False, stacks: bool = True
 ) -> Algorithm:
@@ -181,11 +168,15 @@ def _of_a_vae(
     )
 
 
-def _through_a_flow(name: str, title: str, colour: str, family: Callable[[int, int], Flow], n_steps: int) -> Algorithm:
-    """AEVB by estimator A, with a q(z|x) that goes through a flow."""
+def _by_estimator_a(name: str, title: str, colour: str, model: Callable[..., Trained]) -> Algorithm:
+    """AEVB by estimator A, for a model to which estimator B does not apply; an ensemble has no axis for its parts."""
     measures = {"bound": mean_sampled_bound, "marginal-likelihood": mean_likelihood}
-    updates = _of_minibatches(importance.weighted(1))
-    return Algorithm(name, title, colour, updates, made_of(family, n_steps), measures, stacks=False)  # no axis of runs
+    return Algorithm(name, title, colour, _of_minibatches(importance.weighted(1)), model, measures, stacks=False)
+
+
+def _with(prior: Callable[..., priors.LearnedPrior]) -> Callable[..., Trained]:
+    """How a model with a learned prior is made of a VAE; the prior starts the same for all seeds of a run."""
+    return lambda vae, *_: prior(vae, COMPONENTS, generator=torch.Generator().manual_seed(0))
 
 
 # the algorithms, by name
@@ -223,13 +214,13 @@ ALGORITHMS = {
         _of_a_vae("dreg-5", "doubly reparameterized, k = 5", GREY, importance.doubly(5), stacks=False),
         _of_a_vae("dreg-50", "doubly reparameterized, k = 50", "#000000", importance.doubly(50), stacks=False),
         _of_a_vae("estimator-a", "AEVB by estimator A", "#1F3A5F", importance.weighted(1), stacks=False),
-        _through_a_flow("planar-1", "planar flow, 1 step", "#8FD3C0", Planar, 1),
-        _through_a_flow("planar-4", "planar flow, 4 steps", "#2FAF8F", Planar, 4),
-        _through_a_flow("planar-16", "planar flow, 16 steps", "#00553F", Planar, 16),
-        _through_a_flow("iaf-1", "autoregressive flow, 1 step", "#D9A0C8", Autoregressive, 1),
-        _through_a_flow("iaf-4", "autoregressive flow, 4 steps", "#8A2E6C", Autoregressive, 4),
-        _with_prior("mixture", "mixture prior", "#332288", priors.MixturePrior),
-        _with_prior("vamp", "VampPrior", "#882255", priors.VampPrior),
+        _by_estimator_a("planar-1", "planar flow, 1 step", "#8FD3C0", made_of(Planar, 1)),
+        _by_estimator_a("planar-4", "planar flow, 4 steps", "#2FAF8F", made_of(Planar, 4)),
+        _by_estimator_a("planar-16", "planar flow, 16 steps", "#00553F", made_of(Planar, 16)),
+        _by_estimator_a("iaf-1", "autoregressive flow, 1 step", "#D9A0C8", made_of(Autoregressive, 1)),
+        _by_estimator_a("iaf-4", "autoregressive flow, 4 steps", "#8A2E6C", made_of(Autoregressive, 4)),
+        _by_estimator_a("mixture", "mixture prior", "#332288", _with(priors.MixturePrior)),
+        _by_estimator_a("vamp", "VampPrior", "#882255", _with(priors.VampPrior)),
         _of_a_vae("beta-0.5", "beta = 0.5", "#44AA99", weighted_kl.beta(0.5)),
         _of_a_vae("beta-4", "beta = 4", "#117733", weighted_kl.beta(4.0)),
         _of_a_vae("free-bits", "free bits", "#AA4499", weighted_kl.free_bits(FREE_NATS)),

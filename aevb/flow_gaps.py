@@ -22,13 +22,6 @@ LIMIT, POINTS = 5.0, 41  # of the lattice on which the moments of a posterior ar
 DRAWS = 2000  # from the best q of each datapoint, for log p(x)
 
 
-def _rule(points: int, like: Tensor) -> tuple[Tensor, Tensor]:
-    """Gauss-Hermite's nodes `(points^J, 1, J)` and masses `(points^J, 1)` in the type of `like` `(M, J)`."""
-    axes = [gaps.gauss_hermite(points)] * like.shape[-1]
-    nodes, masses = (torch.cartesian_prod(*parts).reshape(-1, 1, len(axes)) for parts in zip(*axes, strict=True))
-    return nodes.to(like), masses.prod(-1).to(like)
-
-
 @torch.no_grad()
 def bound_of(model: LatentVariableModel, flow: Flow, x: Tensor, q: Q, points: int | None = None) -> Tensor:
     """The bound (eq. 2) of `q` on log p(x) under `model`, `(M,)`, nats: Gauss-Hermite over the noise, not sampling.
@@ -38,7 +31,7 @@ def bound_of(model: LatentVariableModel, flow: Flow, x: Tensor, q: Q, points: in
     """
     points = points or NODES[min(flow.latent_dim, len(NODES)) - 1]
     total = torch.zeros_like(q.mu[:, 0])
-    for eps, mass in zip(*(parts.split(100) for parts in _rule(points, q.mu)), strict=True):
+    for eps, mass in zip(*(parts.split(100) for parts in gaps.noise_rule(q.mu, points)), strict=True):
         z, log_q = push(flow, q, eps.expand(-1, *q.mu.shape))
         total += (mass * (model.log_joint(x, z) - log_q)).sum(0)
     return total

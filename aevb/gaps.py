@@ -55,7 +55,7 @@ def gauss_hermite(points: int) -> tuple[Tensor, Tensor]:
     return torch.from_numpy(nodes), torch.from_numpy(masses / masses.sum())
 
 
-def _noise(like: Tensor, points: int) -> tuple[Tensor, Tensor]:
+def noise_rule(like: Tensor, points: int) -> tuple[Tensor, Tensor]:
     """The product rule for eps ~ N(0, I): nodes `(K, 1, J)` and masses `(K, 1)` in the type of `like` `(M, J)`."""
     axes = [gauss_hermite(points)] * like.shape[-1]
     nodes, masses = (torch.cartesian_prod(*parts).reshape(-1, len(axes)) for parts in zip(*axes, strict=True))
@@ -69,7 +69,7 @@ def bound_of(model: LatentVariableModel, x: Tensor, q: Gaussian, points: int | N
     `x` is `(M, D)`; `points` (default: NODES) are taken in each of the latent dimensions of mu and log_var, `(M, J)`.
     """
     mu, log_var = q
-    eps, mass = _noise(mu, points or NODES[min(model.latent_dim, len(NODES)) - 1])
+    eps, mass = noise_rule(mu, points or NODES[min(model.latent_dim, len(NODES)) - 1])
     z = mu + torch.exp(0.5 * log_var) * eps
     return (mass * (model.log_joint(x, z) - log_normal(z, mu, log_var))).sum(0)
 
@@ -145,7 +145,7 @@ def best_diagonal(model: LatentVariableModel, x: Tensor, start: Gaussian) -> Gau
     -E[gradient eps] / sigma, the precision.
     """
     mu, precision = start[0].clone(), torch.exp(-start[1])
-    eps, mass = _noise(mu, 5)
+    eps, mass = noise_rule(mu, 5)
     log_density = hmc.posterior(model, x)
     best = torch.full((len(x),), -torch.inf).to(mu)
     kept = mu.clone(), -precision.log()

@@ -14,6 +14,8 @@ import torch
 from torch import Tensor, nn
 
 from aevb.backward import Gradients
+from aevb.bounds import kl_to_prior
+from aevb.checks import at_least
 from aevb.model import LatentVariableModel, reparameterize
 from aevb.objectives import Objective, Update
 
@@ -22,7 +24,7 @@ Penalty = Callable[[Tensor], Tensor]  # of the divergences of each datapoint and
 
 def kl_per_latent(mu: Tensor, log_var: Tensor) -> Tensor:
     """D_KL(N(mu_j, sigma_j^2) || N(0, 1)) of each latent, `(M, J)`, nats; their sum is `bounds.kl_to_prior`."""
-    return -0.5 * (1 + log_var - mu.square() - torch.exp(log_var))
+    return kl_to_prior(mu[..., None], log_var[..., None])
 
 
 def _penalized(penalty: Penalty) -> Objective:
@@ -69,8 +71,7 @@ class Annealed:
     """
 
     def __init__(self, over: int):
-        if over < 1:
-            raise ValueError(f"a weight rises over one update or more: got {over}")
+        at_least(1, over=over)
         self.over, self.made = over, 0
 
     @property

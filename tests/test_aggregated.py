@@ -71,7 +71,7 @@ def test_a_q_that_ignores_x_has_no_information_and_its_rate_is_all_marginal(line
     parts = aggregated.surgery(line, x, generator=generator)
     assert parts.information == pytest.approx(0, abs=1e-12) == parts.at_most
     assert parts.marginal == parts.rate
-    with pytest.raises(ValueError, match="two datapoints"):
+    with pytest.raises(ValueError, match="datapoints must be 2 or more"):
         aggregated.surgery(line, x[:1], generator=generator)
 
 

@@ -147,7 +147,7 @@ def test_free_bits_charge_a_latent_for_what_is_above_its_floor_alone(linear_gaus
 def test_what_is_negative_is_refused(objective):
     with pytest.raises(ValueError, match="not negative"):
         objective(-0.1)
-    with pytest.raises(ValueError, match="one update or more"):
+    with pytest.raises(ValueError, match="over must be 1 or more"):
         weighted_kl.Annealed(0)
 
 

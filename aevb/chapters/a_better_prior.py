@@ -49,7 +49,7 @@ def beside(models: dict[str, VAE], x: Tensor, n: int = 150) -> Figure:
 def surgery_table(found: dict[str, Surgery], still: dict[str, float]) -> Markdown:
     """The rate of each model and its two parts, nats per digit, and the share of hidden units that stand still."""
     rows = [
-        (NAMES[name], *(f"{v:.2f}" for v in (abs(s.rate), abs(s.information), abs(s.marginal))), f"{still[name]:.0%}")
+        (NAMES[name], *(f"{round(v, 2) + 0.0:.2f}" for v in (s.rate, s.information, s.marginal)), f"{still[name]:.0%}")
         for name, s in found.items()
     ]
     return markdown_table(["prior", "rate", "information", "q(z) to p(z)", "units still"], rows)
@@ -96,7 +96,7 @@ def methods_table(accounts: pd.DataFrame) -> Markdown:
 
 
 def rates(accounts: pd.DataFrame) -> Figure:
-    """The rate of each method in its two parts, means over seeds, nats: a panel per training set, at its last place."""
+    """The rate of each method in its two parts, means over seeds: a panel per training set, at its first place."""
     figure, axes = plt.subplots(1, 2, figsize=(9.0, 3.2), sharex=True, sharey=True)
     names = in_order(accounts)[::-1]
     for axis, (n_train, part) in zip(axes, accounts.groupby("n_train"), strict=True):

@@ -49,11 +49,13 @@ def ladder(left: dict[str, Tensor]) -> Figure:
     return figure
 
 
-def gap_bars(accounts: pd.DataFrame, samples: int) -> Figure:
-    """The two gaps of each method after so many samples, a panel per training set; dots are seeds' sums."""
+def gap_bars(accounts: pd.DataFrame) -> Figure:
+    """The two gaps of each method, a panel per training set; dots are seeds' sums.
+
+    `accounts` are those at one number of samples.
+    """
     figure, axes = plt.subplots(1, 2, figsize=(8.5, 3.0), sharey=True)
-    at = accounts.xs(samples, level="samples")
-    for axis, (n_train, part) in zip(axes, at.groupby("n_train"), strict=True):
+    for axis, (n_train, part) in zip(axes, accounts.groupby("n_train"), strict=True):
         means = part.groupby("algorithm")[list(GAPS)].mean()
         names = [name for name in METHODS if name in means.index]
         before = pd.Series(0.0, names)

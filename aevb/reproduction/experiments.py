@@ -129,6 +129,18 @@ FULL_VB = Kind(FIGURE_3.names, FIGURE_2.value, (1e6, 1e7))  # the kind of full V
 TEN_MILLION = dict.fromkeys(("standard", "paper"), 10_000_000)  # samples at each longer profile
 DRAWN = {"smoke": 20_000, "quick": 100_000} | TEN_MILLION  # samples at each profile for models that are drawn or kept
 
+
+def _after(
+    name: str,
+    runs: Callable[[int, tuple[str, ...]], Sequence[Run]],
+    measured: Callable[[Trainer], list[dict]],
+    quick: int = 20_000,
+) -> Experiment:
+    """An experiment of Part V: `measured` at 10^5 samples and where its runs end; `quick` is that profile's length."""
+    samples = {"smoke": 20_000, "quick": quick} | dict.fromkeys(("standard", "paper"), 1_000_000)
+    return Experiment(name, AFTER, runs, ON_MNIST, samples, measured, places=(100_000,))
+
+
 # the experiments, by name
 EXPERIMENTS = {
     experiment.name: experiment
@@ -139,8 +151,8 @@ EXPERIMENTS = {
             settings.figure2,
             samples={"smoke": 20_000, "quick": 50_100, "standard": 10_000_000, "paper": 100_000_000},
         ),
-        Experiment(  # the runs that figure 2 has in another reading, in the baseline's
-            "figure2-alike", FIGURE_2, settings.figure2_alike, samples={"paper": 10_000_000}
+        Experiment(  # the runs of figure 2, none of which has the baseline's settings, at those
+            "figure2-alike", FIGURE_2, settings.baseline, samples={"paper": 10_000_000}
         ),
         # a fifth of figure 2's hidden units, and dear points: longer curves, fewer points
         Experiment(
@@ -185,42 +197,11 @@ EXPERIMENTS = {
             settings.full_vb_settings,
             ON_MNIST,
         ),
-        Experiment(  # where the gap is: on the way, on digits that were trained on and on others
-            "after-gaps",
-            AFTER,
-            settings.after_gaps,
-            ON_MNIST,
-            {"smoke": 20_000, "quick": 100_000} | dict.fromkeys(("standard", "paper"), 1_000_000),
-            measured=partial(after.gaps_of, splits=("train", "test")),
-            places=(100_000,),
-        ),
-        Experiment(  # k = 50 costs fifty passes of the decoder per digit
-            "after-importance",
-            AFTER,
-            settings.after_importance,
-            ON_MNIST,
-            {"smoke": 20_000, "quick": 20_000} | dict.fromkeys(("standard", "paper"), 1_000_000),
-            measured=after.gaps_of,
-            places=(100_000,),
-        ),
-        Experiment(
-            "after-flows",
-            AFTER,
-            settings.after_flows,
-            ON_MNIST,
-            {"smoke": 20_000, "quick": 20_000} | dict.fromkeys(("standard", "paper"), 1_000_000),
-            measured=after.gaps_of,
-            places=(100_000,),
-        ),
-        Experiment(
-            "after-priors",
-            AFTER,
-            settings.after_priors,
-            ON_MNIST,
-            {"smoke": 20_000, "quick": 20_000} | dict.fromkeys(("standard", "paper"), 1_000_000),
-            measured=after.rates_of,
-            places=(100_000,),
-        ),
+        # Part V: where the gap is, on digits trained on and on others; what changes it (k = 50 costs fifty decoders)
+        _after("after-gaps", settings.after_gaps, partial(after.gaps_of, splits=("train", "test")), quick=100_000),
+        _after("after-importance", settings.after_importance, after.gaps_of),
+        _after("after-flows", settings.after_flows, after.gaps_of),
+        _after("after-priors", settings.after_priors, after.rates_of),
         # runs of the baseline with one thing changed; the published curves begin about where the first ends
         Experiment("readings", READING, _of(READINGS), samples=dict.fromkeys(PROFILES, 316_230)),
         Experiment("readings-by-latents", READING, _of(BY_LATENTS), ON_MNIST, dict.fromkeys(PROFILES, 1_000_000)),

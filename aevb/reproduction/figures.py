@@ -22,7 +22,7 @@ from aevb.colours import BLUE, GREEN, GREY, ORANGE, PINK, SKY, YELLOW
 from aevb.full_vb import FullVB
 from aevb.model import Decoder
 from aevb.reproduction import results
-from aevb.reproduction.curves import Curves, concat
+from aevb.reproduction.curves import Curves
 from aevb.reproduction.settings import FIGURE2, FIGURE3_N_TRAIN, LATENT_DIMS
 
 COLOURS = {name: algorithm.colour for name, algorithm in ALGORITHMS.items()}  # the colours of algorithms, by name
@@ -102,14 +102,8 @@ def figure2(sources: dict[str, Curves], axes: dict[str, tuple[float, float]] = P
 
 
 def trained_alike() -> Curves:
-    """The record of figure 2 with both algorithms trained alike, at the settings of `settings.baseline`.
-
-    These are the curves of "figure2-alike", and those of "figure2" whose settings are the baseline's anyway.
-    """
-    alike = results.recorded("figure2-alike")
-    changed = set(alike.table[["dataset", "algorithm"]].itertuples(index=False, name=None))
-    parts = results.recorded("figure2").each("dataset", "algorithm")
-    return concat([alike, *(part for name, part in parts if name not in changed)])
+    """The record of figure 2 with both algorithms trained alike, at the settings of `settings.baseline`."""
+    return results.recorded("figure2-alike")
 
 
 def figure2_alike() -> Figure:

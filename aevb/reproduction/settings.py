@@ -90,12 +90,6 @@ def figure2(n_seeds: int, datasets: Datasets) -> list[Run]:
     return [_apart(run) for run in baseline(n_seeds, datasets)]
 
 
-def figure2_alike(n_seeds: int, datasets: Datasets) -> list[Run]:
-    """The runs of `baseline` that `figure2` has in another reading."""
-    nearer = figure2(n_seeds, datasets)
-    return [run for run in baseline(n_seeds, datasets) if run not in nearer]
-
-
 def figure2_step_sizes(n_seeds: int, datasets: Datasets) -> list[Run]:
     """The runs of `baseline` at the two smaller candidates, for the largest diverges on MNIST."""
     return _at_step_sizes(baseline(n_seeds, datasets), Run.step_sizes[:2])

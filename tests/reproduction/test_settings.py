@@ -40,8 +40,7 @@ def test_each_algorithm_has_its_own_reading():
         warm_up = {"mnist": 100, "frey": 10}[run.dataset]
         changed = {"batch_size": 100, "warm_up": warm_up, "slow_log_var": False, "prior_on_encoder": True}
         assert dataclasses.replace(run, **changed) == plain
-    assert set(settings.figure2_alike(3, BOTH_DATASETS)) == set(alike) - set(ours)
-    assert {run.dataset for run in settings.figure2_alike(1, ("frey",))} == {"frey"}
+    assert not set(alike) & set(ours)  # so that the record of the baseline has all of it
 
 
 @pytest.mark.parametrize("datasets", [("mnist",), ("frey",)])
