@@ -169,7 +169,7 @@ def test_the_objective_has_the_gradient_of_the_bound(known, generator):
     """By Gauss-Hermite over the noise, differentiated: 400 batches of 1,000 draws of one datapoint."""
     model, _, x = known
     parameters = model.V, model.log_var, model.W, model.b
-    nodes, masses = gaps._noise(model.posterior(x)[0].detach(), 40)
+    nodes, masses = gaps.noise_rule(model.posterior(x)[0].detach(), 40)
     mu, log_var = model.posterior(x[:1])
     z = mu + torch.exp(0.5 * log_var) * nodes
     bound = (masses * (model.log_joint(x[:1], z) - log_normal(z, mu, log_var))).sum()
