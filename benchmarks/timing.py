@@ -29,7 +29,7 @@ def describe(run: Run) -> str:
 def row(what: str, quantity: str, setting: str, values: list[float], unit: str) -> dict:
     """One row of the table, from one value per round."""
     summary = statistics.median(values), min(values), max(values)
-    return dict(zip(results.SPEED_COLUMNS, (what, quantity, setting, *summary, unit), strict=True))
+    return dict(zip(results.TABLES["speed"], (what, quantity, setting, *summary, unit), strict=True))
 
 
 def seconds(step: Step, n: int = STEPS) -> float:

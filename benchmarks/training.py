@@ -197,7 +197,9 @@ def main() -> None:
         processes.side_by_side,
         processes.memory,
     )
-    table = pd.DataFrame([line for part in tqdm(parts, unit="part") for line in part()], columns=results.SPEED_COLUMNS)
+    table = pd.DataFrame(
+        [line for part in tqdm(parts, unit="part") for line in part()], columns=results.TABLES["speed"]
+    )
     print(tabulate(table, headers="keys", floatfmt=".2f", showindex=False))
     if record:
         about = {
@@ -208,7 +210,7 @@ def main() -> None:
             "steps": STEPS,
             "seconds": round(time.perf_counter() - start, 1),
         }
-        results.write_speed(table, about)
+        results.write_table("speed", table, about)
 
 
 if __name__ == "__main__":

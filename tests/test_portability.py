@@ -41,7 +41,7 @@ READ = """
 from aevb.reproduction import claims, results
 
 print(results.published("figure2").table, results.published("figure3").table, results.recorded("figure2").table)
-print(results.manifest("models"), results.speed(), results.headline())
+print(results.manifest("models"), results.table("speed"), results.headline())
 print(claims.of_record().to_csv())
 """
 ASK = """

@@ -25,7 +25,7 @@ LADDER = {
 
 def rows(quantity: str, setting: str = MNIST) -> pd.DataFrame:
     """What was measured of a quantity in a setting, by what it was measured of: `median`, `low`, `high`."""
-    record, _ = results.speed()
+    record, _ = results.table("speed")
     chosen = record[(record["quantity"] == quantity) & (record["setting"] == setting)]
     assert len(chosen), f"no {quantity!r} of {setting!r} is recorded"
     return chosen.set_index("what")
@@ -129,7 +129,7 @@ def _effect(row: pd.Series) -> str:
 
 def sizes(hidden: int, batch: int) -> Figure:
     """The time of a step against hidden units, at `batch`, and against the minibatch, at `hidden`, on MNIST."""
-    record, _ = results.speed()
+    record, _ = results.table("speed")
     sized = record["setting"].str.extract(r"MNIST, (\d+) hidden, 20 latents, M = (\d+)").astype(float)
     sized = record.assign(hidden=sized[0], batch=sized[1])
     figure, (left, right) = plt.subplots(1, 2, figsize=(8.4, 3.6), sharey=True)

@@ -107,7 +107,7 @@ def recorded_cost() -> dict[str, float]:
 
     It ran the algorithms in turn; the runs of the record were not all made under the same load.
     """
-    speed, _ = results.speed()
+    speed, _ = results.table("speed")
     chosen = (speed["quantity"] == "time a step") & (speed["setting"] == PAPER_SIZE)
     milliseconds = speed[chosen].set_index("what")["median"] / 100  # a sample's share of a step
     titles = {name: ALGORITHMS[name].title for name in RIVALS}

@@ -32,7 +32,11 @@ from aevb.run import Run
 
 IN_CHECKOUT = (Path(__file__).resolve().parents[2] / "pyproject.toml").exists()  # not installed without it
 ROOT = Path(__file__).resolve().parents[2 if IN_CHECKOUT else 1] / "results"  # installed, `results` is in the package
-SPEED_COLUMNS = ["what", "quantity", "setting", "median", "low", "high", "unit"]  # columns of the recorded speeds
+# the columns of the recorded tables that are no experiment's: what `benchmarks.training` and `burda` measured
+TABLES = {
+    "speed": ["what", "quantity", "setting", "median", "low", "high", "unit"],
+    "burda": ["k", "seed", "passes", "nll", "standard_error"],
+}
 
 
 def published(figure: str) -> Curves:
@@ -105,17 +109,17 @@ def _write(folder: Path, figure: str, table: pd.DataFrame, entries: dict[str, di
     write_text(folder / f"{figure}.json", json.dumps(entries, indent=1, sort_keys=True) + "\n")
 
 
-def speed() -> tuple[pd.DataFrame, dict]:
-    """The speeds that `benchmarks.training` recorded, SPEED_COLUMNS, and their provenance; empty without a record."""
+def table(name: str) -> tuple[pd.DataFrame, dict]:
+    """The recorded table called `name`, of those in TABLES, and its provenance; both empty without a record."""
     folder = _kept("recorded")
-    path = folder / "speed.csv"
-    table = pd.read_csv(path, keep_default_na=False) if path.exists() else pd.DataFrame(columns=SPEED_COLUMNS)
-    return table, _manifest(folder, "speed")
+    path = folder / f"{name}.csv"
+    found = pd.read_csv(path, keep_default_na=False) if path.exists() else pd.DataFrame(columns=TABLES[name])
+    return found, _manifest(folder, name)
 
 
-def write_speed(table: pd.DataFrame, about: dict) -> None:
-    """Record the table of the benchmark, in place of the last."""
-    _write(_kept("recorded"), "speed", table, about)
+def write_table(name: str, table: pd.DataFrame, about: dict) -> None:
+    """Record the table called `name`, of those in TABLES, in place of the last."""
+    _write(_kept("recorded"), name, table, about)
 
 
 def lay_out(figure: str, table: pd.DataFrame) -> Curves:

@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 from conftest import assert_anonymous
 
-from aevb.reproduction import after, claims, experiments, leads, provenance, results, verdicts
+from aevb.reproduction import after, burda, claims, experiments, leads, provenance, results, verdicts
 from aevb.reproduction.curves import agreement
 from aevb.run import IMPLIED, Run
 
@@ -194,7 +194,7 @@ def test_the_record_of_figure_3_meets_the_paper():
 
 
 def test_the_record_of_speed_is_whole_has_its_provenance_and_is_anonymous():
-    table, about = results.speed()
+    table, about = results.table("speed")
     assert list(table.columns) == ["what", "quantity", "setting", "median", "low", "high", "unit"]
     assert not table.duplicated(["what", "quantity", "setting"]).any()
     values = table[["low", "median", "high"]]
@@ -209,11 +209,24 @@ def test_the_record_of_speed_is_whole_has_its_provenance_and_is_anonymous():
 
 def test_the_record_of_speed_has_the_size_of_figure_2():
     """The cost of a sample comes from there."""
-    table, _ = results.speed()
+    table, _ = results.table("speed")
     milliseconds = table.set_index(["what", "quantity", "setting"])["median"]
     for algorithm, what in (("aevb", "AEVB"), ("wake-sleep", "wake-sleep")):
         step = milliseconds[what, "time a step", "MNIST, 500 hidden, 20 latents, M = 100"]
         assert leads.recorded_cost()[algorithm] == pytest.approx(step / 1000 / 100)
+
+
+# the table of Burda et al.
+
+
+def test_the_record_of_burda_has_every_run_and_its_provenance():
+    table, about = results.table("burda")
+    assert list(table.columns) == results.TABLES["burda"]
+    stages = table.groupby(["k", "seed"])["passes"].agg(list)
+    assert set(stages.index) == set(burda.RUNS)
+    assert all(passes == [1, 4, 13] for passes in stages)
+    assert about.keys() >= {*provenance.here(), "device", "seconds"}
+    assert_anonymous(json.dumps(about))
 
 
 # all of it

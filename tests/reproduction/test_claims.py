@@ -528,7 +528,7 @@ def test_of_record_and_of_profile_take_everything_from_their_own_folder(tmp_path
             results.save_measurement("quick", "estimator-variance", 0.5)
             results.write_record("figure2", curves, entries)
             steps = [(what, "time a step", leads.PAPER_SIZE, 100.0) for what in ("AEVB", "wake-sleep")]
-            results.write_speed(pd.DataFrame(steps, columns=["what", "quantity", "setting", "median"]), {})
+            results.write_table("speed", pd.DataFrame(steps, columns=["what", "quantity", "setting", "median"]), {})
             results.record_measurements("quick")
     expected = {FASTER: ("holds", "does not hold")}
     expected[VARIANCE] = ("holds", "does not hold")

@@ -180,11 +180,11 @@ def test_the_extent_of_a_record_is_what_all_runs_of_a_seed_reach(root):
 
 
 def test_speed_comes_back_as_it_was_written_and_replaces_what_was_there(root):
-    table, about = results.speed()
-    assert (list(table.columns), len(table), about) == (results.SPEED_COLUMNS, 0, {})
+    table, about = results.table("speed")
+    assert (list(table.columns), len(table), about) == (results.TABLES["speed"], 0, {})
     for value in (1.0, 2.5):
         line = ("a", "time", "here, M = 1", value, value, value, "")
-        results.write_speed(pd.DataFrame([line], columns=results.SPEED_COLUMNS), {"commit": "abc"})
-    table, about = results.speed()
+        results.write_table("speed", pd.DataFrame([line], columns=results.TABLES["speed"]), {"commit": "abc"})
+    table, about = results.table("speed")
     assert table.values.tolist() == [list(line)]
     assert about == {"commit": "abc"}
