@@ -60,6 +60,12 @@ def _(model: nn.Module) -> nn.Module:
 
 
 @off.register
+def _(made: types.FunctionType) -> types.FunctionType:
+    """What an objective, say, gives."""
+    return lambda *args, **kwargs: off(made(*args, **kwargs))
+
+
+@off.register
 def _(panel: Axes) -> Axes:
     for line in panel.lines:
         line.set_ydata(off(line.get_ydata()))
