@@ -223,9 +223,8 @@ def test_the_record_of_burda_has_every_run_and_its_provenance():
     table, about = results.table("burda")
     assert list(table.columns) == results.TABLES["burda"]
     stages = table.groupby(["k", "seed"])["passes"].agg(list)
-    assert set(stages.index) == set(burda.RUNS)
-    assert all(passes == [1, 4, 13] for passes in stages)
-    assert about.keys() == {f"k = {k}, seed {seed}" for k, seed in burda.RUNS}
+    assert stages.to_dict() == {(k, seed): [1, 4, 13][:n] for k, seed, n in burda.RUNS}
+    assert about.keys() == {f"k = {k}, seed {seed}" for k, seed, _ in burda.RUNS}
     for entry in about.values():
         assert entry.keys() == {*provenance.here(), "device", "seconds"}
     assert_anonymous(json.dumps(about))
