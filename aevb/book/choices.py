@@ -102,7 +102,12 @@ def recorded(base: Curves) -> list[tuple[Curves, Curves]]:
             named(book.select(dataset="mnist", algorithm="wake-sleep"), "log-variance of q", "from zero, at a tenth"),
             base,
         ),
-        (named(book.select(dataset="frey", algorithm="wake-sleep"), "weight prior", "on the decoder alone"), base),
+        (
+            named(
+                book.select(dataset="frey", algorithm="wake-sleep"), "weight prior", "on the decoder alone, no warm-up"
+            ),
+            base,
+        ),
         *((part, base) for part in of_sizes),
         (named(book.select(dataset="frey", algorithm="aevb"), "size of a minibatch", "300, warm-up 100"), base),
     ]

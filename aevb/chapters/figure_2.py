@@ -134,7 +134,7 @@ def leaving(curves: Curves, level: float) -> list[Leaving]:
 
 
 def plateau_table(left: dict[str, list[Leaving]]) -> Markdown:
-    """When wake-sleep's runs leave the plateau, one row per number of latents, one column per prior."""
+    """When wake-sleep's runs leave the plateau, one row per number of latents, one column per reading."""
     rows = []
     for latent_dim in LATENT_DIMS["frey"]:
         row: list[str | int] = [latent_dim]
@@ -143,7 +143,7 @@ def plateau_table(left: dict[str, list[Leaving]]) -> Markdown:
             places = ", ".join(f"{run.left / 1e6:.1f}M" for run in mine if run.left) or "none"
             row.append(f"{places} (to {max(run.end for run in mine) / 1e6:.0f}M)")
         rows.append(tuple(row))
-    return markdown_table(["latents", *(f"prior on {prior}" for prior in left)], rows)
+    return markdown_table(["latents", *left], rows)
 
 
 def among_seeds(live: Curves, seeds: Curves, samples: float, by: list[str]) -> pd.DataFrame:

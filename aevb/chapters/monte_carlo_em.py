@@ -58,7 +58,7 @@ def bias(scales: Sequence[float], evidence: Sequence[float], bounds: Sequence[fl
     _, axis = plt.subplots(figsize=(6.5, 3.3))
     axis.plot(scales, evidence, color=GREY, linewidth=2.0, label="evidence, mean $\\log p(x)$")
     axis.plot(scales, bounds, color=GREY, linestyle="--", label="best diagonal bound")
-    for label, values, colour in (("MCEM leads here", evidence, GREEN), ("AEVB leads here", bounds, BLUE)):
+    for label, values, colour in (("MCEM ends here", evidence, GREEN), ("AEVB ends here", bounds, BLUE)):
         best = int(np.argmax(values))
         axis.plot(scales[best], evidence[best], "o", markersize=8, color=colour, label=label)
         axis.axvline(scales[best], color=colour, linewidth=0.8, linestyle=":")
@@ -75,7 +75,11 @@ def held(off: float, late: dict[str, float], at_start: float, at_end: float, los
     """
     efficient = claims.of_record().set_index("number").loc[11]
     return [
-        ("(implied) posterior samples give its gradient (app. E)", f"at most {off:.1f} off", "5 standard errors"),
+        (
+            "(implied) posterior samples give the gradient of $\\log p(x)$ (app. E)",
+            f"at most {off:.1f} standard errors off",
+            "5 standard errors",
+        ),
         (
             "(implied) MCEM climbs the likelihood",
             f"{at_end:.2f} nats below its maximum, from {at_start:.0f}; a bound's maximum loses {lost:.1f}",

@@ -1,5 +1,7 @@
 """Figures and tables of the chapter on the importance-weighted bound."""
 
+import math
+
 import matplotlib.pyplot as plt
 import pandas as pd
 from IPython.display import Markdown
@@ -7,6 +9,7 @@ from matplotlib.figure import Figure
 
 from aevb.chapters.where_the_gap_is import spread
 from aevb.colours import BLUE, GREEN, GREY, ORANGE
+from aevb.reproduction import burda, results
 from aevb.reproduction.figures import COLOURS, NAMES
 from aevb.reproduction.tables import markdown_table
 
@@ -45,6 +48,18 @@ def methods_table(accounts: pd.DataFrame) -> Markdown:
         for (n_train, samples, name), part in accounts.groupby(["n_train", "samples", "algorithm"])
     ]
     return markdown_table(["digits", "samples", "trained by", "seeds", *columns], rows)
+
+
+def burda_table() -> Markdown:
+    """The recorded negative log-likelihoods of `burda` by passes, and theirs, a row per k; nats."""
+    found, _ = results.table("burda")
+    by_passes = found.pivot(index="k", columns="passes", values="nll")
+    rows = [
+        (k, *("" if math.isnan(nll) else f"{nll:.1f}" for nll in row), f"{burda.PUBLISHED[k]:.2f}")
+        for k, row in zip(by_passes.index, by_passes.to_numpy(), strict=True)
+    ]
+    passes = [f"{n} passes" if n > 1 else "1 pass" for n in by_passes.columns]
+    return markdown_table(["$k$", *passes, "they, 3280 passes"], rows)
 
 
 def leads(accounts: pd.DataFrame, over: str = "aevb") -> Figure:
