@@ -210,7 +210,7 @@ def shares_table(title: str, shares: dict[str, float]) -> Markdown:
     return markdown_table([title, ""], [(name, f"{share:.0%}") for name, share in shares.items()])
 
 
-def bounds_rows(table: pd.DataFrame, tolerance: str = "above") -> list[tuple[str, str, str]]:
+def bounds_rows(table: pd.DataFrame, tolerance: str) -> list[tuple[str, str, str]]:
     """Rows of a closing box: the published bounds of the table of `curves.agreement`, ours, and the `tolerance`."""
     return [
         (

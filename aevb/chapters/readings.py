@@ -221,7 +221,9 @@ def _places(seeds: list[int | None]) -> str:
     gone = [f"{samples / 1e6:.1f}M" for samples in seeds if samples]
     if len(seeds) == 1:
         return f"leaves by {gone[0]}" if gone else "stays"
-    return f"{len(seeds) - len(gone)} of {len(seeds)} stay" + (f", others leave by {', '.join(gone)}" if gone else "")
+    if not gone:
+        return f"all {len(seeds)} stay"
+    return f"{len(seeds) - len(gone)} of {len(seeds)} seeds on it to the end; left by {', '.join(gone)}"
 
 
 def at_rest(widget: choices.Choices) -> None:

@@ -18,7 +18,7 @@ AIM = 75  # per cent of a step that should be matrix products
 LADDER = {
     "AEVB, products at peak": "",
     FLOOR: "narrow products, and fetching their operands",
-    AEVB: "all that is no product: drawing, tanh, likelihood, Adagrad, Python",
+    AEVB: "everything that is not a product: drawing, tanh, likelihood, Adagrad, Python",
     AUTOGRAD: "automatic differentiation: small kernels, fresh memory, bookkeeping",
 }
 

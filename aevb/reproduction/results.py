@@ -231,10 +231,11 @@ def extent(figure: str) -> list[str]:
     lines = []
     for dataset, by_seed in runs.groupby(["dataset", "seed"])["samples"].min().groupby("dataset"):
         parts = [
-            f"seed{'s' * (len(seeds) > 1)} {', '.join(str(seed) for _, seed in seeds.index)} to {samples:,}"
+            f"seed{'s' * (len(seeds) > 1)} {', '.join(str(seed) for _, seed in seeds.index)} "
+            f"to {samples:,} samples or further"
             for samples, seeds in sorted(by_seed.groupby(by_seed), reverse=True)
         ]
-        lines.append(f"{datasets.get(dataset).title}: {'; '.join(parts)} samples or further")
+        lines.append(f"{datasets.get(dataset).title}: {'; '.join(parts)}")
     return lines
 
 

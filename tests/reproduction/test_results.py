@@ -175,7 +175,7 @@ def test_the_extent_of_a_record_is_what_all_runs_of_a_seed_reach(root):
     (root / "recorded" / "figure2.json").write_text(json.dumps(entries), encoding="utf-8")
     assert results.extent("figure2") == [
         "Frey Face: seed 0 to 500 samples or further",
-        "MNIST: seed 0 to 10,000,000; seeds 1, 2 to 1,000,000 samples or further",
+        "MNIST: seed 0 to 10,000,000 samples or further; seeds 1, 2 to 1,000,000 samples or further",
     ]
 
 
