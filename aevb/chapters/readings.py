@@ -221,9 +221,7 @@ def _places(seeds: list[int | None]) -> str:
     gone = [f"{samples / 1e6:.1f}M" for samples in seeds if samples]
     if len(seeds) == 1:
         return f"leaves by {gone[0]}" if gone else "stays"
-    if not gone:
-        return f"all {len(seeds)} stay"
-    return f"{len(seeds) - len(gone)} of {len(seeds)} seeds on it to the end; left by {', '.join(gone)}"
+    return f"{len(seeds) - len(gone)} of {len(seeds)} seeds on it to the end" + "".join(f"; left by {g}" for g in gone)
 
 
 def at_rest(widget: choices.Choices) -> None:

@@ -43,6 +43,13 @@ def test_every_committed_notebook_is_normal(text):
     assert nbformat.writes(normalise(committed(text))) == before
 
 
+@each_chapter
+def test_no_committed_notebook_warns(text):
+    """As one does that was executed where a dataset could not be fetched."""
+    outputs = [output for cell in committed(text).cells for output in cell.get("outputs", [])]
+    assert [output.text for output in outputs if output.get("name") == "stderr"] == []
+
+
 def test_there_are_no_other_notebooks():
     assert sorted(notebooks.BOOK.glob("*.ipynb")) == NOTEBOOKS
 
