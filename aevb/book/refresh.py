@@ -15,7 +15,8 @@ SUMMARIES = ("00_", "18_")  # pages that show what the other chapters measured
 def update_notebooks(names: list[str]) -> list[execution.ChapterOutcome]:
     """Execute chapters, all or those named, at the default profile, and renew the notebooks of those that succeed.
 
-    Their measurements are recorded before SUMMARIES are executed. Raises ValueError for a name that no chapter has.
+    Their measurements, and no others that lie here, are recorded before SUMMARIES are executed. Raises ValueError for
+    a name that no chapter has.
     """
     texts = notebooks.chapters()
     if names:
@@ -25,6 +26,7 @@ def update_notebooks(names: list[str]) -> list[execution.ChapterOutcome]:
         texts = [known[name] for name in names]
     for text in texts:
         notebooks.tidy(text)
+    results.forget(DEFAULT_PROFILE)
     stage = notebooks.ROOT / "_build" / "notebooks"
     summaries = [text for text in texts if text.name.startswith(SUMMARIES)]
     outcomes = execution.execute_all([text for text in texts if text not in summaries], stage, DEFAULT_PROFILE)

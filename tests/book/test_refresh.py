@@ -36,6 +36,7 @@ def test_only_chapters_that_succeed_are_updated_and_the_summaries_know_the_other
     monkeypatch.setattr(notebooks, "ROOT", tmp_path)
     monkeypatch.setattr(notebooks, "BOOK", folder)
     monkeypatch.setattr(notebooks, "chapters", lambda: texts)
+    results.save_measurement("quick", "left", 0.5)  # by an earlier execution, whose notebook is not committed
     outcomes = refresh.update_notebooks(["00_front", "03_good", "04_bad", "18_verdict", "19_measures"])
     assert {outcome.chapter: outcome.error for outcome in outcomes} == {
         "00_front": "", "03_good": "", "04_bad": "ZeroDivisionError: division by zero",
@@ -44,6 +45,7 @@ def test_only_chapters_that_succeed_are_updated_and_the_summaries_know_the_other
     for summary in ("00_front", "18_verdict"):
         assert '"a": 0.25' in printed(folder / f"{summary}.ipynb")
         assert '"b": 0.25' in printed(folder / f"{summary}.ipynb")
+    assert results.recorded_measurements() == {"a": 0.25, "b": 0.25}
     for text in texts[:2]:
         assert differences(text, text.with_suffix(".ipynb")) == []
         assert text.with_suffix(".ipynb").read_text(encoding="utf-8").endswith("}\n")
