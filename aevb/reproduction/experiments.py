@@ -14,7 +14,7 @@ from torch import Tensor
 
 from aevb.reproduction import after, settings
 from aevb.reproduction.curves import FIGURE_2, FIGURE_3, Kind
-from aevb.reproduction.readings import BY_LATENTS, PLATEAU, READINGS, Reading
+from aevb.reproduction.readings import BY_LATENTS, OVERFITTING, PLATEAU, READINGS, Reading
 from aevb.run import Run
 from aevb.trainer import Trainer
 
@@ -205,6 +205,7 @@ EXPERIMENTS = {
         # runs of the baseline with one thing changed; the published curves begin about where the first ends
         Experiment("readings", READING, _of(READINGS), samples=dict.fromkeys(PROFILES, 316_230)),
         Experiment("readings-by-latents", READING, _of(BY_LATENTS), ON_MNIST, dict.fromkeys(PROFILES, 1_000_000)),
+        Experiment("readings-overfitting", READING, _of(OVERFITTING), ON_MNIST, dict.fromkeys(PROFILES, 31_622_800)),
         Experiment("readings-plateau", READING, _of(PLATEAU), ON_FREY, dict.fromkeys(PROFILES, 10_000_000)),
     )
 }

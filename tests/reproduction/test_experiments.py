@@ -10,7 +10,7 @@ from aevb.fit import fit
 from aevb.measures import mean_bound
 from aevb.reproduction import experiments, settings
 from aevb.reproduction.experiments import BOTH_DATASETS
-from aevb.reproduction.readings import BY_LATENTS, PLATEAU, READINGS
+from aevb.reproduction.readings import BY_LATENTS, OVERFITTING, PLATEAU, READINGS
 from tests.runs import ON_DIGITS, SAMPLES, member
 
 # members
@@ -59,7 +59,13 @@ def test_seeds_are_counted_from_where_it_is_asked():
 
 
 @pytest.mark.parametrize(
-    ("name", "readings"), [("readings", READINGS), ("readings-by-latents", BY_LATENTS), ("readings-plateau", PLATEAU)]
+    ("name", "readings"),
+    [
+        ("readings", READINGS),
+        ("readings-by-latents", BY_LATENTS),
+        ("readings-plateau", PLATEAU),
+        ("readings-overfitting", OVERFITTING),
+    ],
 )
 def test_readings_are_members_as_they_are_whatever_the_profile_and_the_seed(name, readings):
     experiment = experiments.get(name)

@@ -42,14 +42,14 @@ ALGORITHMS["score-function"] = dataclasses.replace(ALGORITHMS["score-function"],
 from aevb.reproduction import readings, settings
 
 assert len(settings.figure2(1, ("mnist",))) == 15
-for part in (readings.READINGS, readings.BY_LATENTS, readings.PLATEAU):
+for part in (readings.READINGS, readings.BY_LATENTS, readings.PLATEAU, readings.OVERFITTING):
     print(sorted(reading.key for reading in part))
 """
 
 
 def test_a_third_algorithm_in_figure_2_leaves_the_readings_as_they_are():
     printed = subprocess.run([sys.executable, "-c", WITH_A_THIRD], capture_output=True, text=True, check=True).stdout
-    ours = (READINGS, readings.BY_LATENTS, readings.PLATEAU)
+    ours = (READINGS, readings.BY_LATENTS, readings.PLATEAU, readings.OVERFITTING)
     assert printed.splitlines() == [str(sorted(reading.key for reading in part)) for part in ours]
 
 
@@ -73,7 +73,7 @@ def test_a_reading_changes_what_its_question_is_about():
 
 
 def test_no_two_readings_are_one():
-    for chosen in (READINGS, readings.BY_LATENTS, readings.PLATEAU):
+    for chosen in (READINGS, readings.BY_LATENTS, readings.PLATEAU, readings.OVERFITTING):
         assert len({reading.key for reading in chosen}) == len(chosen)
         assert len({(reading.run, reading.change) for reading in chosen}) == len(chosen)
 
@@ -91,6 +91,11 @@ def test_readings_of_the_plateau_are_of_faces_at_settings_of_digits():
     for reading in readings.PLATEAU:
         of_faces = {"batch_size": 100, "warm_up": settings.FIGURE2["frey"].warm_up, "prior_on_encoder": True, "seed": 0}
         assert dataclasses.replace(reading.run, **of_faces) in settings.baseline(1, ("frey",))
+
+
+def test_readings_of_overfitting_change_the_prior_in_a_run_of_figure_2():
+    assert {reading.run for reading in readings.OVERFITTING} < set(settings.figure2(1, ("mnist",)))
+    assert {reading.question for reading in readings.OVERFITTING} == {"weight prior"}
 
 
 # the changes
