@@ -19,28 +19,6 @@ from aevb.trainer import Trainer
 
 ASIDES = ("hidden units", "samples and minibatch", readings.BASELINE)  # questions that are not left open
 RUINOUS = "0.1"  # the step size that ruins every run: what it does is no matter of degree
-# for each question what the paper says, the baseline's answer on MNIST, and this book's
-QUESTIONS = {
-    "initial weights": ("N(0, 0.01)", "s.d. 0.01", "s.d. 0.01"),
-    "step size": ("0.01, 0.02 or 0.1", "0.02", "0.02"),
-    "weight prior": (
-        "p(θ) = N(0, I)",
-        "M/N of it on both networks",
-        "M/N of it; for wake-sleep on the faces p(θ) alone",
-    ),
-    "minibatches": ("random", "with replacement", "with replacement"),
-    "pixels": ("", "grey", "grey"),
-    "size of a minibatch": ("100", "100", "100; AEVB on the faces 300"),
-    "warm-up": (
-        "",
-        "100 steps",
-        "10 steps; wake-sleep on MNIST and AEVB on the faces 100; wake-sleep on the faces none",
-    ),
-    "training digits": ("", "50,000", "50,000"),
-    "dreams": ("", "drawn", "drawn"),
-    "log-variance of q": ("", "learnt as all else", "as all else; wake-sleep on MNIST from zero, at a tenth"),
-    "grey scale": ("", "divided by 256", "divided by 256"),
-}
 
 
 SHOWN = {  # the limits of the bound and the questions of each figure of curves, by dataset
@@ -93,20 +71,19 @@ LARGER = (200, 300, 400, 500)  # the sizes of minibatches beside the paper's
 def ranking(ranked: pd.DataFrame, nearness: pd.DataFrame) -> Markdown:
     """The table of all open questions: `ranked` effects, and what `nearness` says that the published curves want.
 
-    A row per question, with what the paper says: the largest effect at each moment (bold where it is visible), what
-    makes the last of them, what the published curves want, and the book's answer.
+    A row per question: the largest effect at each moment (bold where it is visible), what makes the last of them, what
+    the published curves want, and the book's answer.
     """
     moments = sorted(ranked["samples"].unique())
     rows = []
     for question in ranked["question"].unique():
-        says, unchanged, ours = QUESTIONS[question]
+        choice = choices.CHOICES[question]
         at = ranked[ranked["question"] == question].set_index("samples")
         cells = [_times(at.loc[samples]) if samples in at.index else "" for samples in moments]
         last = at.iloc[-1]
         made_by = f"{last['answer']}: {last['change']:+.0f} ({panel(last['dataset'], last['algorithm'])})"
-        wanted = _wanted(nearness[nearness["question"] == question], unchanged)
-        name = choices.link(question)
-        rows.append((f"{name}: {says}" if says else name, *cells, made_by, wanted, ours))
+        wanted = _wanted(nearness[nearness["question"] == question], choice.baseline)
+        rows.append((choices.link(question), *cells, made_by, wanted, choice.ours))
     titles = [f"{samples / 1e6:.1f}M" if samples < 1e6 else f"{samples / 1e6:.0f}M" for samples in moments]
     header = ["left open", *titles, "the last, in nats", "the published curves want", "this book"]
     return tables.markdown_table(header, rows)
@@ -116,14 +93,14 @@ def _times(row: pd.Series) -> str:
     return f"**{row['times']:.1f}**" if row["visible"] else f"{row['times']:.1f}"
 
 
-def _wanted(nearness: pd.DataFrame, unchanged: str) -> str:
+def _wanted(nearness: pd.DataFrame, baseline: str | dict[str, str]) -> str:
     wanted: dict[str, list[str]] = {}
     for name, part in nearness.groupby(["dataset", "algorithm"]):
         nearer = part[part["outcome"] == "nearer"]
         if len(nearer):
             answer = nearer.sort_values("distance")["answer"].iloc[0]
         elif "farther" in set(part["outcome"]):
-            answer = unchanged
+            answer = baseline if isinstance(baseline, str) else baseline[name[0]]
         else:
             continue
         wanted.setdefault(answer, []).append(panel(*name))

@@ -168,7 +168,7 @@ function render({ model, el }) {
     const [q, p, chosen] = [question(), panel(), reading()];
     const says = q.says ? `The paper, ${q.where}: \u201c${q.says}\u201d.` : "The paper says nothing about it.";
     const none = !ran(p, q.question) ? ` For ${here()} no other reading of it was run.` : "";
-    words.textContent = `${says}${none}${q.note ? ` ${q.note}` : ""}`;
+    words.textContent = `${says}${none}${q.note ? ` ${q.note}` : ""}${q.ours ? ` This book: ${q.ours}.` : ""}`;
     const [shown, base] = [chosen ?? p.baseline, against()];
     const [ours, theirs] = [valueAt(shown, place), valueAt(p.paper, place)];
     const meet = Math.min(place, shown.samples.at(-1), base.samples.at(-1));
