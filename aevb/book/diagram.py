@@ -41,7 +41,7 @@ PARTS = {
     "likelihood": Part("p(x|z)", (18, 102, 50, 56), "eq. 11", "03_the_problem.html", "",
                        "the distribution of x given z"),
     "fit": Part("log p(x|z)", (4, 196, 150, 56), "eq. 7", "05_sgvb_estimators.html#eq-7",
-                "aevb.model.VAE.log_likelihood", "the log-likelihood, the first term of the bound"),
+                "aevb.model.Decoder.log_likelihood", "the log-likelihood, the first term of the bound"),
     "divergence": Part("− KL(q(z|x) ‖ p(z))", (206, 196, 150, 56), "app. B", "08_kl_divergence.html",
                        "aevb.bounds.kl_to_prior", "minus the divergence from the prior, the second term"),
     "bound": Part("ℒ ≤ log p(x)", (92, 284, 176, 56), "eqs 3, 10", "04_variational_bound.html#eq-3",

@@ -12,7 +12,7 @@ from aevb.reproduction import figures, tables
 
 
 def samples(by_samples: dict[tuple, float], by_passes: dict[tuple, float], end: int) -> Markdown:
-    """The table of test bounds by L, M and step size: at `end` samples, and at as many passes through the decoder."""
+    """The table of test bounds by L, M and step size: at `end` samples, and at as many decoder passes."""
     rows = [(*name, f"{bound:.1f}", f"{by_passes[name]:.1f}") for name, bound in by_samples.items()]
     return tables.markdown_table(["L", "M", "step size", f"at {end:,} samples", f"at {end:,} passes"], rows)
 

@@ -47,9 +47,9 @@ def claims_table(*numbers: int) -> Markdown:
 
 
 def verdict_rows(*numbers: int) -> list[tuple[str, str, str]]:
-    """Rows of a closing box: the claims with these `numbers`, our measure on the record, the verdict."""
+    """Rows of a closing box: the claims with these `numbers`, our measure on the record with the verdict, its rule."""
     judged = claims.of_record().set_index("number").loc[list(numbers)]
-    return list(judged[["claim", "ours", "verdict"]].itertuples(index=False, name=None))
+    return [(row.claim, f"{row.ours}: {row.verdict}", "the seeds' interval") for row in judged.itertuples()]
 
 
 def differences_table(table: pd.DataFrame) -> Markdown:
@@ -97,7 +97,7 @@ def faces_figure(published: Curves, hundred: Curves, larger: Curves, algorithms:
     for axis, latent_dim in zip(axes, LATENT_DIMS["frey"], strict=True):
         for curves, style in zip((published, hundred, larger), styles, strict=True):
             for algorithm in algorithms:
-                axis.plot(of_face(curves, latent_dim, algorithm=algorithm), color=COLOURS[algorithm], **style)
+                axis.plot(of_face(curves, latent_dim, math.inf, algorithm=algorithm), color=COLOURS[algorithm], **style)
         axis.set(xscale="log", xlim=(1e5, PAPER_END), ylim=(400, 1400), xlabel="samples", title=f"{latent_dim} latents")
     axes[0].set_ylabel("test bound, nats per face")
 

@@ -1,6 +1,7 @@
 """Figures and tables of the chapter on figure 4."""
 
 import copy
+import itertools
 from collections.abc import Iterable
 
 import matplotlib.pyplot as plt
@@ -88,19 +89,33 @@ def two_manifolds(*models: tuple[VAE, str]) -> None:
 
 
 def codes_figure(mu: Tensor, labels: Tensor) -> None:
-    """Draw the means `mu` `(n, 2)` of q(z|x) coloured by label, in the plane and through the Gaussian's CDF."""
+    """Draw the means `mu` `(n, 2)` of q(z|x), coloured and named by label, in the plane and through Phi."""
     _, axes = plt.subplots(1, 2, figsize=(9.6, 4.7))
     colours = plt.get_cmap("tab10")
     box = {"facecolor": "white", "alpha": 0.75, "linewidth": 0, "pad": 1.5}
     for axis, points in zip(axes, (mu, torch.special.ndtr(mu)), strict=True):
-        for digit in range(10):
-            own = points[labels == digit]
-            axis.plot(*own.T, ".", color=colours(digit), markersize=1.6, alpha=0.6)
-            x, y = own.median(0).values.tolist()
-            axis.text(x, y, str(digit), fontsize=11, weight="bold", ha="center", va="center", bbox=box)
+        kinds = [points[labels == digit] for digit in range(10)]
+        reach = 0.05 * (points.max() - points.min()).item()
+        for digit, place in enumerate(_apart(torch.stack([own.median(0).values for own in kinds]), reach).tolist()):
+            axis.plot(*kinds[digit].T, ".", color=colours(digit), markersize=1.6, alpha=0.6)
+            axis.text(*place, str(digit), fontsize=11, weight="bold", ha="center", va="center", bbox=box)
         axis.set_aspect("equal")
     axes[0].set(xlabel="$z_1$", ylabel="$z_2$", title="means of q(z|x)")
     axes[1].set(xlabel=r"$\Phi(z_1)$", ylabel=r"$\Phi(z_2)$", xlim=(0, 1), ylim=(0, 1))
+
+
+def _apart(places: Tensor, reach: float) -> Tensor:
+    """`places` `(n, 2)`, no two the same, with those nearer than `reach` to each other moved apart along their line."""
+    places = places.clone()
+    for _ in range(20):  # one pair moved apart may meet another
+        for one, other in itertools.combinations(range(len(places)), 2):
+            between = places[other] - places[one]
+            short = reach - between.norm()
+            if short > 0:
+                step = 0.5 * short * between / between.norm()
+                places[one] -= step
+                places[other] += step
+    return places
 
 
 def nearest(a: Tensor, b: Tensor, k: int = 1) -> tuple[Tensor, Tensor]:

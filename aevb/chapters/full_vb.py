@@ -141,6 +141,10 @@ def held(early: float, later: float, shortfall: float, at_start: float) -> list[
         ("eqs 22 and 24 estimate it", "unbiased", errors),
         ("24 varies less than 22 (F.1)", "the value: not always; 22 has no variance at the posterior", "exact"),
         ("", "the gradient in the means: where $\\bar\\lambda_k > -\\frac12$", errors),
-        ("", f"the encoder's, on digits: {early:.2f} of it at the start, {later:.1f} later", errors),
+        (
+            "",
+            f"the encoder's gradient, on digits: {early:.2f} of 22's variance at the start, {later:.1f} of it later",
+            errors,
+        ),
         ("Algorithm 2 maximises it", f"{shortfall:.2f} nats below the best, from {at_start:.0f}", "a hundredth"),
     ]

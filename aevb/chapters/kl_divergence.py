@@ -8,7 +8,7 @@ from aevb.colours import ORANGE
 
 
 def cost(places: list[tuple[float, float]]) -> None:
-    """Draw contours of one latent's divergence to the prior over mu and sigma, with points at `places` (mu, sigma).
+    """Draw contours of one latent's divergence from the prior over mu and sigma, with points at `places` (mu, sigma).
 
     The levels are in nats; a cross stands at the prior, where the divergence is zero.
     """

@@ -62,7 +62,7 @@ def bias(scales: Sequence[float], evidence: Sequence[float], bounds: Sequence[fl
         best = int(np.argmax(values))
         axis.plot(scales[best], evidence[best], "o", markersize=8, color=colour, label=label)
         axis.axvline(scales[best], color=colour, linewidth=0.8, linestyle=":")
-    axis.set(xlabel="scale $w$ of the loadings", ylabel="nats per datapoint", xlim=(0.2, 1.5))
+    axis.set(xlabel="scale $w$ of the columns", ylabel="nats per datapoint", xlim=(0.2, 1.5))
     axis.set_ylim(max(evidence) - 3.2, max(evidence) + 0.2)
     axis.legend(loc="upper left", bbox_to_anchor=(1, 1))
     plt.show()

@@ -43,7 +43,7 @@ def graphical_model() -> Figure:
 def posteriors(grid: Tensor, density: Tensor) -> Figure:
     """Densities `(K, M)` of several posteriors over a `grid` `(K,)` of one latent, and the prior's."""
     figure, axis = plt.subplots(figsize=(6.5, 3.0))
-    axis.plot(grid, density, label=[f"$p(z\\mid x^{{({i})}})$" for i in range(density.shape[1])])
+    axis.plot(grid, density, label=[f"$p(z\\mid x^{{({i})}})$" for i in range(1, density.shape[1] + 1)])
     prior = torch.exp(torch.distributions.Normal(0.0, 1.0).log_prob(grid))
     axis.plot(grid, prior, "--", color=GREY, label="prior $p(z)$")
     axis.set(xlim=(-4, 4), xlabel="$z$", ylabel="density")
