@@ -73,22 +73,19 @@ def gap_bars(accounts: pd.DataFrame) -> Figure:
 
 
 def methods_table(accounts: pd.DataFrame) -> Markdown:
-    """log p(x), the bound and the two gaps of each method on test digits, seeds' mean and half their range; nats.
-
-    `accounts` are those at one number of samples.
-    """
+    """log p(x), the bound and the two gaps of each method on test digits, seeds' mean and half their range; nats."""
     columns = {"log p(x)": 1, "bound": 1} | dict.fromkeys(GAPS, 2)  # and their decimals
-    parts = {place: part for place, part in accounts.groupby(["n_train", "algorithm"])}
+    parts = {place: part for place, part in accounts.groupby(["n_train", "samples", "algorithm"])}
     rows = [
         (
             f"{n_train:,}",
+            f"{samples / 1e6:g}M",
             f"`{name}`",
-            len(part),
-            *(spread(part[column], decimals) for column, decimals in columns.items()),
+            *(spread(parts[n_train, samples, name][column], decimals) for column, decimals in columns.items()),
         )
-        for (n_train, name), part in sorted(parts.items(), key=lambda item: (item[0][0], METHODS.index(item[0][1])))
+        for n_train, samples, name in sorted(parts, key=lambda place: (*place[:2], METHODS.index(place[2])))
     ]
-    return markdown_table(["digits", "trained by", "seeds", *columns], rows)
+    return markdown_table(["digits", "samples", "trained by", *columns], rows)
 
 
 def between(values: pd.Series) -> str:
