@@ -97,8 +97,9 @@ CLAIMS = (
                             rules.visibly_below_one)),
     Claim(17, "straightforward to extend", "sec. 2", "21_full_vb_at_last",
           "test bound at the end of the record, full VB minus MAP, 1,000 and 50,000 for training, nats",
-          rules.by_numbers("left to future work", ("full-vb-minus-map-1000", "full-vb-minus-map-50000"),
-                            "{:+.1f}, {:+.1f}", rules.positive)),
+          rules.by_numbers("left to future work",
+                            ("full-vb-minus-map-1000", "full-vb-minus-map-50000", "full-vb-minus-map-counts-from"),
+                            "{:+.1f}, {:+.1f}", rules.larger)),
 )
 
 # the claims of later papers that Part V tests, by chapter; their numbers begin with a V

@@ -205,9 +205,10 @@ def far_above_one(ratio: float) -> str:
     return share([ratio > 10])
 
 
-def positive(*gains: float) -> str:
-    """Borne out by gains above zero."""
-    return share([gain > 0 for gain in gains])
+def larger(*gains_and_least: float) -> str:
+    """Borne out by gains above the last number, spoken against by losses as large; what is smaller decides nothing."""
+    *gains, least = gains_and_least
+    return share([gain > 0 if abs(gain) > least else None for gain in gains])
 
 
 def same_ranking(smallest: float, largest: float) -> str:
