@@ -18,6 +18,7 @@ from aevb.trainer import Trainer
 DIGITS = 60  # the first of the test digits, and of the training digits
 SAMPLES = (5, 50)  # the k of the importance-weighted bounds that are measured
 DRAWS = 40  # of each of those bounds, for every digit
+MISSED = 1.0  # nats: a log p(x) as far below a bound is that of a lattice that missed a posterior
 
 
 @torch.no_grad()
@@ -27,9 +28,10 @@ def gaps_of(trainer: Trainer, splits: tuple[str, ...] = ("test",)) -> list[dict]
     Quantities: "log p(x)" by quadrature, "bound" of the encoder's q (eq. 2) and "best bound" of the best q of its
     family per digit, both by Gauss-Hermite, and "L_5" and "L_50", the importance-weighted bounds of the encoder's q, as
     means of DRAWS draws. The amortization gap is best bound minus bound, the family gap log p(x) minus best bound. A
-    digit whose log p(x) is not sure to the tenth of a nat counts all the same: its error hardly moves a mean. The
-    family is that of diagonal Gaussians, or of the model's flow: log p(x) is then by importance sampling from the best
-    q (`flow_gaps.split`).
+    digit whose log p(x) is not sure to the tenth of a nat counts all the same: its error hardly moves a mean. Where
+    that of any digit is more than MISSED below L_50, or a best bound is not a number, "log p(x)" and "best bound" are
+    left out. The family is that of diagonal Gaussians, or of the model's flow: log p(x) is then by importance sampling
+    from the best q (`flow_gaps.split`).
     """
     model = trainer.model
     assert isinstance(model, VAE | FlowVAE)  # what has a q(z|x)
@@ -67,6 +69,9 @@ def _gaps_of(trainer: Trainer, model: LatentVariableModel, splits: tuple[str, ..
         for k in SAMPLES:
             draws = [importance_weighted(model, x, k, generator=noise) for _ in range(DRAWS)]
             values[f"L_{k}"] = torch.stack(draws)
+        found_all = (found.log_px >= values[f"L_{SAMPLES[-1]}"].mean(0) - MISSED) & ~found.best.isnan()
+        if not found_all.all():
+            del values["log p(x)"], values["best bound"]
         rows += [
             {**about, "split": split, "quantity": name, "samples": trainer.samples, "nats": value.mean().item()}
             for name, value in values.items()

@@ -38,6 +38,21 @@ def test_a_run_is_measured_by_its_gaps_on_the_first_digits_of_each_split(monkeyp
         assert values == sorted(values)
 
 
+@torch.no_grad()
+def test_a_log_px_whose_lattice_missed_the_posteriors_is_left_out(monkeypatch):
+    """The same model, its latents shifted out of the lattice: no bound changes, and quadrature finds nothing."""
+    monkeypatch.setattr(after, "DIGITS", 4)
+    end = fit(ON_DIGITS, SAMPLES)
+    here = {row["quantity"]: row["nats"] for row in after.gaps_of(end)}
+    model, shift, log_prior = end.model, 30.0, end.model.log_prior
+    model.encoder.mu.bias += shift
+    model.decoder.hidden.bias -= shift * model.decoder.hidden.weight.sum(1)
+    monkeypatch.setattr(model, "log_prior", lambda z: log_prior(z - shift))
+    there = {row["quantity"]: row["nats"] for row in after.gaps_of(end)}
+    assert here.keys() - there.keys() == {"log p(x)", "best bound"}
+    assert there["L_50"] == pytest.approx(here["L_50"], abs=0.5)
+
+
 QUANTITIES = ("bound", "L_5", "L_50", "best bound", "log p(x)")
 
 
