@@ -5,7 +5,7 @@ one to three latents.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import torch
@@ -43,6 +43,17 @@ def start_at(flow: Flow, gaussian: gaps.Gaussian, *, generator: torch.Generator)
     return Q(mu, log_var, flow.start(generator=generator).to(mu).expand(len(mu), -1, -1))
 
 
+def _noise(latent_dim: int) -> Iterator[Tensor]:
+    """NOISE draws of eps ~ N(0, I), `(NOISE, J)`, spread evenly, without end, and each time shifted anew."""
+    # on the CPU and in single precision whatever torch's defaults: the same noise everywhere
+    with torch.device("cpu"):
+        even = torch.quasirandom.SobolEngine(latent_dim).draw(NOISE, dtype=torch.float32)
+    shifts = torch.Generator("cpu").manual_seed(0)
+    while True:
+        uniform = (even + torch.rand(latent_dim, generator=shifts, dtype=even.dtype, device=even.device)) % 1
+        yield torch.special.ndtri(uniform.double().clamp(1e-6, 1 - 1e-6))
+
+
 @torch.inference_mode(False)
 @torch.enable_grad()
 def best(
@@ -66,17 +77,13 @@ def best(
     ]
     optimizer = torch.optim.Adam(free, lr=RATE)
     schedule = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, 0.01, n_steps)
-    # on the CPU and in single precision whatever torch's defaults: the same noise everywhere
-    with torch.device("cpu"):
-        even = torch.quasirandom.SobolEngine(mu.shape[-1]).draw(NOISE, dtype=torch.float32)
-    shifts = torch.Generator("cpu").manual_seed(0)
+    noise = _noise(mu.shape[-1])
 
     def q() -> Q:
         return Q(mu + sigma * free[0], log_var + free[1], free[2])
 
     for _ in range(n_steps):
-        uniform = (even + torch.rand(mu.shape[-1], generator=shifts, dtype=even.dtype, device=even.device)) % 1
-        eps = torch.special.ndtri(uniform.double().clamp(1e-6, 1 - 1e-6)).to(mu)
+        eps = next(noise).to(mu)
         z, log_q = push(flow, q(), eps[:, None].expand(-1, *mu.shape))
         loss = -(model.log_joint(many, z) - log_q).mean(0).sum()
         for number, slope in zip(free, torch.autograd.grad(loss, free), strict=True):

@@ -208,9 +208,7 @@ def annealed_importance(
     at_least(1, datapoints=len(x), n_temperatures=n_temperatures, n_leapfrog=n_leapfrog)
     at_least(2, n_chains=n_chains, chains_of_z=n_chains if z is None else len(z))  # for the standard error
     betas = _sigmoid_path(n_temperatures)
-    if z is not None and z.shape[1:] != (len(x), model.latent_dim):
-        sizes = f"{len(x)} datapoints and the model {model.latent_dim} latents"
-        raise ValueError(f"z is {tuple(z.shape)} in size, but x has {sizes}")
+    _refuse_latents(model, x, z)
     model, x = hmc.for_autograd(model, x)
     _refuse_data(model, x)
 
@@ -219,16 +217,20 @@ def annealed_importance(
         prior = sample_prior(model, (2, n_chains, len(part)), generator=generator, **of)
         sizes = _tune_along(model, part, betas, prior[0], n_leapfrog, generator)
         forward = _anneal(model, part, betas, prior[1], sizes, n_leapfrog, generator, reverse=False)
-        if z is None:
-            start = _burn_in(model, part, n_chains, n_leapfrog, 2 * BURN_IN, generator)[1].z
-        else:
-            start = z[:, begin:end]
+        n_steps = 2 * BURN_IN
+        start = _burn_in(model, part, n_chains, n_leapfrog, n_steps, generator)[1].z if z is None else z[:, begin:end]
         backward = _anneal(model, part, betas, start, sizes, n_leapfrog, generator, reverse=True)
         upper = _log_mean(-backward)
         return _log_mean(forward), Estimate(-upper.log_px, upper.standard_error)
 
     lower, upper = zip(*batches.in_batches(estimate, len(x), BATCH), strict=True)
     return _concatenate(lower), _concatenate(upper)
+
+
+def _refuse_latents(model: LatentVariableModel, x: Tensor, z: Tensor | None) -> None:
+    if z is not None and z.shape[1:] != (len(x), model.latent_dim):
+        sizes = f"{len(x)} datapoints and the model {model.latent_dim} latents"
+        raise ValueError(f"z is {tuple(z.shape)} in size, but x has {sizes}")
 
 
 def _sigmoid_path(n: int) -> list[float]:
