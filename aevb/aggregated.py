@@ -13,9 +13,11 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from aevb.batches import refuse_nan
 from aevb.checks import at_least
 from aevb.model import LatentVariableModel, reparameterize
 from aevb.networks import log_normal
+from aevb.priors import sample_prior
 
 ROWS = 500  # draws at a time, each compared with every datapoint
 
@@ -43,10 +45,21 @@ class Surgery(NamedTuple):
         return self.rate - self.at_most
 
 
+def _posteriors(model: LatentVariableModel, x: Tensor, least: int = 1) -> tuple[Tensor, Tensor]:
+    """(mu, log_var) of q(z|x), each `(N, J)`, numbers, of `least` datapoints or more: else ValueError."""
+    at_least(least, datapoints=len(x))
+    mu, log_var = model.posterior(x)
+    refuse_nan((mu + log_var).sum(-1))
+    return mu, log_var
+
+
 @torch.no_grad()
 def log_aggregated(model: LatentVariableModel, x: Tensor, z: Tensor) -> Tensor:
-    """log q(z) at `z` `(K, J)`, `(K,)`, nats, for q(z) = (1/N) sum over `x` `(N, D)` of q(z|x_n)."""
-    mu, log_var = model.posterior(x)
+    """log q(z) at `z` `(K, J)`, `(K,)`, nats, for q(z) = (1/N) sum over `x` `(N, D)` of q(z|x_n).
+
+    Raises ValueError where `x` is empty, and, naming datapoints, where q(z|x_n) is not a number.
+    """
+    mu, log_var = _posteriors(model, x)
     parts = [torch.logsumexp(log_normal(some[:, None], mu, log_var), -1) for some in z.split(ROWS)]
     return torch.cat(parts) - math.log(len(x))
 
@@ -55,19 +68,20 @@ def log_aggregated(model: LatentVariableModel, x: Tensor, z: Tensor) -> Tensor:
 def surgery(model: LatentVariableModel, x: Tensor, *, generator: torch.Generator) -> Surgery:
     """The parts of the rate over `x` `(N, D)`, under the model's own prior, from one draw z ~ q(z|x_n) for each n.
 
-    Takes N^2 densities. Raises ValueError where there are fewer than two datapoints.
+    Takes N^2 densities. Raises ValueError where there are fewer than two datapoints, and, naming datapoints, where a
+    density is not a number.
     """
-    at_least(2, datapoints=len(x))
-    mu, log_var = model.posterior(x)
+    mu, log_var = _posteriors(model, x, least=2)
     z = reparameterize(mu, log_var, 1, generator=generator)[0]
     log_q = log_normal(z, mu, log_var)
     among_all, among_others = torch.empty_like(log_q), torch.empty_like(log_q)
     for rows in torch.arange(len(x), device=x.device).split(ROWS):
         table = log_normal(z[rows, None], mu, log_var)  # (rows, N)
         among_all[rows] = torch.logsumexp(table, -1) - math.log(len(x))
-        table[torch.arange(len(rows)), rows] = -torch.inf
+        table[torch.arange(len(rows), device=x.device), rows] = -torch.inf
         among_others[rows] = torch.logsumexp(table, -1) - math.log(len(x) - 1)
     parts = log_q - model.log_prior(z[None])[0], log_q - among_all, log_q - among_others
+    refuse_nan(parts[0])
     return Surgery(*(part.mean().item() for part in parts))
 
 
@@ -78,9 +92,14 @@ class Rescaled(LatentVariableModel):
     does: under a learned prior the latents may lie anywhere.
     """
 
+    centre: Tensor
+    scale: Tensor
+
     def __init__(self, model: LatentVariableModel, centre: Tensor, scale: Tensor):
         super().__init__()
-        self.model, self.centre, self.scale, self.latent_dim = model, centre, scale, model.latent_dim
+        self.model, self.latent_dim = model, model.latent_dim
+        self.register_buffer("centre", centre)
+        self.register_buffer("scale", scale)
 
     def _z(self, z: Tensor) -> Tensor:
         return self.centre + self.scale * z
@@ -94,6 +113,20 @@ class Rescaled(LatentVariableModel):
     def log_likelihood_table(self, x: Tensor, z: Tensor) -> Tensor:
         return self.model.log_likelihood_table(x, self._z(z))
 
+    def draw_prior(self, n: int, *, generator: torch.Generator) -> Tensor:
+        """`n` draws z' ~ p(z'), `(n, J)`: those of `model` in these units."""
+        dtype, device = self.centre.dtype, self.centre.device
+        z = sample_prior(self.model, (n,), generator=generator, dtype=dtype, device=device)
+        return (z - self.centre) / self.scale
+
+    def sample_likelihood(self, z: Tensor, *, generator: torch.Generator) -> Tensor:
+        return self.model.sample_likelihood(self._z(z), generator=generator)
+
+    def sample_joint(self, n: int, *, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        at_least(1, n=n)
+        z = self.draw_prior(n, generator=generator)
+        return self.sample_likelihood(z, generator=generator), z
+
     def posterior(self, x: Tensor) -> tuple[Tensor, Tensor]:
         mu, log_var = self.model.posterior(x)
         return (mu - self.centre) / self.scale, log_var - 2 * self.scale.log()
@@ -103,9 +136,12 @@ class Rescaled(LatentVariableModel):
 def rescaled(model: LatentVariableModel, x: Tensor, reach: float) -> Rescaled:
     """`model` with its latents so that within `reach` of the origin lies six deviations of q(z|x) for all `x` `(N, D)`.
 
-    For many x, more than are then looked at.
+    For many x, more than are then looked at. Raises ValueError where `x` is empty or `reach` not above zero and finite,
+    and, naming datapoints, where q(z|x) is not a number.
     """
-    mu, log_var = model.posterior(x)
+    if not 0 < reach < math.inf:
+        raise ValueError(f"reach must be above zero and finite, not {reach}")
+    mu, log_var = _posteriors(model, x)
     six = 6 * torch.exp(0.5 * log_var)
     low, high = (mu - six).amin(0), (mu + six).amax(0)
     return Rescaled(model, (low + high) / 2, (high - low) / (2 * reach))

@@ -5,7 +5,7 @@ import math
 import torch
 from torch import Tensor
 
-from aevb.checks import name_datapoints
+from aevb import batches
 
 BANDWIDTHS = tuple(math.exp((k - 5) / 2) for k in range(10))  # times Scott's rule: the ten of the author's library
 
@@ -22,7 +22,7 @@ def fit_gaussian(z: Tensor) -> tuple[Tensor, Tensor]:
     factor, failed = torch.linalg.cholesky_ex(covariance)
     if failed.any():
         raise ValueError(
-            f"the samples of datapoints {name_datapoints(failed > 0)} do not span the latent space: take more"
+            f"the samples of datapoints {batches.name(failed > 0)} do not span the latent space: take more"
         )
     return mean, factor
 

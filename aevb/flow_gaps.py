@@ -5,13 +5,13 @@ one to three latents.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from aevb import gaps, hmc
+from aevb import batches, gaps, hmc
 from aevb.flows import Flow, FlowVAE, Q, push
 from aevb.model import LatentVariableModel
 from aevb.networks import draw
@@ -23,13 +23,13 @@ DRAWS = 2000  # from the best q of each datapoint, for log p(x)
 
 
 @torch.no_grad()
-def bound_of(model: LatentVariableModel, flow: Flow, x: Tensor, q: Q, points: int | None = None) -> Tensor:
+def bound_of(model: LatentVariableModel, flow: Flow, x: Tensor, q: Q) -> Tensor:
     """The bound (eq. 2) of `q` on log p(x) under `model`, `(M,)`, nats: Gauss-Hermite over the noise, not sampling.
 
-    `points` (default: NODES, by the number of latents) are taken in each dimension of the noise. As accurate as
-    `gaps.bound_of` only where the steps are smooth on the scale of the nodes: compare with another number of points.
+    NODES, by the number of latents, are taken in each dimension of the noise. As accurate as `gaps.bound_of` only where
+    the steps are smooth on the scale of the nodes.
     """
-    points = points or NODES[min(flow.latent_dim, len(NODES)) - 1]
+    points = NODES[min(flow.latent_dim, len(NODES)) - 1]
     total = torch.zeros_like(q.mu[:, 0])
     for eps, mass in zip(*(parts.split(100) for parts in gaps.noise_rule(q.mu, points)), strict=True):
         z, log_q = push(flow, q, eps.expand(-1, *q.mu.shape))
@@ -43,6 +43,18 @@ def start_at(flow: Flow, gaussian: gaps.Gaussian, *, generator: torch.Generator)
     return Q(mu, log_var, flow.start(generator=generator).to(mu).expand(len(mu), -1, -1))
 
 
+def _noise(latent_dim: int) -> Iterator[Tensor]:
+    """NOISE draws of eps ~ N(0, I), `(NOISE, J)`, spread evenly, without end, and each time shifted anew."""
+    # on the CPU and in single precision whatever torch's defaults: the same noise everywhere
+    with torch.device("cpu"):
+        even = torch.quasirandom.SobolEngine(latent_dim).draw(NOISE, dtype=torch.float32)
+    shifts = torch.Generator("cpu").manual_seed(0)
+    while True:
+        uniform = (even + torch.rand(latent_dim, generator=shifts, dtype=even.dtype, device=even.device)) % 1
+        yield torch.special.ndtri(uniform.double().clamp(1e-6, 1 - 1e-6))
+
+
+@torch.inference_mode(False)
 @torch.enable_grad()
 def best(
     model: LatentVariableModel, flow: Flow, x: Tensor, starts: Sequence[Q], n_steps: int = STEPS
@@ -54,6 +66,7 @@ def best(
     largest found, not the largest that there is, and never less than that of a start; after STEPS it may lack some
     hundredths of a nat.
     """
+    model, x = hmc.for_autograd(model, x)
     n, many = len(starts), x.repeat(len(starts), 1)
     mu, log_var, steps = (torch.cat(parts).detach() for parts in zip(*starts, strict=True))
     sigma = torch.exp(0.5 * log_var)
@@ -64,15 +77,13 @@ def best(
     ]
     optimizer = torch.optim.Adam(free, lr=RATE)
     schedule = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, 0.01, n_steps)
-    even = torch.quasirandom.SobolEngine(mu.shape[-1]).draw(NOISE)
-    shifts = torch.Generator().manual_seed(0)
+    noise = _noise(mu.shape[-1])
 
     def q() -> Q:
         return Q(mu + sigma * free[0], log_var + free[1], free[2])
 
     for _ in range(n_steps):
-        uniform = (even + torch.rand(mu.shape[-1], generator=shifts)) % 1
-        eps = torch.special.ndtri(uniform.double().clamp(1e-6, 1 - 1e-6)).to(mu)
+        eps = next(noise).to(mu)
         z, log_q = push(flow, q(), eps[:, None].expand(-1, *mu.shape))
         loss = -(model.log_joint(many, z) - log_q).mean(0).sum()
         for number, slope in zip(free, torch.autograd.grad(loss, free), strict=True):
@@ -82,13 +93,17 @@ def best(
     found = [*(Q(*parts) for parts in zip(*(part.detach().chunk(n) for part in q()), strict=True)), *starts]
     bounds = torch.stack([bound_of(model, flow, x, each) for each in found])
     largest, which = bounds.max(0)
-    of = torch.arange(len(x))
-    return Q(*(torch.stack(parts)[which, of] for parts in zip(*found, strict=True))), largest
+    rows = torch.arange(len(x), device=x.device)
+    return Q(*(torch.stack(parts)[which, rows] for parts in zip(*found, strict=True))), largest
 
 
 @torch.no_grad()
 def moments(model: LatentVariableModel, x: Tensor) -> gaps.Gaussian:
-    """The posterior's means and log variances, each `(M, J)`, roughly: on one lattice of POINTS in each dimension."""
+    """The posterior's means and log variances, each `(M, J)`, roughly: on one lattice of POINTS in each dimension.
+
+    Not correct where a posterior has mass beyond LIMIT. Raises ValueError where there are more than three latents.
+    """
+    gaps.few_latents(model.latent_dim)
     axis = torch.linspace(-LIMIT, LIMIT, POINTS, **hmc.type_of_latents(model, x))
     z = torch.cartesian_prod(*[axis] * model.latent_dim).reshape(-1, model.latent_dim)
     tables = [model.log_likelihood_table(x, part) + model.log_prior(part)[:, None] for part in z.split(10_000)]
@@ -128,12 +143,17 @@ def split(model: FlowVAE, x: Tensor) -> Gaps:
     """As `gaps.split`, for a model with a flow: amortization is what the best q of the same flow gains for each `x`.
 
     `best` starts at the encoder's q and at the best diagonal Gaussian near the posterior's moments, behind which no
-    flow falls so. log p(x) is `log_evidence` of the best q, by the same draws whenever it is asked.
+    flow falls so. log p(x) is `log_evidence` of the best q, by the same draws whenever it is asked. Raises ValueError
+    where the model has more than three latents, and, naming datapoints, where a density is not a number.
     """
+    gaps.few_latents(model.latent_dim)
     noise = torch.Generator(x.device).manual_seed(0)
     with torch.no_grad():
         own = model.q(x)
+    bound_of_own = bound_of(model, model.flow, x, own)
+    batches.refuse_nan(bound_of_own)
     gaussian = gaps.best_diagonal(model, x, moments(model, x))
     q, bound = best(model, model.flow, x, [own, start_at(model.flow, gaussian, generator=noise)])
     log_px, _ = log_evidence(model, model.flow, x, q, generator=noise)
-    return Gaps(log_px, bound_of(model, model.flow, x, own), bound)
+    batches.refuse_nan(log_px)
+    return Gaps(log_px, bound_of_own, bound)

@@ -55,7 +55,9 @@ class Planar:
 
     A step's numbers are u `(J,)`, w `(J,)` and b, all of them the encoder's. It is invertible where w'u > -1. So u is
     moved along w to where w'u is elu(w'u), which is above -1, as in their appendix A.1; their own function there,
-    softplus - 1, would leave no u = 0. Not defined where w = 0.
+    softplus - 1, would leave no u = 0. Not defined where w = 0. Not correct where elu rounds to -1, in float32 for w'u
+    below about -17 and in float64 below about -37: the step is then flat on its plane w'y = -b, where it has no inverse
+    and log |det| is minus infinity.
     """
 
     latent_dim: int
@@ -107,6 +109,7 @@ class Autoregressive:
     The functions are one masked network of `width` tanh units (Germain et al. 2015), tanh(c + W y) and then V . + a.
     Every other step takes the dimensions in reverse. A step's numbers are c, the encoder's, and W, V and a, the same
     for every x, as in their algorithm 1. Their gates, which only shrink, are left out: so the start is the identity.
+    With a `width` below J no m and s depends on more than the first width - 1 dimensions of its step's order.
     """
 
     latent_dim: int

@@ -13,9 +13,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from aevb import hmc
-from aevb.checks import name_datapoints
-from aevb.marginal_likelihood import Estimate
+from aevb import batches, hmc
+from aevb.checks import at_least
+from aevb.marginal_likelihood import EDGE_MASS, Estimate
 from aevb.model import LatentVariableModel
 from aevb.networks import log_normal
 
@@ -49,8 +49,18 @@ class Gaps(NamedTuple):
         return self.log_px - self.best
 
 
+def few_latents(latent_dim: int) -> None:
+    """Raise ValueError where a model has more latents than lattices are for."""
+    if latent_dim > len(FIRST):
+        raise ValueError(f"gaps are split on lattices: at most three latents, not {latent_dim}")
+
+
 def gauss_hermite(points: int) -> tuple[Tensor, Tensor]:
-    """Nodes and masses `(points,)` for expectations under N(0, 1): exact for polynomials of degree 2 points - 1."""
+    """Nodes and masses `(points,)` for expectations under N(0, 1): exact for polynomials of degree 2 points - 1.
+
+    Raises ValueError where there are no points.
+    """
+    at_least(1, points=points)
     nodes, masses = np.polynomial.hermite_e.hermegauss(points)
     return torch.from_numpy(nodes), torch.from_numpy(masses / masses.sum())
 
@@ -69,7 +79,7 @@ def bound_of(model: LatentVariableModel, x: Tensor, q: Gaussian, points: int | N
     `x` is `(M, D)`; `points` (default: NODES) are taken in each of the latent dimensions of mu and log_var, `(M, J)`.
     """
     mu, log_var = q
-    eps, mass = noise_rule(mu, points or NODES[min(model.latent_dim, len(NODES)) - 1])
+    eps, mass = noise_rule(mu, NODES[min(model.latent_dim, len(NODES)) - 1] if points is None else points)
     z = mu + torch.exp(0.5 * log_var) * eps
     return (mass * (model.log_joint(x, z) - log_normal(z, mu, log_var))).sum(0)
 
@@ -91,10 +101,23 @@ class Lattice(NamedTuple):
         nodes = (self.unit % every == 0).all(-1).squeeze(1)
         return torch.logsumexp(self.log_joint[nodes], 0) + (every * self.step).log().sum(-1)
 
+    @property
+    def edge_mass(self) -> Tensor:
+        """The share of the mass that lies on the outer layer, `(M,)`."""
+        outer = ((self.unit == 0) | (self.unit == self.unit[-1])).any(-1).squeeze(1)
+        return torch.exp(torch.logsumexp(self.log_joint[outer], 0) - torch.logsumexp(self.log_joint, 0))
+
 
 @torch.no_grad()
 def lattice(model: LatentVariableModel, x: Tensor, points: int) -> Lattice:
-    """Log p(x, z) where it is high: a lattice for all, then `points` in each dimension where the last was high."""
+    """Log p(x, z) where it is high: a lattice for all, then `points` in each dimension where the last was high.
+
+    The first lattice goes as far as LIMIT. Not correct where a posterior has mass beyond, which `Lattice.edge_mass`
+    tells if some of it lies across the edge. Raises ValueError where there are fewer than three points, and where the
+    model has more than three latents.
+    """
+    few_latents(model.latent_dim)
+    at_least(3, points=points)  # two would all lie on the edge
     of, latent_dim = hmc.type_of_latents(model, x), model.latent_dim
     across, rough = FIRST[latent_dim - 1], min(points, ROUGH[latent_dim - 1])
 
@@ -119,22 +142,25 @@ def close_quadrature(
     """log p(x) on the `lattice` of each posterior, and where `best_diagonal` may start.
 
     The "standard error" is the difference from every other node in each dimension; where it is above STILL there are
-    twice the `points` (default: CLOSE), as far as MOST. Starts are (mu, log_var): the posterior's moments, and its mode
-    at half the width.
+    twice the `points` (default: CLOSE), as far as MOST. It is infinite where more than EDGE_MASS of the mass lies on
+    the lattice's outer layer: LIMIT cuts the posterior off, and log p(x) is too low. What lies apart from the rest
+    beyond LIMIT goes unseen. Starts are (mu, log_var): the posterior's moments, and its mode at half the width. Raises
+    ValueError as `lattice` does.
     """
+    few_latents(model.latent_dim)
     still, most = STILL[model.latent_dim - 1], MOST[model.latent_dim - 1]
-    points = points or CLOSE[model.latent_dim - 1]
+    points = CLOSE[model.latent_dim - 1] if points is None else points
     found = lattice(model, x, points)
     log_px, error = found.log_px(), (found.log_px() - found.log_px(2)).abs()
     mass = torch.softmax(found.log_joint, 0)[..., None]
     mean = (mass * found.z).sum(0)
     log_var = (mass * (found.z - mean).square()).sum(0).log()
-    mode = found.z[found.log_joint.argmax(0), torch.arange(len(x))]
+    mode = found.z[found.log_joint.argmax(0), torch.arange(len(x), device=x.device)]
     starts = [(mean, log_var), (mode, log_var - math.log(4))]
     if (again := error > still).any() and points < most:
         closer, _ = close_quadrature(model, x[again], 2 * points - 1)
         log_px[again], error[again] = closer
-    return Estimate(log_px, error), starts
+    return Estimate(log_px, error.masked_fill(found.edge_mass > EDGE_MASS, torch.inf)), starts
 
 
 @torch.no_grad()
@@ -147,7 +173,7 @@ def best_diagonal(model: LatentVariableModel, x: Tensor, start: Gaussian) -> Gau
     mu, precision = start[0].clone(), torch.exp(-start[1])
     eps, mass = noise_rule(mu, 5)
     log_density = hmc.posterior(model, x)
-    best = torch.full((len(x),), -torch.inf).to(mu)
+    best = mu.new_full((len(x),), -torch.inf)
     kept = mu.clone(), -precision.log()
     for _ in range(STEPS):
         sigma = precision.rsqrt()
@@ -166,19 +192,24 @@ def best_diagonal(model: LatentVariableModel, x: Tensor, start: Gaussian) -> Gau
 def split(model: LatentVariableModel, x: Tensor) -> Gaps:
     """The gaps of the datapoints `x` `(M, D)` under a model with a recognition model and at most three latents.
 
-    Raises ValueError where it has more. Warns, naming datapoints, where no lattice agrees with a coarser one to STILL.
-    With three latents the first lattice has a quarter of a million nodes: take some tens of datapoints at a time.
+    Raises ValueError where it has more, and, naming datapoints, where a density is not a number. Warns, naming
+    datapoints, where no lattice agrees with a coarser one to STILL, and where a posterior lies across LIMIT, so that
+    log p(x) is too low. With three latents the first lattice has a quarter of a million nodes: take some tens of
+    datapoints at a time.
     """
-    if model.latent_dim > len(FIRST):
-        raise ValueError(f"gaps are split on lattices: at most three latents, not {model.latent_dim}")
+    few_latents(model.latent_dim)
     with torch.no_grad():
         bound = bound_of(model, x, model.posterior(x))
+    batches.refuse_nan(bound)
     log_px, starts = close_quadrature(model, x)
+    batches.refuse_nan(log_px.log_px)
     still = STILL[model.latent_dim - 1]
     if (unsure := log_px.standard_error > still).any():
-        warnings.warn(f"log p(x) is not sure to {still} nats for datapoints {name_datapoints(unsure)}", stacklevel=2)
+        warnings.warn(f"log p(x) is not sure to {still} nats for datapoints {batches.name(unsure)}", stacklevel=2)
     found = [best_diagonal(model, x, start) for start in starts]
     bounds = torch.stack([bound_of(model, x, q) for q in found])
     best, which = bounds.max(0)
-    mu, log_var = (torch.stack(parts)[which, torch.arange(len(x))] for parts in zip(*found, strict=True))
+    mu, log_var = (
+        torch.stack(parts)[which, torch.arange(len(x), device=x.device)] for parts in zip(*found, strict=True)
+    )
     return Gaps(log_px.log_px, bound, best, (mu, log_var))

@@ -3,20 +3,23 @@
 Shapes: C chains of M datapoints in J latent dimensions are one tensor `z` of shape `(C, M, J)`; T draws stack
 in front of it. A target is a function `log_density(z) -> (C, M)`, in nats, known up to a constant for each
 datapoint. The algorithm is Neal's (2011, section 3.2) with unit masses: `init` makes a state of positions,
-`step` moves it and says in an `Info` how that went. Sizes below one are a ValueError.
+`step` moves it and says in an `Info` how that went. Sizes below one, no chains and no datapoints are a ValueError.
 """
 
 import copy
 import math
 import warnings
 from collections.abc import Callable
+from itertools import chain
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
-from aevb.checks import at_least, name_datapoints
-from aevb.model import LatentVariableModel
+from aevb import batches
+from aevb.checks import at_least
+from aevb.model import LatentVariableModel, Model
+from aevb.priors import sample_prior
 
 LogDensity = Callable[[Tensor], Tensor]  # a function of positions `(C, M, J)`: `(C, M)`, nats
 TARGET = 0.9  # the acceptance rate of Appendix E
@@ -58,10 +61,10 @@ class Draws(NamedTuple):
     split_rhat: Tensor
 
 
-def for_autograd(model: LatentVariableModel, x: Tensor) -> tuple[LatentVariableModel, Tensor]:
+def for_autograd(model: Model, x: Tensor) -> tuple[Model, Tensor]:
     """`model` and `x`, each copied if it was made under `torch.inference_mode`: autograd takes no such tensors."""
     with torch.inference_mode(False):
-        if any(parameter.is_inference() for parameter in model.parameters()):
+        if any(tensor.is_inference() for tensor in chain(model.parameters(), model.buffers())):
             model = copy.deepcopy(model)
         return model, x.clone() if x.is_inference() else x
 
@@ -88,11 +91,12 @@ def evaluate(log_density: LogDensity, z: Tensor) -> State:
 
 def init(log_density: LogDensity, z: Tensor) -> State:
     """The state at starting positions `z` `(C, M, J)`. Raises ValueError, naming datapoints, where it is not finite."""
+    at_least(1, chains=len(z), datapoints=z.shape[1])
     state = evaluate(log_density, z)
     bad = ~(torch.isfinite(state.log_density) & torch.isfinite(state.gradient).all(-1)).all(0)
     if bad.any():
         raise ValueError(
-            f"the log-density or its gradient is not finite at the start of datapoints {name_datapoints(bad)}"
+            f"the log-density or its gradient is not finite at the start of datapoints {batches.name(bad)}"
         )
     return state
 
@@ -104,7 +108,7 @@ def leapfrog(
 
     `step_size` is a number, `(M,)` or `(C, M)`. Reversible and volume-preserving (Neal 2011, section 2.3).
     """
-    at_least(1, n_leapfrog=n_leapfrog)
+    at_least(1, n_leapfrog=n_leapfrog, chains=len(state.z), datapoints=state.z.shape[1])
     size = torch.as_tensor(step_size, dtype=state.z.dtype, device=state.z.device)[..., None]
     for _ in range(n_leapfrog):
         momentum = momentum + 0.5 * size * state.gradient
@@ -120,7 +124,8 @@ def step(
 
     Each chain's step size is `step_size` (a number or `(M,)`) times a uniform draw from 1 - JITTER to
     1 + JITTER (Neal 2011, section 3.2: a fixed one may trace a closed orbit). A proposal whose energy is not
-    a number is rejected and counts as divergent.
+    a number is rejected and counts as divergent. Does not look at `step_size`, as `sample` and `tune` do: where it is
+    not above zero and finite no chain moves.
     """
     momentum = torch.randn(state.z.shape, generator=generator, dtype=state.z.dtype, device=state.z.device)
     u = torch.rand((2, *state.log_density.shape), generator=generator, dtype=state.z.dtype, device=state.z.device)
@@ -143,18 +148,19 @@ def start(model: LatentVariableModel, x: Tensor, n_chains: int, *, generator: to
     """Starting positions `(C, M, J)` for the posteriors of `x` `(M, D)`: importance resampling from the prior.
 
     Of `PRIOR_DRAWS` z ~ p(z), shared by all datapoints, each chain takes one with probability proportional to
-    p(x|z). This finds the neighbourhood of the mass, which a chain begun at a single prior draw may miss. Raises
-    ValueError, naming datapoints, where a density is not a number.
+    p(x|z). This finds the neighbourhood of the mass, which a chain begun at a single prior draw may miss. Not correct
+    for a p(z) that `priors.sample_prior` does not know. Raises ValueError, naming datapoints, where a density is not a
+    number.
     """
     at_least(1, n_chains=n_chains, datapoints=len(x))
     with torch.no_grad():
-        z = torch.randn((PRIOR_DRAWS, model.latent_dim), generator=generator, **type_of_latents(model, x))
+        z = sample_prior(model, (PRIOR_DRAWS,), generator=generator, **type_of_latents(model, x))
         # in parts, for decoders whose table is no matrix product
         table = torch.cat([model.log_likelihood_table(x, part) for part in z.split(1000)])
         weights = torch.softmax(table, dim=0)  # (PRIOR_DRAWS, M)
         if not torch.isfinite(weights).all():
             bad = ~torch.isfinite(weights).all(0)
-            raise ValueError(f"the log-density is not a number for datapoints {name_datapoints(bad)}")
+            raise ValueError(f"the log-density is not a number for datapoints {batches.name(bad)}")
         chosen = torch.multinomial(weights.T, n_chains, replacement=True, generator=generator)  # (M, C)
     return z[chosen.T]
 
@@ -174,9 +180,11 @@ def tune(
 
     Stochastic approximation (Robbins and Monro 1951) on the logarithm of the step size toward a mean
     acceptance probability of `target`; the answer is the average over the second half. The draws made
-    on the way do not count: the step size moves with them.
+    on the way do not count: the step size moves with them. Raises ValueError where `step_size`, the first, is not
+    above zero and finite.
     """
     at_least(1, n_steps=n_steps)
+    _refuse_step_size(step_size)
     shape = state.log_density.shape[1:] if per_datapoint else ()
     log_size = torch.full(shape, math.log(step_size), dtype=state.z.dtype, device=state.z.device)
     total = torch.zeros_like(log_size)
@@ -201,9 +209,10 @@ def sample(
     """`n_draws` transitions at a fixed step size: the last state and all T = `n_draws` draws with diagnostics.
 
     Warns, naming datapoints, where the mean acceptance probability is below `LOW_ACCEPTANCE`; raises
-    ValueError where no chain of a datapoint moved at all.
+    ValueError where no chain of a datapoint moved at all, and where a step size is not above zero and finite.
     """
     at_least(1, n_draws=n_draws)
+    _refuse_step_size(step_size)
     states, infos = [], []
     for _ in range(n_draws):
         state, info = step(log_density, state, step_size, n_leapfrog, generator=generator)
@@ -214,10 +223,10 @@ def sample(
     stuck = ~torch.stack([i.accepted for i in infos]).any(0).any(0)
     if stuck.any():
         raise ValueError(
-            f"HMC did not move in {n_draws} steps at datapoints {name_datapoints(stuck)}: tune a smaller step size"
+            f"HMC did not move in {n_draws} steps at datapoints {batches.name(stuck)}: tune a smaller step size"
         )
     if (acceptance < LOW_ACCEPTANCE).any():
-        low = name_datapoints(acceptance < LOW_ACCEPTANCE)
+        low = batches.name(acceptance < LOW_ACCEPTANCE)
         warnings.warn(f"HMC accepts less than {LOW_ACCEPTANCE:.0%} at datapoints {low}: distrust them", stacklevel=2)
     return state, Draws(
         z,
@@ -227,6 +236,12 @@ def sample(
         effective_sample_size(z).amin(-1),
         split_rhat(z).amax(-1),
     )
+
+
+def _refuse_step_size(step_size: Tensor | float) -> None:
+    for size in step_size.flatten().tolist() if isinstance(step_size, Tensor) else [step_size]:
+        if not 0 < size < math.inf:
+            raise ValueError(f"step_size must be above zero and finite, not {size}")
 
 
 def split_rhat(draws: Tensor) -> Tensor:
@@ -248,7 +263,8 @@ def effective_sample_size(draws: Tensor) -> Tensor:
 
     Autocorrelations over all chains, summed over Geyer's initial positive and monotone pairs (Gelman et al.
     2013, section 11.5; Vehtari et al. 2021, section 3.2). Noisy for short chains, and too large where the
-    chains have not found all the mass. NaN where a chain did not move, and for T = 1.
+    chains have not found all the mass. NaN where one of the chains did not move, however the others did, where a draw
+    is not finite, and for T = 1.
     """
     n_draws, n_chains = draws.shape[:2]
     if n_draws == 1:
@@ -263,4 +279,7 @@ def effective_sample_size(draws: Tensor) -> Tensor:
     pairs = correlation[: 2 * n_pairs].unflatten(0, (n_pairs, 2)).sum(1)
     pairs = torch.where((pairs > 0).cumprod(0) > 0, pairs, 0.0).cummin(0).values
     time = (2 * pairs.sum(0) - 1).clamp(min=1 / math.log10(max(n_draws * n_chains, 10)))
-    return n_draws * n_chains / time
+    size = n_draws * n_chains / time
+    # 0/0 would not do: the sum over pairs takes what is not a number for the end of the positive ones
+    unknown = (draws == draws[0]).all(0).any(0) | ~torch.isfinite(draws).flatten(0, 1).all(0)
+    return size.masked_fill(unknown, torch.nan)

@@ -3,20 +3,24 @@
 Every function takes a model and data `x` `(M, D)` and returns an `Estimate`, two numbers per datapoint in nats. Only
 `importance_weighted` needs the recognition model. All raise ValueError where `x` is empty or outside the domain
 of p(x|z), where a size is less than one, and where a standard error would be of a single draw or chain. Datapoints go
-through in batches that fit in a core's cache.
+through in batches that fit in a core's cache; errors and warnings name them by their row in `x`. A p(z) other than
+N(0, I) must be one that `priors.sample_prior` can draw from: else all but `quadrature` and `importance_weighted` are
+not correct.
 """
 
 import math
 import warnings
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from aevb import bounds, hmc
-from aevb.checks import at_least, name_datapoints
+from aevb import batches, bounds, hmc
+from aevb.checks import at_least
 from aevb.densities import DENSITIES, enough_samples
 from aevb.model import LatentVariableModel
+from aevb.priors import sample_prior
 
 BATCH = 250  # datapoints at a time
 TABLE_ELEMENTS = 4_000_000  # of a table of latents against datapoints
@@ -36,8 +40,14 @@ class Estimate(NamedTuple):
         return self.log_px.mean().item(), (self.standard_error.square().sum().sqrt() / m).item()
 
 
-def _concatenate(parts: list[Estimate]) -> Estimate:
+def _concatenate(parts: Sequence[Estimate]) -> Estimate:
     return Estimate(*(torch.cat(tensors) for tensors in zip(*parts, strict=True)))
+
+
+@torch.no_grad()
+def _refuse_data(model: LatentVariableModel, x: Tensor) -> None:
+    """Raise the ValueError of `x` outside the domain of p(x|z): in a batch it would name rows of the batch."""
+    model.log_likelihood(x, torch.zeros((1, 1, model.latent_dim), **hmc.type_of_latents(model, x)))
 
 
 def _log_mean(log_w: Tensor) -> Estimate:
@@ -93,9 +103,10 @@ def appendix_d(
     at_least(1, datapoints=len(x), n_samples=n_samples, n_leapfrog=n_leapfrog)
     n_draws = _draws_per_chain(n_samples, n_chains)
     enough_samples(n_samples, model.latent_dim)
+    _refuse_data(model, x)
 
-    def estimate(x: Tensor) -> Estimate:
-        log_density, state, size = _burn_in(model, x, n_chains, n_leapfrog, BURN_IN, generator)
+    def estimate(begin: int, end: int) -> Estimate:
+        log_density, state, size = _burn_in(model, x[begin:end], n_chains, n_leapfrog, BURN_IN, generator)
         state, first = hmc.sample(log_density, state, size, n_leapfrog, n_draws, generator=generator)
         state, second = hmc.sample(log_density, state, size, n_leapfrog, n_draws, generator=generator)
         log_q = DENSITIES[density](first.z.flatten(0, 1), second.z.flatten(0, 1))
@@ -104,7 +115,7 @@ def appendix_d(
         inverse = _log_mean(torch.logsumexp(log_r, 0) - math.log(n_draws))
         return Estimate(-inverse.log_px, inverse.standard_error)
 
-    return _concatenate([estimate(part) for part in x.split(BATCH)])
+    return _concatenate(batches.in_batches(estimate, len(x), BATCH))
 
 
 # ---- checks of it
@@ -117,10 +128,13 @@ def quadrature(model: LatentVariableModel, x: Tensor, *, points: int, limit: flo
     Exact up to the spacing h = 2 limit / (points - 1): on a Gaussian of standard deviation s the relative error is
     2 exp(-2 (pi s / h)^2), 2e-2 at h = 1.5 s and 5e-9 at h = s. The "standard error" is the largest
     difference from the 2^J lattices of spacing 2h that make up this one: far above the error once it is below a nat.
-    Warns, naming datapoints, where more than `EDGE_MASS` of the mass lies on the lattice's outer layer.
+    Warns, naming datapoints, where more than `EDGE_MASS` of the mass lies on the lattice's outer layer. Raises
+    ValueError where `limit` is not above zero and finite.
     """
     at_least(1, datapoints=len(x))
     at_least(2, points=points)
+    if not 0 < limit < math.inf:
+        raise ValueError(f"limit must be above zero and finite, not {limit}")
     latent_dim, of = model.latent_dim, hmc.type_of_latents(model, x)
     if latent_dim > 3:
         raise ValueError(f"quadrature takes at most 3 latent dimensions, not {latent_dim}")
@@ -139,19 +153,14 @@ def quadrature(model: LatentVariableModel, x: Tensor, *, points: int, limit: flo
             totals[which] = torch.logaddexp(totals[which], part)
         on_edge = torch.logaddexp(on_edge, torch.logsumexp(table[edge[rows]], 0))
     total = torch.logsumexp(totals, 0)
-    _refuse_nan(total)
+    batches.refuse_nan(total)
     if (outside := on_edge - total > math.log(EDGE_MASS)).any():
         warnings.warn(
-            f"the lattice cuts off the posterior of datapoints {name_datapoints(outside)}: raise limit",
+            f"the lattice cuts off the posterior of datapoints {batches.name(outside)}: raise limit",
             stacklevel=2,
         )
     sublattices = totals + latent_dim * math.log(2)
     return Estimate(total + log_cell, (sublattices - total).abs().amax(0))
-
-
-def _refuse_nan(log_px: Tensor) -> None:
-    if torch.isnan(log_px).any():
-        raise ValueError(f"the log-density is not a number for datapoints {name_datapoints(torch.isnan(log_px))}")
 
 
 @torch.no_grad()
@@ -165,14 +174,15 @@ def importance_weighted(
     """
     at_least(1, datapoints=len(x))
     at_least(2, n_samples=n_samples)  # for the standard error
+    _refuse_data(model, x)
 
-    def estimate(x: Tensor) -> Estimate:
+    def estimate(begin: int, end: int) -> Estimate:
         sizes = [min(100, n_samples - begin) for begin in range(0, n_samples, 100)]
-        log_w = torch.cat([bounds.log_weights(model, x, size, generator=generator) for size in sizes])
-        _refuse_nan(log_w.sum(0))
+        log_w = torch.cat([bounds.log_weights(model, x[begin:end], size, generator=generator) for size in sizes])
+        batches.refuse_nan(log_w.sum(0))
         return _log_mean(log_w)
 
-    return _concatenate([estimate(part) for part in x.split(BATCH // 10)])
+    return _concatenate(batches.in_batches(estimate, len(x), BATCH // 10))
 
 
 def annealed_importance(
@@ -193,27 +203,34 @@ def annealed_importance(
 
     The way back must start from the posterior: exactly so with `z` `(C, M, J)` that was drawn along with `x`
     from the model; without it, HMC supplies the start, and the upper value is a bound only if HMC found all the
-    mass.
+    mass. Raises ValueError where `z` has other datapoints or latents than `x` and the model.
     """
     at_least(1, datapoints=len(x), n_temperatures=n_temperatures, n_leapfrog=n_leapfrog)
     at_least(2, n_chains=n_chains, chains_of_z=n_chains if z is None else len(z))  # for the standard error
     betas = _sigmoid_path(n_temperatures)
+    _refuse_latents(model, x, z)
     model, x = hmc.for_autograd(model, x)
+    _refuse_data(model, x)
 
-    def estimate(x: Tensor, z: Tensor | None) -> tuple[Estimate, Estimate]:
-        shape = (n_chains, len(x), model.latent_dim)
-        prior = torch.randn((2, *shape), generator=generator, **hmc.type_of_latents(model, x))
-        sizes = _tune_along(model, x, betas, prior[0], n_leapfrog, generator)
-        forward = _anneal(model, x, betas, prior[1], sizes, n_leapfrog, generator, reverse=False)
-        if z is None:
-            z = _burn_in(model, x, n_chains, n_leapfrog, 2 * BURN_IN, generator)[1].z
-        backward = _anneal(model, x, betas, z, sizes, n_leapfrog, generator, reverse=True)
+    def estimate(begin: int, end: int) -> tuple[Estimate, Estimate]:
+        part, of = x[begin:end], hmc.type_of_latents(model, x)
+        prior = sample_prior(model, (2, n_chains, len(part)), generator=generator, **of)
+        sizes = _tune_along(model, part, betas, prior[0], n_leapfrog, generator)
+        forward = _anneal(model, part, betas, prior[1], sizes, n_leapfrog, generator, reverse=False)
+        n_steps = 2 * BURN_IN
+        start = _burn_in(model, part, n_chains, n_leapfrog, n_steps, generator)[1].z if z is None else z[:, begin:end]
+        backward = _anneal(model, part, betas, start, sizes, n_leapfrog, generator, reverse=True)
         upper = _log_mean(-backward)
         return _log_mean(forward), Estimate(-upper.log_px, upper.standard_error)
 
-    starts = [None] * math.ceil(len(x) / BATCH) if z is None else z.split(BATCH, dim=1)
-    pairs = list(map(estimate, x.split(BATCH), starts))
-    return _concatenate([lower for lower, _ in pairs]), _concatenate([upper for _, upper in pairs])
+    lower, upper = zip(*batches.in_batches(estimate, len(x), BATCH), strict=True)
+    return _concatenate(lower), _concatenate(upper)
+
+
+def _refuse_latents(model: LatentVariableModel, x: Tensor, z: Tensor | None) -> None:
+    if z is not None and z.shape[1:] != (len(x), model.latent_dim):
+        sizes = f"{len(x)} datapoints and the model {model.latent_dim} latents"
+        raise ValueError(f"z is {tuple(z.shape)} in size, but x has {sizes}")
 
 
 def _sigmoid_path(n: int) -> list[float]:
@@ -270,5 +287,5 @@ def _anneal(
         if not reverse and t < len(betas) - 1:
             state, _ = hmc.step(log_density, state, sizes[t - 1], n_leapfrog, generator=generator)
         z = state.z
-    _refuse_nan(log_w.sum(0))
+    batches.refuse_nan(log_w.sum(0))
     return log_w

@@ -7,6 +7,7 @@ does. Calls, errors and shapes are those of `objectives`, and so is the noise: a
 `objectives.aevb` does.
 """
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -43,10 +44,10 @@ def beta(weight: float) -> Objective:
     At a weight of one it is `objectives.aevb`, up to rounding. Above one it is a looser lower bound on log p(x), below
     one none. For a Gaussian likelihood of variance s^2 a weight is the same as a variance of weight s^2, up to terms
     without q. Where the weight is so large that no latent pays for itself, q = p(z) is its optimum: posterior collapse.
-    Raises ValueError where `weight` is negative.
+    Raises ValueError where `weight` is negative or not finite.
     """
-    if weight < 0:
-        raise ValueError(f"the weight of a divergence is not negative: got {weight}")
+    if not 0 <= weight < math.inf:
+        raise ValueError(f"the weight of a divergence is finite and not negative: got {weight}")
     return _penalized(lambda kl: weight * kl.sum())
 
 
@@ -56,10 +57,10 @@ def free_bits(floor: float) -> Objective:
     The floor is under the mean over the minibatch, of each latent by itself: sum over j of max(floor, mean over x of
     D_KL(q(z_j|x) || p(z_j))). A latent below it has no reason to collapse; one above it is trained as by AEVB, which
     this is at a floor of zero, up to rounding. It depends on the minibatch as a whole: its loss is no sum over
-    datapoints. Raises ValueError where `floor` is negative.
+    datapoints. Raises ValueError where `floor` is negative or not finite.
     """
-    if floor < 0:
-        raise ValueError(f"the floor of a divergence is not negative: got {floor}")
+    if not 0 <= floor < math.inf:
+        raise ValueError(f"the floor of a divergence is finite and not negative: got {floor}")
     return _penalized(lambda kl: kl.sum(-2).clamp(min=floor * kl.shape[-2]).sum())
 
 

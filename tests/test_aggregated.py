@@ -4,10 +4,12 @@ import math
 
 import pytest
 import torch
+from conftest import assert_unbiased
 
-from aevb import aggregated, gaps
-from aevb.model import LinearGaussian
+from aevb import aggregated, gaps, hmc
+from aevb.model import LinearGaussian, bernoulli_vae
 from aevb.networks import log_normal
+from aevb.priors import MixturePrior
 
 
 @pytest.fixture
@@ -98,3 +100,80 @@ def test_in_other_units_a_model_is_the_same(linear_gaussian, x):
     torch.testing.assert_close(found.family, expected.family, atol=2e-3, rtol=0)
     with pytest.raises(AssertionError), pytest.warns(UserWarning, match="not sure"):
         torch.testing.assert_close(gaps.split(away, x).log_px, m.log_evidence(x), atol=1.0, rtol=0)
+
+
+@pytest.fixture
+def mixture(generator) -> MixturePrior:
+    vae = bernoulli_vae(6, 5, 2, generator=generator).double()
+    return MixturePrior(vae, 3, generator=generator).requires_grad_(False)
+
+
+def in_units(model: MixturePrior) -> aggregated.Rescaled:
+    return aggregated.Rescaled(model, torch.tensor([30.0, -20.0]).double(), torch.tensor([3.0, 0.1]).double())
+
+
+@torch.no_grad()
+def test_in_other_units_its_dreams_are_those_of_the_model(mixture, linear_gaussian, generator):
+    """Draw for draw under a learned prior; under N(0, I) by their moments."""
+    model = in_units(mixture)
+    x, z = model.sample_joint(50, generator=torch.Generator().manual_seed(1))
+    theirs, own = mixture.sample_joint(50, generator=torch.Generator().manual_seed(1))
+    torch.testing.assert_close(model.centre + model.scale * z, own)
+    assert torch.equal(x, theirs)
+    x, z = in_units(linear_gaussian).sample_joint(100_000, generator=generator)
+    shifted = model.centre + model.scale * z
+    assert_unbiased(torch.cat([shifted, shifted.square()], -1), torch.tensor([0.0, 0.0, 1.0, 1.0]).double(), 0.02)
+    assert_unbiased(x - (shifted @ linear_gaussian.W.T + linear_gaussian.b), torch.zeros(3).double(), 0.02)
+    with pytest.raises(ValueError, match=r"^n must be 1 or more, not 0$"):
+        model.sample_joint(0, generator=generator)
+
+
+def test_its_units_go_where_the_model_goes(mixture):
+    model = in_units(mixture).float()
+    assert {model.centre.dtype, model.scale.dtype, model.log_prior(torch.zeros(1, 1, 2)).dtype} == {torch.float32}
+    assert {model.to("meta").centre.device.type, model.scale.device.type} == {"meta"}
+
+
+def test_its_gradient_is_known_where_its_units_were_made_without(mixture):
+    x = torch.rand(4, 6, generator=torch.Generator().manual_seed(1)).double()
+    z = torch.zeros(1, 4, 2).double()
+    with torch.inference_mode():
+        model = aggregated.rescaled(mixture, x, 6.0)
+    expected = hmc.evaluate(hmc.posterior(aggregated.rescaled(mixture, x, 6.0), x), z)
+    assert torch.equal(hmc.evaluate(hmc.posterior(model, x), z).gradient, expected.gradient)
+
+
+def test_torchs_default_device_changes_nothing(linear_gaussian, x):
+    expected = aggregated.surgery(linear_gaussian, x, generator=torch.Generator().manual_seed(0))
+    with torch.device("meta"):
+        found = aggregated.surgery(linear_gaussian, x, generator=torch.Generator("cpu").manual_seed(0))
+    assert found == expected
+
+
+def test_nothing_and_what_is_not_a_number_are_refused(linear_gaussian, x, generator):
+    z = torch.zeros(1, 2).double()
+    calls = {
+        1: (
+            lambda x: aggregated.log_aggregated(linear_gaussian, x, z),
+            lambda x: aggregated.rescaled(linear_gaussian, x, 6.0),
+        ),
+        2: (lambda x: aggregated.surgery(linear_gaussian, x, generator=generator),),
+    }
+    broken = x.clone()
+    broken[2] = torch.nan
+    for least, each in calls.items():
+        for call in each:
+            with pytest.raises(ValueError, match=rf"^datapoints must be {least} or more, not 0$"):
+                call(x[:0])
+            with pytest.raises(ValueError, match=r"^the log-density is not a number for datapoints 2$"):
+                call(broken)
+    with torch.no_grad():
+        linear_gaussian.V[0, 0] = torch.nan
+    with pytest.raises(ValueError, match=r"^the log-density is not a number for datapoints 0, 1, 2, 3$"):
+        aggregated.surgery(linear_gaussian, x, generator=generator)
+
+
+@pytest.mark.parametrize("reach", [0.0, -6.0, math.inf, math.nan])
+def test_a_reach_of_nothing_is_refused(linear_gaussian, x, reach):
+    with pytest.raises(ValueError, match=rf"^reach must be above zero and finite, not {reach}$"):
+        aggregated.rescaled(linear_gaussian, x, reach)

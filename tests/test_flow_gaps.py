@@ -98,3 +98,56 @@ def test_both_gaps_make_up_the_whole(family):
     assert (found.best >= plain.best - 0.01).all()
     assert (found.log_px > found.best - 0.05).all()
     assert (found.log_px - found.best).mean() < plain.family.mean()
+
+
+# ---- trouble
+
+
+def small(family, latent_dim: int = 2) -> tuple[FlowVAE, torch.Tensor]:
+    vae = bernoulli_vae(6, 5, latent_dim, generator=seeded())
+    return FlowVAE(vae, family(latent_dim, 2), generator=seeded()), torch.rand(3, 6, generator=seeded())
+
+
+def plain(found: flow_gaps.Gaps) -> torch.Tensor:
+    return torch.stack(found).detach().clone()
+
+
+@FAMILIES
+@pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode])
+@pytest.mark.parametrize("inside", ["the call", "everything"])
+def test_modes_without_gradients_change_nothing(family, mode, inside):
+    ready = small(family)
+    expected = plain(flow_gaps.split(*ready))
+    with mode():
+        found = plain(flow_gaps.split(*(small(family) if inside == "everything" else ready)))
+    assert torch.equal(found, expected)
+
+
+@FAMILIES
+@pytest.mark.parametrize("setting", ["type", "device"])
+def test_torchs_defaults_change_nothing(family, setting):
+    ready = small(family)
+    expected = plain(flow_gaps.split(*ready))
+    torch.set_default_dtype(torch.float64 if setting == "type" else torch.float32)
+    torch.set_default_device("meta" if setting == "device" else None)
+    try:
+        found = plain(flow_gaps.split(*ready))
+    finally:
+        torch.set_default_dtype(torch.float32)
+        torch.set_default_device(None)
+    assert torch.equal(found, expected)
+
+
+@pytest.mark.parametrize("part", ["decoder", "encoder"])
+def test_a_model_that_is_not_a_number_is_named(part):
+    model, x = small(Planar)
+    getattr(model.requires_grad_(False), part).hidden.weight[0, 0] = torch.nan
+    with pytest.raises(ValueError, match=r"^the log-density is not a number for datapoints 0, 1, 2$"):
+        flow_gaps.split(model, x)
+
+
+def test_four_latents_are_refused():
+    model, x = small(Planar, 4)
+    for door in (flow_gaps.split, flow_gaps.moments):
+        with pytest.raises(ValueError, match="at most three latents, not 4"):
+            door(model, x)

@@ -296,3 +296,30 @@ def test_the_sampled_bound_is_the_vaes_own_where_q_is_a_gaussian(vae, tiny):
     b = bounds.estimator_b(model, tiny.unit(many), generator=torch.Generator().manual_seed(2))
     a = bounds.estimator_a(model, tiny.unit(many), generator=torch.Generator().manual_seed(3))
     assert abs(ours - b.mean().item()) < 5 * (a.std().item() + b.std().item()) / len(many) ** 0.5
+
+
+# ---- where they end
+
+
+@pytest.mark.parametrize(("width", "reached"), [(1, 0), (2, 1), (3, 2), (4, 3), (8, 3)])
+def test_a_narrow_network_sees_the_first_dimensions_alone(width, reached):
+    """Of four dimensions the last is never looked at; with a width below four, none past the width - 1 first."""
+    flow = Autoregressive(4, 2, width)
+    numbers = torch.randn(1, sum(flow.sizes), generator=torch.Generator().manual_seed(0)).double()
+    for k in range(2):
+        jacobian = torch.func.jacrev(lambda y, k=k: flow.step(k, y[None, None], numbers)[0][0, 0])(
+            torch.ones(4).double()
+        )
+        off_diagonal = jacobian - jacobian.diagonal().diag()
+        looked_at = (off_diagonal != 0).any(0)
+        assert (looked_at.flip(0) if k % 2 else looked_at).tolist() == [True] * reached + [False] * (4 - reached)
+
+
+@pytest.mark.parametrize(("dtype", "enough", "too_far"), [(torch.float32, -16, -18), (torch.float64, -36, -38)])
+def test_a_planar_step_is_flat_where_elu_rounds_to_minus_one(dtype, enough, too_far):
+    flow = Planar(1, 1)
+    for wu, invertible in ((enough, True), (too_far, False)):
+        numbers = torch.tensor([[wu, 1.0, 0.0]], dtype=dtype)  # u, w and b: the plane is at zero
+        log_det = flow.step(0, torch.zeros(1, 1, 1, dtype=dtype), numbers)[1]
+        assert log_det.isfinite().item() == invertible
+        assert invertible or log_det == -torch.inf

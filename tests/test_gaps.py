@@ -1,11 +1,13 @@
 """The gap between bound and log p(x), split in two."""
 
 import math
+import warnings
 
 import pytest
 import torch
 
 from aevb import gaps
+from aevb.checks import name_datapoints
 from aevb.model import LinearGaussian, bernoulli_vae
 
 
@@ -110,3 +112,72 @@ def test_three_latents_will_do_and_four_are_refused():
     four = bernoulli_vae(4, 3, 4, generator=generator)
     with pytest.raises(ValueError, match="at most three latents, not 4"):
         gaps.split(four, torch.zeros(1, 4))
+
+
+# ---- trouble
+
+
+@pytest.mark.parametrize("latent_dim", [1, 2])
+@pytest.mark.parametrize("s", [1.0, 0.5, 0.1, 0.03])
+def test_a_posterior_across_the_edge_of_the_lattice_is_named(latent_dim, s):
+    """Wherever log p(x) is more than STILL off, by the closed form: from well within LIMIT to beyond it."""
+    W = torch.eye(latent_dim).double()
+    model = LinearGaussian(W, torch.zeros(latent_dim).double(), s)
+    means = torch.linspace(0, 7, 57).double()[:, None] * W[0]
+    x = means * (1 + s * s)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        log_px, _ = gaps.close_quadrature(model, x)
+        gaps.split(model, x)
+    wrong = (log_px.log_px - model.log_evidence(x)).abs() > gaps.STILL[latent_dim - 1]
+    unsure = log_px.standard_error > gaps.STILL[latent_dim - 1]
+    assert wrong.any()
+    assert not (wrong & ~unsure).any()
+    assert not unsure[means[:, 0] < 2].any()
+    (warning,) = caught
+    said = f"log p(x) is not sure to 0.01 nats for datapoints {name_datapoints(unsure)}"
+    assert str(warning.message) == said
+
+
+@pytest.mark.parametrize("part", ["decoder", "encoder"])
+@pytest.mark.parametrize("latent_dim", [1, 2])
+def test_a_model_that_is_not_a_number_is_named(generator, part, latent_dim):
+    model = bernoulli_vae(5, 4, latent_dim, generator=generator).requires_grad_(False)
+    getattr(model, part).hidden.weight[0, 0] = torch.nan
+    with pytest.raises(ValueError, match=r"^the log-density is not a number for datapoints 0, 1, 2$"):
+        gaps.split(model, torch.rand(3, 5, generator=generator))
+
+
+def test_a_datapoint_that_is_not_a_number_is_named_alone(tilted):
+    model, x = tilted
+    likelihood = model.log_likelihood
+    model.log_likelihood = lambda x, z: torch.where(x[..., 0] == 9, torch.nan, likelihood(x, z))
+    x[4, 0] = 9
+    with pytest.raises(ValueError, match=r"^the log-density is not a number for datapoints 4$"):
+        gaps.split(model, x)
+
+
+@torch.no_grad()
+def test_sizes_that_make_no_lattice_are_refused(tilted, generator):
+    model, x = tilted
+    for points in (0, -1):
+        with pytest.raises(ValueError, match=rf"^points must be 1 or more, not {points}$"):
+            gaps.bound_of(model, x, model.posterior(x), points)
+    for points in (0, 1, 2):
+        for door in (gaps.close_quadrature, gaps.lattice):
+            with pytest.raises(ValueError, match=rf"^points must be 3 or more, not {points}$"):
+                door(model, x, points)
+    assert gaps.close_quadrature(model, x, 3)[0].log_px.isfinite().all()
+    four = bernoulli_vae(4, 3, 4, generator=generator)
+    for door in (gaps.close_quadrature, gaps.lattice):
+        with pytest.raises(ValueError, match="at most three latents, not 4"):
+            door(four, torch.zeros(1, 4), 5)
+
+
+def test_torchs_default_device_changes_nothing(tilted):
+    model, x = tilted
+    expected = gaps.split(model, x)
+    with torch.device("meta"):
+        found = gaps.split(model, x)
+    for ours, theirs in zip([*found[:3], *found.q], [*expected[:3], *expected.q], strict=True):
+        assert torch.equal(ours, theirs)

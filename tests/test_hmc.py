@@ -301,6 +301,54 @@ def test_diagnostics_of_few_draws_are_not_numbers(generator):
     assert hmc.effective_sample_size(one).shape == hmc.split_rhat(one).shape == (3,)
 
 
+@pytest.mark.parametrize("stuck", [[0], [0, 1, 2, 3]])
+def test_a_chain_that_stands_still_has_no_effective_sample_size(generator, stuck):
+    """One of four, or all of them at four places; the other latent, whose chains move, keeps its number."""
+    draws = torch.randn(50, 4, 3, 2, generator=generator, dtype=torch.float64)
+    moving = hmc.effective_sample_size(draws)
+    draws[:, stuck, 1, 0] = torch.arange(4.0, dtype=torch.float64)[stuck]
+    found = hmc.effective_sample_size(draws)
+    assert found[1, 0].isnan()
+    assert found.isnan().sum() == 1
+    assert torch.equal(found[0], moving[0]) and torch.equal(found[1, 1], moving[1, 1])
+    assert hmc.effective_sample_size(draws[:, :1, 1, 0]).isnan() == (0 in stuck)  # of one chain alone
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+def test_draws_that_are_not_numbers_have_no_effective_sample_size(generator, value):
+    draws = torch.randn(50, 4, 2, generator=generator)
+    draws[3, 1, 0] = value
+    found = hmc.effective_sample_size(draws)
+    assert found[0].isnan() and found[1].isfinite()
+    assert hmc.effective_sample_size(torch.full((50, 4, 2), value)).isnan().all()
+
+
+@pytest.mark.parametrize(("shape", "name"), [((0, 3, 2), "chains"), ((2, 0, 2), "datapoints")])
+def test_nothing_to_sample_is_refused(generator, shape, name):
+    z = torch.zeros(shape, dtype=torch.float64)
+    nowhere = hmc.State(z, z[..., 0], z)
+    calls = [
+        lambda: hmc.init(gaussian, z),
+        lambda: hmc.step(gaussian, nowhere, 0.1, 2, generator=generator),
+        lambda: hmc.tune(gaussian, nowhere, 2, 3, generator=generator),
+        lambda: hmc.sample(gaussian, nowhere, 0.1, 2, 3, generator=generator),
+    ]
+    for call in calls:
+        with pytest.raises(ValueError, match=rf"^{name} must be 1 or more, not 0$"):
+            call()
+
+
+@pytest.mark.parametrize("size", [0.0, -0.1, math.inf, math.nan])
+def test_a_step_size_that_leads_nowhere_is_refused(generator, size):
+    state = hmc.init(gaussian, torch.zeros(2, 3, 2, dtype=torch.float64))
+    said = rf"^step_size must be above zero and finite, not {size}$"
+    for of_all in (size, torch.tensor([0.1, size, 0.1], dtype=torch.float64)):
+        with pytest.raises(ValueError, match=said):
+            hmc.sample(gaussian, state, of_all, 4, 5, generator=generator)
+    with pytest.raises(ValueError, match=said):
+        hmc.tune(gaussian, state, 4, 5, generator=generator, step_size=size)
+
+
 def test_a_step_size_that_is_a_number_has_the_type_of_the_chains(generator):
     z = torch.randn(2, 3, 2, generator=generator, dtype=torch.float64)
     state, momentum = hmc.init(gaussian, z), torch.ones_like(z)

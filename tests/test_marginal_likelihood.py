@@ -1,15 +1,17 @@
 """Every estimator of log p(x) against a model whose evidence is exact, and its stated error against repetition."""
 
 import math
+import re
 
 import pytest
 import torch
 from scipy import stats
 from torch import Tensor
 
-from aevb import bounds, densities, hmc
+from aevb import aggregated, bounds, densities, hmc
 from aevb import marginal_likelihood as ml
 from aevb.model import Decoder, LinearGaussian, bernoulli_vae
+from aevb.priors import MixturePrior
 
 M = 60
 
@@ -209,6 +211,109 @@ def test_a_datapoint_that_is_not_a_number_is_named(generator, estimate):
     x[3, 1] = torch.nan
     with pytest.raises(ValueError, match=r"not a number for datapoints 3$"):
         estimate(model, x, generator)
+
+
+def test_latents_of_other_datapoints_are_refused(generator):
+    """Two batches of data, and latents for one of them: once cut silently to what both had."""
+    model = model_and_data(2, generator)[0]
+    x, _ = model.sample_joint(500, generator=generator)
+    for shape in ((2, 250, 2), (2, 501, 2), (2, 500, 3), (500, 2)):
+        z = torch.zeros(shape, dtype=torch.float64)
+        said = rf"^z is {re.escape(str(shape))} in size, but x has 500 datapoints and the model 2 latents$"
+        with pytest.raises(ValueError, match=said):
+            ml.annealed_importance(model, x, generator=generator, n_temperatures=2, z=z)
+
+
+BATCHED = [
+    lambda m, x, g: ml.appendix_d(m, x, generator=g),
+    lambda m, x, g: ml.importance_weighted(m, x, generator=g, n_samples=10),
+    lambda m, x, g: ml.annealed_importance(m, x, generator=g, n_temperatures=3),
+    lambda m, x, g: ml.annealed_importance(m, x, generator=g, n_temperatures=3, z=torch.zeros(2, len(x), 2).double()),
+]
+
+
+class Broken(LinearGaussian):
+    """Of no density where a datapoint's first number is above 50."""
+
+    def log_likelihood(self, x: Tensor, z: Tensor) -> Tensor:
+        return torch.where(x[..., 0] > 50, torch.nan, super().log_likelihood(x, z))
+
+
+class Rough(LinearGaussian):
+    """There of one that jumps by up to 6 nats between neighbours, where a trajectory ends as if anywhere."""
+
+    def log_likelihood(self, x: Tensor, z: Tensor) -> Tensor:
+        jumps = -6 * (1e5 * z.detach().sum(-1)).frac().abs()
+        return torch.where(x[..., 0] > 50, jumps, super().log_likelihood(x, z))
+
+
+@pytest.mark.parametrize("estimate", BATCHED)
+@pytest.mark.parametrize("trouble", ["data", "density"])
+def test_a_datapoint_of_a_later_batch_is_named_by_its_row(generator, estimate, trouble):
+    model = Broken(torch.ones(3, 2).double(), torch.zeros(3).double(), 1.0)
+    x = torch.randn(530, 3, generator=generator).double()
+    x[503, 0] = {"data": torch.nan, "density": 99.0}[trouble]
+    with pytest.raises(ValueError, match=r"not a number for datapoints 503$"):
+        estimate(model, x, generator)
+
+
+def test_a_warning_of_hmc_names_the_row_too(generator):
+    model = Rough(torch.ones(3, 1).double(), torch.zeros(3).double(), 1.0)
+    x = torch.randn(530, 3, generator=generator).double()
+    x[503, 0] = 99.0
+    with pytest.warns(UserWarning, match="accepts less than 50% at datapoints 503: distrust"):
+        ml.appendix_d(model, x, generator=generator)
+
+
+@pytest.mark.parametrize("limit", [0.0, -6.0, math.inf, math.nan])
+def test_a_lattice_of_no_extent_is_refused(generator, limit):
+    model, x, _ = model_and_data(2, generator)
+    with pytest.raises(ValueError, match=rf"^limit must be above zero and finite, not {limit}$"):
+        ml.quadrature(model, x, points=5, limit=limit)
+
+
+# ---- other priors
+
+
+@pytest.fixture
+def apart() -> tuple[MixturePrior, Tensor]:
+    """A prior of two narrow components, at -6 with a weight of 0.9 and at 6, and data that both could have made."""
+    source = torch.Generator().manual_seed(3)
+    model = MixturePrior(bernoulli_vae(6, 5, 1, generator=source).double(), 2, generator=source).requires_grad_(False)
+    for parameter in model.decoder.parameters():
+        parameter *= 40
+    model.mu.copy_(torch.tensor([-6.0, 6.0]))
+    model.log_var.fill_(-2.0)
+    model.logits.copy_(torch.tensor([0.9, 0.1]).log())
+    return model, torch.rand(10, 6, generator=source).double()
+
+
+@pytest.mark.parametrize("units", ["its own", "others"])
+def test_a_model_with_its_own_prior_is_estimated_under_it(apart, generator, units):
+    """Chains that began at N(0, I) would come to both components alike, and stay there."""
+    model, x = apart
+    if units == "others":
+        model = aggregated.Rescaled(model, torch.tensor([2.0]).double(), torch.tensor([0.5]).double())
+    exact = ml.quadrature(model, x, points=4001, limit=40.0).log_px
+    for estimate in ml.annealed_importance(model, x, generator=generator, n_temperatures=20, n_chains=400):
+        error = estimate.standard_error
+        assert error.max() < 0.1
+        assert ((estimate.log_px - exact).abs() < 4 * error + error.square() / 2).all()
+
+
+def test_chains_start_under_a_models_own_prior(apart, generator):
+    """As many at each component as the posterior has of its mass there; Appendix D's chains do not change sides."""
+    model, x = apart
+    z = torch.linspace(-12, 12, 2401).double()[:, None]
+    log_px = ml.quadrature(model, x, points=2401, limit=12.0).log_px
+    table, right = model.log_likelihood_table(x, z), z > 0
+    mass = torch.softmax(table + model.log_prior(z[:, None]), 0)
+    share = (mass * right).sum(0)
+    assert (share > 0.02).all() and share.std() > 0.05
+    starts = hmc.start(model, x, 5000, generator=generator)
+    of_draws = (mass * torch.exp(table - log_px) * (right.double() - share).square()).sum(0) / hmc.PRIOR_DRAWS
+    error = (of_draws + share * (1 - share) / 5000).sqrt()  # drawn from the prior, then chosen among those
+    assert (((starts > 0).double().mean(0)[:, 0] - share).abs() < 4 * error).all()
 
 
 def test_appendix_d_uses_hmc_as_section_5_does(generator, monkeypatch):

@@ -2,6 +2,7 @@
 
 import copy
 import dataclasses
+import math
 
 import pytest
 import torch
@@ -144,9 +145,10 @@ def test_free_bits_charge_a_latent_for_what_is_above_its_floor_alone(linear_gaus
 
 
 @pytest.mark.parametrize("objective", [weighted_kl.beta, weighted_kl.free_bits])
-def test_what_is_negative_is_refused(objective):
-    with pytest.raises(ValueError, match="not negative"):
-        objective(-0.1)
+def test_what_is_negative_or_not_finite_is_refused(objective):
+    for value in (-0.1, math.inf, math.nan):
+        with pytest.raises(ValueError, match=f"finite and not negative: got {value}$"):
+            objective(value)
     with pytest.raises(ValueError, match="over must be 1 or more"):
         weighted_kl.Annealed(0)
 
