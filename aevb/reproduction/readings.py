@@ -221,6 +221,6 @@ PLATEAU = tuple(
 OVERFITTING = tuple(
     Reading("weight prior", answer, run, change)
     for run in figure2(1, ("mnist",))
-    if (run.algorithm, run.latent_dim) == ("aevb", 3)
+    if run.algorithm == RIVALS[0] and run.latent_dim == 3
     for answer, change in (("none", no_prior), ("whole in each minibatch", whole_prior))
 )
