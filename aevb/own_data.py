@@ -57,9 +57,7 @@ def describe(
     change in one of these makes another dataset. Raises DataError where nothing can be read at `path`, and where the
     images are not of one size and one kind.
     """
-    if path == "":
-        raise DataError("the path is empty: name an .npz file or a folder of images")
-    path = Path(path).resolve()
+    path = _given(path)
     arrays = _arrays(path)
     digest, brightest = _digest(arrays), max(array.max() for array in arrays.values())
     if scale is None:
@@ -78,6 +76,12 @@ def describe(
         light=light,
         tiles=tiles,
     )
+
+
+def _given(path: str | Path) -> Path:
+    if path == "":  # as a Path it would be the current folder
+        raise DataError("the path is empty: name an .npz file or a folder of images")
+    return Path(path).resolve()
 
 
 def _digest(arrays: dict[str, np.ndarray]) -> str:
