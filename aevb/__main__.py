@@ -132,9 +132,10 @@ def train(options: argparse.Namespace) -> int:
     run = training.plan(dataset, options.algorithm, options.latent_dim, options.hidden)
     height, width = dataset.image_shape
     print(f"{dataset.title}: {_counted(dataset.name)} of {height} x {width} pixels")
-    curve, picture = training.train_and_draw(run, options.samples)
+    curve, picture, drawn = training.train_and_draw(run, options.samples)
     print(tabulate(curve, ["samples", "train", "test"], floatfmt=("", ".1f", ".1f"), showindex=False))
-    print(f"{MEASURES[run.measure].words} in nats per datapoint. The picture: {picture}")
+    further = f" of the model at {drawn:,} samples" if drawn > curve["samples"].max() else ""
+    print(f"{MEASURES[run.measure].words} in nats per datapoint. The picture{further}: {picture}")
     return 0
 
 

@@ -164,7 +164,7 @@ def _of_a_vae(
         measures,
         compared=compared,
         stacks=stacks,
-        pads=objective in backward.PASSES,
+        pads=stacks and objective in backward.PASSES,  # padding is an ensemble's
     )
 
 

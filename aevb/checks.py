@@ -55,6 +55,12 @@ def refuse_outside(x: Tensor, domain: Domain) -> None:
         raise ValueError(f"data from {least} to {most}, but {domain.words}")
 
 
+def refuse_width(x: Tensor, width: int) -> None:
+    """Raise ValueError where data `x` `(..., D)` have not `width` values a datapoint: a single one would broadcast."""
+    if x.shape[-1:] != (width,):
+        raise ValueError(f"data of shape {tuple(x.shape)} are not rows of {width} values, as this model has them")
+
+
 def _range(x: Tensor) -> tuple[float, float]:
     """The least and the largest value; both are NaN where any value is."""
     known: tuple[int, float, float] | None = vars(x).get("known_range")

@@ -73,9 +73,8 @@ def payload(originals: Originals, file: File) -> bytes:
     try:
         return _fetch(originals, file)
     except OSError as error:  # of the temporary folder
-        raise DataError(
-            f"{file.name}: {error}; set TMPDIR to a folder that has space and that you may write to"
-        ) from error
+        folder = "set TMPDIR to a folder that has space and that you may write to"
+        raise DataError(f"{file.name}: {error}; {folder}") from error
 
 
 def at_hand(file: File) -> bytes | None:
@@ -112,9 +111,8 @@ def _verified_payload(file: File, content: bytes) -> bytes:
     """`decode`, then the checksum; ValueError says what is wrong."""
     decoded = decode(file, content)
     if not _verified(file, decoded):
-        raise ValueError(
-            f"its content is not that of {file.name} (SHA-256 differs: truncated, corrupted or another file)"
-        )
+        differs = "SHA-256 differs: truncated, corrupted or another file"
+        raise ValueError(f"its content is not that of {file.name} ({differs})")
     return decoded
 
 
@@ -130,7 +128,7 @@ def _supplied(file: File) -> bytes | None:
     folder = os.environ.get("AEVB_DATA")
     if not folder:
         return None
-    if not Path(folder).is_dir():
+    if not os.path.isdir(folder):  # Path.is_dir would raise where a folder above may not be entered
         raise DataError(f"AEVB_DATA={folder} is not a folder: correct it or unset it")
     refused = []
     for likeness, path in sorted((_likeness(file, path), path) for path in _files_below(folder)):
@@ -157,7 +155,9 @@ def _files_below(folder: str) -> Iterator[Path]:
             folders.clear()  # a loop, or a second way to the same place
             continue
         seen.add(real)
-        yield from (path for path in (Path(parent, name) for name in names) if path.is_file())
+        if not os.access(parent, os.X_OK):
+            log.warning("%s cannot be searched: it may be listed, but not entered", parent)
+        yield from (path for path in (Path(parent, name) for name in names) if os.path.isfile(path))  # raises nothing
 
 
 OF_ITS_NAME, ALMOST_OF_ITS_NAME, OF_ITS_SIZE, UNLIKE = range(4)  # the likeness of a path to a file, the greatest first

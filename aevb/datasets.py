@@ -200,11 +200,12 @@ def add(dataset: Dataset) -> None:
 
     In all results its name stands for its pixels, so other pixels need another name. The same ones may be added again,
     for instance under another title. Raises ValueError where another dataset has that name, where there is nothing to
-    train or to test on, where pixels are not of the image's shape, where the scale is not above zero, and where a value
-    lies outside the likelihood's domain.
+    train or to test on, where pixels are not of the image's shape, where the scale is not finite and above zero or is
+    so large that nothing is left of the pixels, and where a value lies outside the likelihood's domain.
     """
-    if not dataset.scale > 0:
-        raise ValueError(f"{dataset.title}: pixels are divided by the scale, which is above 0 and not {dataset.scale}")
+    scale = dataset.scale
+    if not 0 < scale < math.inf:
+        raise ValueError(f"{dataset.title}: pixels are divided by the scale, which is above 0 and not {scale}")
     images = Images(dataset, *dataset.read())
     at_least(1, train=len(images.train), test=len(images.test))
     if dataset.name in DATASETS and not _alike(load(dataset.name), images):
@@ -214,6 +215,8 @@ def add(dataset: Dataset) -> None:
             raise ValueError(f"{dataset.title}: {tuple(pixels.shape)} are not rows of {dataset.image_shape} pixels")
         if len(pixels):
             refuse_outside(images.unit(pixels), dataset.likelihood.domain)
+    if images.train.any() and not images.unit(images.train).any():
+        raise ValueError(f"{dataset.title}: divided by {scale} every pixel is 0: the scale is the value that is white")
     DATASETS[dataset.name], _loaded[dataset.name] = dataset, images
 
 
@@ -225,8 +228,10 @@ def _alike(one: Images, other: Images) -> bool:
 
 
 def forget(name: str) -> None:
-    """Make a dataset of yours unknown again, and let go of its pixels."""
-    del DATASETS[name], _loaded[name]
+    """Make a dataset of yours unknown again, and let go of its pixels. Raises ValueError for another name."""
+    get(name)
+    del DATASETS[name]
+    _loaded.pop(name, None)  # where it was never loaded there are none
 
 
 def load(name: str) -> Images:

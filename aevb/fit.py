@@ -1,5 +1,6 @@
 """Training to the end of a grid: the step size chosen, points on the way, checkpoints, runs together where they can."""
 
+import io
 import math
 import time
 from collections.abc import Callable, Sequence
@@ -9,7 +10,7 @@ import torch
 
 from aevb.checks import at_least
 from aevb.ensemble import Ensemble
-from aevb.files import write_whole
+from aevb.files import write_bytes
 from aevb.run import Run, evaluation_grid
 from aevb.trainer import DivergedError, Trainer
 
@@ -31,9 +32,8 @@ def choose_step_size(run: Run, device: str = "cpu") -> float:
     """The candidate step size with the best training bound over the first `SELECTION_STEPS` steps after the warm-up.
 
     Section 5: "based on performance on the training set in the first few iterations". A candidate that
-    diverges loses. Raises DivergedError where every candidate diverges and ValueError where there is none.
+    diverges loses. Raises DivergedError where every candidate diverges.
     """
-    at_least(1, step_sizes=len(run.step_sizes))
     if len(run.step_sizes) == 1:
         return run.step_sizes[0]
     candidates = [Trainer(run, step_size, device) for step_size in run.step_sizes]
@@ -80,15 +80,25 @@ def fit_ensemble(
     """`fit` for runs of one `Run.configuration`, trained together wherever they stand at one sample.
 
     Each has a checkpoint of its own, so that it may go on alone or in other company; the one furthest behind
-    goes first. `report` gets the samples seen by all of them. Raises ValueError where there are no runs, or
-    `samples` is too few for a point, and DivergedError where a run diverges.
+    goes first. `report` gets the samples seen by all of them. Raises ValueError where there are no runs, they are of
+    two configurations, or `samples` is too few for a point, and DivergedError where a run diverges.
     """
-    at_least(1, runs=len(runs))
-    evaluation_grid(samples, runs[0].batch_size, runs[0].measure)  # before anything is trained
+    shared_grid(runs, samples)  # before anything is trained
     checkpoints = checkpoints or [None] * len(runs)
     trainers = [begin(run, checkpoint, device) for run, checkpoint in zip(runs, checkpoints, strict=True)]
     follow(trainers, samples, checkpoints, report)
     return trainers
+
+
+def shared_grid(runs: Sequence[Run], samples: int) -> list[int]:
+    """The samples at which `runs` of one `Run.configuration` have points. Raises ValueError as `fit_ensemble`.
+
+    Runs that train one by one are held to it too: those of two batch sizes would not meet at a place.
+    """
+    at_least(1, runs=len(runs))
+    if len({run.configuration for run in runs}) > 1:
+        raise ValueError("runs that are fitted together differ in seed, step sizes and a few latents alone")
+    return evaluation_grid(samples, runs[0].batch_size, runs[0].measure)
 
 
 def follow(
@@ -101,8 +111,7 @@ def follow(
 
     Arguments and errors are those of `fit_ensemble`; without `checkpoints` nothing is kept.
     """
-    run = trainers[0].run
-    grid = evaluation_grid(samples, run.batch_size, run.measure)
+    grid = shared_grid([trainer.run for trainer in trainers], samples)
     files = dict(zip(trainers, checkpoints or [None] * len(trainers), strict=True))
     saved = time.monotonic()
     group: list[Trainer] = []
@@ -115,7 +124,7 @@ def follow(
         target = next(place for place in grid if place > group[0].last_point)
         start = time.perf_counter()
         for engine in engines:
-            engine.advance(min(target, least + REPORT_STEPS * run.batch_size))
+            engine.advance(min(target, least + REPORT_STEPS * group[0].run.batch_size))
         seconds = time.perf_counter() - start
         for trainer in group:
             trainer.seconds += seconds / len(group)
@@ -140,9 +149,11 @@ def begin(run: Run, checkpoint: Path | None, device: str) -> Trainer:
 
 
 def save_checkpoint(trainer: Trainer, path: Path | None) -> None:
-    """Write the trainer's state to `path`, if there is one, whole or not at all."""
+    """Write the trainer's state to `path`, if there is one, whole or not at all. Raises OSError as `write_bytes`."""
     if path is not None:
-        write_whole(path, lambda temporary: torch.save(trainer.state(), temporary))
+        buffer = io.BytesIO()  # writing to a file itself, torch would raise a RuntimeError where the disk is full
+        torch.save(trainer.state(), buffer)
+        write_bytes(path, buffer.getvalue())
 
 
 def load_checkpoint(run: Run, path: Path, device: str = "cpu") -> Trainer:

@@ -13,7 +13,7 @@ from typing import TypeVar
 import torch
 from torch import Tensor, nn
 
-from aevb.checks import Domain, at_least, refuse_outside
+from aevb.checks import Domain, at_least, refuse_outside, refuse_width
 from aevb.networks import BernoulliMLP, GaussianMLP, draw, log_normal
 
 Model = TypeVar("Model", bound="LatentVariableModel")  # the type of models that are stacked
@@ -34,7 +34,8 @@ class LatentVariableModel(nn.Module):
     """p(z) = N(0, I), any p(x|z), and a diagonal Gaussian q(z|x) (section 3).
 
     A subclass supplies `latent_dim`, `log_likelihood`, `sample_likelihood` and, where it has a recognition
-    model, `posterior`. Its log-likelihoods raise ValueError where data are empty or outside the domain of p(x|z).
+    model, `posterior`. Its log-likelihoods raise ValueError where data are empty, outside the domain of p(x|z), or not
+    of the model's width.
     """
 
     latent_dim: int
@@ -155,23 +156,49 @@ def stack(models: Sequence[Model]) -> Model:
     It takes data `(E, M, D)`, latents `(L, E, M, J)` and a list of E generators; log-densities are `(L, E, M)`. A sum
     over datapoints sums over members too, so that the gradient of a loss is each member's own. Models may differ in
     their latent dimension: fewer latents than the widest has are padded with zeros. The densities of the ensemble are
-    then not those of its members; the gradients in `backward` are. Raises ValueError where there are no models or they
-    differ in another way.
+    then not those of its members; the gradients in `backward` are. Raises ValueError where there are no models, for a
+    model that is not a `Decoder` or a `VAE` itself, and where they differ in another way.
     """
     at_least(1, models=len(models))
+    for model in models:
+        if type(model) not in (Decoder, VAE):  # a subclass may hold what has no axis of members
+            raise ValueError(f"a {type(model).__name__} cannot be stacked: only a Decoder and a VAE can")
+        if model.members:
+            raise ValueError("an ensemble cannot be stacked: stack its members")
+    if any(_build(model) != _build(models[0]) for model in models):
+        raise ValueError("only models of one kind and one shape can be stacked, but for their latent dimensions")
     latent_dims = tuple(model.latent_dim for model in models)
     ensemble = copy.deepcopy(max(models, key=lambda model: model.latent_dim))
     ensemble.members = latent_dims
     for name, parameter in ensemble.named_parameters():
         own = [model.get_parameter(name).detach() for model in models]
-        sizes = zip(*(values.shape for values in own), strict=True)
-        if any(len(set(size)) > 1 and size != latent_dims for size in sizes):
-            raise ValueError("only models of one shape can be stacked, but for their latent dimensions")
         together = parameter.new_zeros(len(models), *parameter.shape)
         for e, values in enumerate(own):
             part(together, e, values.shape).copy_(values)
         parameter.data = together
     return ensemble
+
+
+# the parameters that have an axis of latents, and that axis
+LATENT_AXES = {
+    "decoder.hidden.weight": 1,
+    "encoder.mu.weight": 0,
+    "encoder.mu.bias": 0,
+    "encoder.log_var.weight": 0,
+    "encoder.log_var.bias": 0,
+}
+
+
+def _build(model: LatentVariableModel) -> list[object]:
+    """What models that can be stacked have in common: layers, and parameters but for the number of latents."""
+    layers = [(type(module), getattr(module, "unit_mean", None)) for module in model.modules()]
+    parameters = []
+    for name, parameter in model.named_parameters():
+        shape = list(parameter.shape)
+        if name in LATENT_AXES:
+            shape[LATENT_AXES[name]] -= model.latent_dim
+        parameters.append((name, shape, parameter.dtype, parameter.device))
+    return [layers, parameters]
 
 
 def part(together: Tensor, e: int, shape: Sequence[int]) -> Tensor:
@@ -187,13 +214,20 @@ class LinearGaussian(LatentVariableModel):
     The b in q follows theta's without a gradient, so that phi = (V, log_var) alone is trained through q.
     q starts at the mean of the exact posterior and at the variances that make the bound tightest; it
     is the exact posterior when the columns of W are orthogonal, and only then. Data and latents are
-    converted to the type of the weights. `log_likelihood` raises ValueError where `x` is empty or not finite.
+    converted to the type of the weights.
+
+    Raises ValueError where `b` is not of the length of W, or `s` not finite and above zero; so does every method where
+    `x` is not of that length, and `log_likelihood` where it is empty or not finite.
     """
 
     domain = Domain(-math.inf, math.inf, "the linear-Gaussian model is of finite values: take out what is not")
 
     def __init__(self, W: Tensor, b: Tensor, s: float):
         super().__init__()
+        if b.shape != W.shape[:1]:
+            raise ValueError(f"b of shape {tuple(b.shape)} does not fit W of {tuple(W.shape)}: it has a value a row")
+        if not 0 < s < math.inf:
+            raise ValueError(f"s is a standard deviation, finite and above 0, not {s}")
         self.W, self.b, self.s = nn.Parameter(W), nn.Parameter(b), s
         self.latent_dim = W.shape[1]
         precision = self._precision().detach()
@@ -206,25 +240,38 @@ class LinearGaussian(LatentVariableModel):
 
     def log_likelihood(self, x: Tensor, z: Tensor) -> Tensor:
         refuse_outside(x, self.domain)
-        return log_normal(x, z.to(self.W.dtype) @ self.W.T + self.b, torch.full_like(self.b, 2 * math.log(self.s)))
+        return log_normal(self._data(x), self._mean(z), torch.full_like(self.b, 2 * math.log(self.s)))
+
+    def _data(self, x: Tensor) -> Tensor:
+        refuse_width(x, len(self.b))
+        return x.to(self.W.dtype)
+
+    def _mean(self, z: Tensor) -> Tensor:
+        return z.to(self.W.dtype) @ self.W.T + self.b
 
     def sample_likelihood(self, z: Tensor, *, generator: torch.Generator) -> Tensor:
-        return torch.normal((z @ self.W.T + self.b).detach(), self.s, generator=generator)
+        return torch.normal(self._mean(z).detach(), self.s, generator=generator)
+
+    def log_prior(self, z: Tensor) -> Tensor:
+        return super().log_prior(z.to(self.W.dtype))
+
+    def log_posterior(self, z: Tensor, x: Tensor) -> Tensor:
+        return super().log_posterior(z.to(self.W.dtype), x)
 
     def posterior(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        mu = (x.to(self.W.dtype) - self.b.detach()) @ self.V.T
+        mu = (self._data(x) - self.b.detach()) @ self.V.T
         return mu, self.log_var.expand_as(mu)
 
     def exact_posterior(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Mean `(M, J)` and covariance `(J, J)` of p(z|x)."""
         covariance = torch.linalg.inv(self._precision())
-        return (x.to(self.W.dtype) - self.b) @ self.W @ covariance / self.s**2, covariance
+        return (self._data(x) - self.b) @ self.W @ covariance / self.s**2, covariance
 
     def log_evidence(self, x: Tensor) -> Tensor:
         """log p(x) = log N(x; b, WW' + s^2 I), `(M,)`, nats: exact."""
         noise = self.s**2 * torch.eye(len(self.b), dtype=self.b.dtype, device=self.b.device)
         density = torch.distributions.MultivariateNormal(self.b, self.W @ self.W.T + noise)
-        log_px: Tensor = density.log_prob(x.to(self.b.dtype))
+        log_px: Tensor = density.log_prob(self._data(x))
         return log_px
 
     def exact_bound(self, x: Tensor) -> Tensor:

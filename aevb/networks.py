@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from aevb.checks import Domain, at_least, refuse_outside
+from aevb.checks import Domain, at_least, refuse_outside, refuse_width
 
 INITIAL_STD = 0.01  # the paper's N(0, 0.01), section 5, read as a standard deviation
 
@@ -104,7 +104,7 @@ class BernoulliMLP(nn.Module):
     For `v` strictly between 0 and 1 (grey pixels, as in the paper) `log_prob` is still eq. 11, but
     exp(log_prob) is no longer normalised over `v`: such numbers compare only with each other. Outside [0, 1] eq. 11
     means nothing, and can be above zero. Both log-densities raise ValueError where `v` is empty or not all in there
-    (`checks.refuse_outside`).
+    (`checks.refuse_outside`), and where it has not `n_out` values a row.
     """
 
     domain = Domain(0.0, 1.0, "the Bernoulli likelihood (eq. 11) is of values in [0, 1]: divide by the largest grey")
@@ -123,6 +123,7 @@ class BernoulliMLP(nn.Module):
         """log p(v|u) of eq. 11, `(...)`, nats; `v` is `(..., n_out)` with values in [0, 1]."""
         refuse_outside(v, self.domain)
         logits = self(u)
+        refuse_width(v, logits.shape[-1])
         logits, v = torch.broadcast_tensors(logits, v.to(logits.dtype))
         # the same sum as eq. 11, written on the logits so that no logarithm of zero can occur
         return -F.binary_cross_entropy_with_logits(logits, v, reduction="none").sum(-1)
@@ -131,6 +132,7 @@ class BernoulliMLP(nn.Module):
         """log p(v|u) of every `v` `(M, n_out)` given every `u` `(K, n_in)`: `(K, M)`, nats, as one matrix product."""
         refuse_outside(v, self.domain)
         logits: Tensor = self(u)
+        refuse_width(v, logits.shape[-1])
         return logits @ v.to(logits.dtype).T - F.softplus(logits).sum(-1, keepdim=True)
 
     def mean(self, u: Tensor) -> Tensor:
@@ -152,7 +154,7 @@ class GaussianMLP(nn.Module):
     bound: where data can be fitted exactly, log_var runs away.
 
     `v` is any finite vector, with `unit_mean=True` too: a draw around a mean in (0, 1) need not lie there. Both
-    log-densities raise ValueError where `v` is empty or not finite.
+    log-densities raise ValueError where `v` is empty or not finite, and where it has not `n_out` values a row.
     """
 
     domain = Domain(-math.inf, math.inf, "the Gaussian likelihood of eq. 12 is of finite values: take out what is not")
@@ -182,7 +184,9 @@ class GaussianMLP(nn.Module):
     def log_prob(self, v: Tensor, u: Tensor) -> Tensor:
         """log p(v|u) of eq. 12, `(...)`, nats; `v` is `(..., n_out)`."""
         refuse_outside(v, self.domain)
-        return log_normal(v, *self(u))
+        parts: tuple[Tensor, Tensor] = self(u)
+        refuse_width(v, parts[0].shape[-1])
+        return log_normal(v, *parts)
 
     def log_prob_table(self, v: Tensor, u: Tensor) -> Tensor:
         """log p(v|u) of every `v` `(M, n_out)` given every `u` `(K, n_in)`: `(K, M)`, nats."""

@@ -57,13 +57,14 @@ def describe(
     change in one of these makes another dataset. Raises DataError where nothing can be read at `path`, and where the
     images are not of one size and one kind.
     """
-    path = Path(path).resolve()
+    path = _given(path)
     arrays = _arrays(path)
     digest, brightest = _digest(arrays), max(array.max() for array in arrays.values())
     if scale is None:
         scale = 255.0 if arrays["train"].dtype == np.uint8 and brightest > 1 else 1.0
         if scale == 255 and brightest < 128:
             log.warning("%s: the brightest value is %d; where that is white, say scale=%d", path, brightest, brightest)
+    scale = float(scale)  # 255 and 255.0 are one scale, and must be written alike in the name
     decided = sha256(f"{digest} {scale} {likelihood.name}".encode()).hexdigest()[:8]
     return Dataset(
         name=f"{re.sub(r'[^A-Za-z0-9_.-]+', '-', path.stem)[:60]}-{decided}",
@@ -75,6 +76,12 @@ def describe(
         light=light,
         tiles=tiles,
     )
+
+
+def _given(path: str | Path) -> Path:
+    if path == "":  # as a Path it would be the current folder
+        raise DataError("the path is empty: name an .npz file or a folder of images")
+    return Path(path).resolve()
 
 
 def _digest(arrays: dict[str, np.ndarray]) -> str:
@@ -89,7 +96,7 @@ def _arrays(path: Path) -> dict[str, np.ndarray]:
     """The images `(N, height, width)` of each split at `path`, all bytes or all float32. No split is empty."""
     if path.is_dir():
         found = _of_a_folder(path)
-    elif path.suffix == ".npz" and path.exists():
+    elif path.suffix.lower() == ".npz" and path.exists():
         found = _of_an_npz(path)
     else:
         raise DataError(f"{path} is neither an .npz file nor a folder of images")
@@ -174,5 +181,7 @@ def _picture(path: Path) -> np.ndarray:
                 white = Image.new("RGBA", picture.size, "white")
                 return np.asarray(Image.alpha_composite(white, picture.convert("RGBA")).convert("L"))
             return np.asarray(picture.convert("L"))
-    except OSError as error:
+    except DataError:
+        raise
+    except Exception as error:  # PIL raises many kinds for a damaged file or a huge one, all of them meaning this
         raise DataError(f"{path} cannot be read as a picture: repair or remove it") from error

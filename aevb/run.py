@@ -16,6 +16,7 @@ from aevb.networks import INITIAL_STD
 
 # later fields at the values that older runs imply: left out of a run's key
 IMPLIED = {"measure": "bound", "initial_sigma": INITIAL_STD, "slow_log_var": False, "prior_on_encoder": True}
+SIZES = ("latent_dim", "hidden", "seed", "n_train", "batch_size", "warm_up")  # the fields that are whole numbers
 # up to so many latents, a product costs a GPU the same whatever their number
 PADDED = 20
 
@@ -31,8 +32,11 @@ class Run:
     "marginal-likelihood" of figure 3. MCEM has the latter alone; full VB, which has no one theta, the former alone.
     `initial_sigma` are the standard deviations with which full VB's q(theta) starts; others have none. With
     `slow_log_var` the encoder's log-variances start at zero and move a tenth as far (`networks.SlowAffine`). Without
-    `prior_on_encoder` the weight prior covers the decoder alone, theta, and not phi. Raises ValueError for an
-    algorithm or a measure that does not exist or does not fit, and for sizes of zero.
+    `prior_on_encoder` the weight prior covers the decoder alone, theta, and not phi.
+
+    Numbers are kept as Python's own, so that runs that are equal have one key. Raises ValueError for an algorithm or a
+    measure that does not exist or does not fit, for sizes that are zero or no whole numbers, where there is no step
+    size, and for a step size or an `initial_sigma` that is not finite and above zero.
     """
 
     dataset: str
@@ -50,9 +54,15 @@ class Run:
     prior_on_encoder: bool = True
 
     def __post_init__(self) -> None:
+        self._normalise()
         n_train = 1 if self.n_train is None else self.n_train
         at_least(1, latent_dim=self.latent_dim, hidden=self.hidden, batch_size=self.batch_size, n_train=n_train)
+        at_least(1, step_sizes=len(self.step_sizes))
         at_least(0, warm_up=self.warm_up)
+        for name, values in (("step_sizes", self.step_sizes), ("initial_sigma", (self.initial_sigma,))):
+            for value in values:
+                if not 0 < value < math.inf:
+                    raise ValueError(f"{name} must be finite and above 0, not {value}")
         if self.algorithm not in ALGORITHMS:
             raise ValueError(f"unknown algorithm {self.algorithm!r}: choose one of {', '.join(ALGORITHMS)}")
         if self.measure not in MEASURES:
@@ -60,6 +70,14 @@ class Run:
         algorithm = ALGORITHMS[self.algorithm]
         if self.measure not in algorithm.measures:
             raise ValueError(f"{self.algorithm} {algorithm.lacks}: measure='{', '.join(algorithm.measures)}'")
+
+    def _normalise(self) -> None:
+        """Turn the numbers into Python's own: 1 and 1.0 are equal, and would be written differently in the key."""
+        own: dict[str, object] = {name: _whole(name, getattr(self, name)) for name in SIZES}
+        own |= {name: bool(getattr(self, name)) for name in ("slow_log_var", "prior_on_encoder")}
+        own |= {"step_sizes": tuple(map(float, self.step_sizes)), "initial_sigma": float(self.initial_sigma)}
+        for name, value in own.items():
+            object.__setattr__(self, name, value)  # the run is frozen
 
     @property
     def key(self) -> str:
@@ -72,7 +90,16 @@ class Run:
     def configuration(self) -> "Run":
         """What runs that can train as an ensemble have in common: all but seed, step sizes and, padded, few latents."""
         padded = ALGORITHMS[self.algorithm].pads and self.latent_dim <= PADDED
-        return dataclasses.replace(self, seed=0, step_sizes=(), latent_dim=PADDED if padded else self.latent_dim)
+        latent_dim = PADDED if padded else self.latent_dim
+        return dataclasses.replace(self, seed=0, step_sizes=Run.step_sizes, latent_dim=latent_dim)
+
+
+def _whole(name: str, size: float | None) -> int | None:
+    if size is None:
+        return None
+    if size % 1 != 0:  # so is what NaN and infinity leave
+        raise ValueError(f"{name} must be a whole number, not {size}")
+    return int(size)
 
 
 @dataclass(frozen=True)

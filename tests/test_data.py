@@ -16,6 +16,7 @@ import tarfile
 import tempfile
 import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -278,6 +279,44 @@ def test_a_candidate_that_cannot_be_read_is_listed_and_the_next_is_tried(supplie
     assert f"{supplied / LABELS}: [Errno 5]" in failure(LABELS)
     (supplied / f"{LABELS}.gz").write_bytes(gzip.compress(mnist[LABELS]))
     assert payload(LABELS) == mnist[LABELS]
+
+
+def test_a_link_that_the_system_refuses_is_passed_over(supplied, mnist):
+    (supplied / "a").symlink_to("a" * 300)  # longer than a name may be
+    (supplied / LABELS).write_bytes(mnist[LABELS])
+    assert payload(LABELS) == mnist[LABELS]
+
+
+@pytest.fixture
+def closed(monkeypatch) -> Iterator[Path]:
+    """A folder below AEVB_DATA that this process may list and not enter; root gives up its rights for it."""
+    if sys.platform == "win32":
+        pytest.skip("permissions as Unix has them")
+    with tempfile.TemporaryDirectory() as name:  # pytest's own folders let nobody else in
+        Path(name).chmod(0o755)
+        monkeypatch.setenv("AEVB_DATA", name)
+        folder, user = Path(name, "closed"), os.getuid()
+        (folder / "inside").mkdir(parents=True)
+        (folder / LABELS).write_bytes(b"nobody sees it")
+        folder.chmod(0o644)
+        if user == 0:
+            os.setresuid(65534, 65534, 0)
+        yield folder
+        if user == 0:
+            os.setresuid(0, 0, 0)
+        folder.chmod(0o755)
+
+
+def test_a_folder_that_may_be_listed_and_not_entered_is_a_warning(closed, mnist, caplog):
+    (file,) = [file for file in MNIST_FILES.files if file.name == LABELS]
+    assert data._supplied(file) is None
+    assert f"{closed} cannot be searched: it may be listed, but not entered" in caplog.messages
+    assert f"{closed / 'inside'} cannot be searched: Permission denied" in caplog.messages
+
+
+def test_a_folder_inside_one_that_may_not_be_entered_is_no_folder(closed, monkeypatch):
+    monkeypatch.setenv("AEVB_DATA", str(closed / "inside"))
+    assert "is not a folder: correct it or unset it" in failure(LABELS)
 
 
 def test_links_to_folders_are_followed_and_loops_survived(supplied, mnist, tmp_path):

@@ -57,6 +57,19 @@ def test_unknown_datasets_are_refused():
         datasets.load("cifar")
 
 
+def test_a_dataset_is_forgotten_whether_it_was_loaded_or_not(monkeypatch):
+    monkeypatch.setattr(datasets, "DATASETS", {"mnist": datasets.get("mnist"), "frey": datasets.get("frey")})
+    monkeypatch.setattr(datasets, "_loaded", {"frey": object()})
+    with pytest.raises(ValueError, match=r"^unknown dataset 'nope': choose one of mnist, frey, or add your own$"):
+        datasets.forget("nope")
+    assert list(datasets.DATASETS) == ["mnist", "frey"]
+    for name in ("mnist", "frey"):
+        datasets.forget(name)
+    assert not datasets.DATASETS and not datasets._loaded
+    with pytest.raises(ValueError, match=r"^unknown dataset 'mnist'"):
+        datasets.forget("mnist")
+
+
 def test_digits_have_the_bernoulli_likelihood_and_faces_the_gaussian():
     assert datasets.get("mnist").likelihood is BERNOULLI
     assert datasets.get("frey").likelihood is GAUSSIAN

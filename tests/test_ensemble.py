@@ -174,6 +174,10 @@ def test_runs_of_a_few_latents_belong_together_where_a_padded_gradient_is_known(
             assert of(PADDED, name) != of(PADDED + 1, name) != of(PADDED + 2, name)
 
 
+def test_what_does_not_stack_does_not_pad():
+    assert not [name for name, algorithm in ALGORITHMS.items() if algorithm.pads and not algorithm.stacks]
+
+
 def test_a_stacked_model_is_its_members():
     """Densities, dreams and log-likelihoods of an ensemble are those of the members, from the same noise."""
     models = [bernoulli_vae(12, 5, 2, generator=torch.Generator().manual_seed(seed)).double() for seed in range(3)]

@@ -2,8 +2,10 @@
 
 import dataclasses
 import functools
+import itertools
 import math
 import pickle
+import re
 from pathlib import Path
 
 import pytest
@@ -11,7 +13,7 @@ import torch
 
 from aevb import data
 from aevb.datasets import GAUSSIAN
-from aevb.fit import choose_step_size, fit, fit_ensemble, load_checkpoint, save_checkpoint
+from aevb.fit import choose_step_size, fit, fit_ensemble, follow, load_checkpoint, save_checkpoint
 from aevb.run import evaluation_grid
 from aevb.trainer import DivergedError, Trainer
 from tests.runs import OF_EACH_ALGORITHM, RUN, assert_identical, each_algorithm
@@ -55,6 +57,25 @@ def test_no_runs_no_step_sizes_and_no_data_are_one_clear_line(tiny, generator):
         for measure in trainer.algorithm.measures.values():
             with pytest.raises(ValueError, match=r"^datapoints must be 1 or more, not 0$"):
                 measure(trainer.model, tiny, tiny.valid, generator=generator)
+
+
+UNLIKE = [
+    *itertools.product(("aevb", "iwae-5"), ({"batch_size": 30}, {"hidden": 7}, {"warm_up": 10})),
+    *itertools.product(("iwae-5", "annealed", "mcem"), ({"latent_dim": 3},)),
+]
+
+
+@pytest.mark.parametrize(("algorithm", "change"), UNLIKE)
+def test_runs_of_two_configurations_are_refused_before_anything_is_trained(algorithm, change):
+    """Whether they would have trained as one batch or one by one."""
+    diverging = dataclasses.replace(OF_EACH_ALGORITHM[algorithm], step_sizes=(1e38, 1e37))
+    runs = [diverging, dataclasses.replace(diverging, **change)]
+    with pytest.raises(
+        ValueError, match=r"^runs that are fitted together differ in seed, step sizes and a few latents"
+    ):
+        fit_ensemble(runs, 200_000)
+    with pytest.raises(ValueError, match=r"^runs that are fitted together"):
+        follow([Trainer(run, 0.05) for run in runs], 200_000)
 
 
 # the same numbers again
@@ -217,6 +238,25 @@ def test_missing_data_is_not_blamed_on_the_checkpoint(tmp_path, monkeypatch):
     monkeypatch.setattr("aevb.trainer.load", missing)
     with pytest.raises(data.DataError, match="set AEVB_DATA"):
         fit(RUN, 12_600, tmp_path / "run.pt")
+
+
+@pytest.mark.parametrize("old", [False, True])
+def test_a_full_disk_is_one_line_and_leaves_the_old_checkpoint(tmp_path, old):
+    """A real one, as far as torch can see: the process may write no more than 1000 bytes to a file."""
+    resource = pytest.importorskip("resource", reason="Windows sets no such limits")
+    path = tmp_path / "run.pt"
+    if old:
+        fit(RUN, 10_000, path)
+    before = [file.read_bytes() for file in tmp_path.iterdir()]
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, hard))
+    try:
+        with pytest.raises(OSError, match=rf"^cannot write {re.escape(str(path))}: .*; free some space .*$") as caught:
+            fit(RUN, 12_600, path)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert "\n" not in str(caught.value)
+    assert [file.read_bytes() for file in tmp_path.iterdir()] == before
 
 
 # the step size

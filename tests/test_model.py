@@ -6,8 +6,12 @@ import torch
 from torch.distributions import MultivariateNormal, Normal
 
 from aevb.bounds import estimator_a, estimator_b
-from aevb.model import VAE, LinearGaussian, bernoulli_vae, gaussian_vae, reparameterize
+from aevb.flows import FlowVAE, Planar
+from aevb.full_vb import FullVB
+from aevb.marginal_likelihood import appendix_d, quadrature
+from aevb.model import VAE, Decoder, LinearGaussian, bernoulli_vae, gaussian_vae, reparameterize, stack
 from aevb.networks import BernoulliMLP, GaussianMLP
+from aevb.priors import MixturePrior, VampPrior
 
 GRID = torch.linspace(-10, 10, 4001, dtype=torch.float64)  # the trapezoidal rule is exact to rounding here
 
@@ -198,3 +202,106 @@ def test_evidence_is_that_of_the_marginal_gaussian(x):
     expected = MultivariateNormal(b, torch.diag(w**2 + s**2)).log_prob(x)
     torch.testing.assert_close(model.log_evidence(x), expected)
     assert math.isclose(model.log_evidence(b).item(), -0.5 * torch.log(2 * math.pi * (w**2 + s**2)).sum().item())
+
+
+# refusals
+
+
+def of(build=bernoulli_vae, n_pixels=7, n_hidden=6, latent_dim=2, **options):
+    return build(n_pixels, n_hidden, latent_dim, generator=torch.Generator().manual_seed(0), **options)
+
+
+def faces(unit_mean):
+    source = torch.Generator().manual_seed(0)
+    return Decoder(GaussianMLP(2, 6, 7, generator=source, unit_mean=unit_mean))
+
+
+@pytest.mark.parametrize(
+    "pair",
+    [
+        (of(), of(gaussian_vae)),
+        (of(gaussian_vae), of()),
+        (of(), of(slow_log_var=True)),
+        (faces(True), faces(False)),
+        (Decoder(of().decoder), of()),
+        (of(), Decoder(of().decoder)),
+        (of(n_pixels=2, latent_dim=2), of(n_pixels=3, latent_dim=3)),
+        (of(n_hidden=2, latent_dim=2), of(n_hidden=3, latent_dim=3)),
+        (of(), of().double()),
+    ],
+)
+def test_models_that_differ_in_more_than_their_latents_are_not_stacked(pair):
+    with pytest.raises(ValueError, match=r"^only models of one kind and one shape can be stacked, but for"):
+        stack(pair)
+
+
+def each_that_does_not_stack():
+    source = torch.Generator().manual_seed(0)
+    learned = [prior(of(), 3, generator=source) for prior in (MixturePrior, VampPrior)]
+    flow = FlowVAE(of(), Planar(2, 1), generator=source)
+    return [*learned, flow, FullVB(of(), 10), orthogonal(), stack([of(), of()])]
+
+
+@pytest.mark.parametrize("model", each_that_does_not_stack(), ids=lambda model: type(model).__name__)
+def test_a_model_that_says_it_cannot_be_stacked_is_refused(model):
+    with pytest.raises(
+        ValueError, match=r"^an? \w+ cannot be stacked: (only a Decoder and a VAE can|stack its members)$"
+    ):
+        stack([model, model])
+
+
+@pytest.mark.parametrize("s", [0.0, -0.7, math.nan, math.inf])
+def test_a_deviation_that_is_none_is_refused(s):
+    with pytest.raises(ValueError, match=rf"^s is a standard deviation, finite and above 0, not {s}$"):
+        LinearGaussian(torch.ones(3, 2), torch.zeros(3), s)
+
+
+@pytest.mark.parametrize("shape", [(), (1,), (2,), (3, 1)])
+def test_a_mean_of_another_length_than_the_data_is_refused(shape):
+    with pytest.raises(ValueError, match=r"^b of shape .* does not fit W of \(3, 2\): it has a value a row$"):
+        LinearGaussian(torch.ones(3, 2), torch.zeros(shape), 0.7)
+
+
+@pytest.mark.parametrize("kind", [torch.float32, torch.float64])
+@pytest.mark.parametrize("weights", [torch.float32, torch.float64])
+def test_data_and_latents_are_converted_to_the_type_of_the_weights(linear_gaussian, x, weights, kind):
+    model = LinearGaussian(linear_gaussian.W.detach().to(weights), linear_gaussian.b.detach().to(weights), 0.7)
+    x, z = x.to(kind), torch.randn(2, 4, 2, generator=torch.Generator().manual_seed(3)).to(kind)
+    methods = {
+        "log_likelihood": (x, z), "log_likelihood_table": (x, z[0]), "log_prior": (z,), "log_joint": (x, z),
+        "log_posterior": (z, x), "posterior": (x,), "exact_posterior": (x,), "log_evidence": (x,), "exact_bound": (x,),
+    }  # fmt: skip
+    for name, arguments in methods.items():
+        found = getattr(model, name)(*arguments)
+        expected = getattr(model, name)(*(argument.to(weights) for argument in arguments))
+        for ours, theirs in zip(*((v if isinstance(v, tuple) else (v,)) for v in (found, expected)), strict=True):
+            assert ours.dtype == weights and torch.equal(ours, theirs), name
+    drawn = [model.sample_likelihood(u, generator=torch.Generator().manual_seed(4)) for u in (z[0], z[0].to(weights))]
+    assert drawn[0].dtype == weights and torch.equal(*drawn)
+
+
+@pytest.mark.parametrize("width", [1, 6])
+@pytest.mark.parametrize("model", [of(), of(gaussian_vae), Decoder(of().decoder), faces(True)])
+def test_data_of_another_width_are_refused_and_do_not_broadcast(model, width, generator):
+    x, z = torch.rand(4, width, generator=generator), torch.zeros(3, 4, 2)
+    refused = pytest.raises(ValueError, match=rf"^data of shape \(4, {width}\) are not rows of 7 values, as this model")
+    with refused:
+        model.log_likelihood(x, z)
+    with refused:
+        model.log_likelihood_table(x, z[:, 0])
+    with refused:
+        quadrature(model, x, points=5)
+    with refused:
+        appendix_d(Decoder(model.decoder), x, generator=generator)
+
+
+@pytest.mark.parametrize("width", [1, 2])
+def test_the_known_model_refuses_data_of_another_width_everywhere(linear_gaussian, x, width):
+    x, z = x[:, :width], torch.zeros(3, 4, 2)
+    refused = pytest.raises(ValueError, match=rf"^data of shape \(4, {width}\) are not rows of 3 values")
+    for name in ("posterior", "exact_posterior", "log_evidence", "exact_bound"):
+        with refused:
+            getattr(linear_gaussian, name)(x)
+    for arguments in ((linear_gaussian.log_likelihood, x, z), (linear_gaussian.log_posterior, z, x)):
+        with refused:
+            arguments[0](*arguments[1:])

@@ -1,4 +1,7 @@
 import dataclasses
+import re
+import struct
+import zlib
 
 import numpy as np
 import pytest
@@ -195,6 +198,55 @@ def test_pictures_of_two_sizes_or_damaged_are_named(tmp_path):
     assert refusal(tmp_path).endswith("07.png is not of the size of 00.png (6 x 4 and 4 x 6): resize them all alike")
     (tmp_path / "07.png").write_bytes(b"\x89PNG\r\n\x1a\n")
     assert refusal(tmp_path).endswith("07.png cannot be read as a picture: repair or remove it")
+
+
+def png(width: int, height: int, *chunks: tuple[bytes, bytes]) -> bytes:
+    """A picture of that size, black as far as `chunks` have its pixels."""
+    parts = [(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0)), *chunks, (b"IEND", b"")]
+    written = [struct.pack(">I", len(b)) + a + b + struct.pack(">I", zlib.crc32(a + b)) for a, b in parts]
+    return b"\x89PNG\r\n\x1a\n" + b"".join(written)
+
+
+BLACK = zlib.compress(bytes(4 * 7))  # the pixels of 6 x 4
+HALVES = (b"IDAT", BLACK[:5]), (b"\x00DAT", BLACK[5:])  # the second of a name that is none
+
+
+@pytest.mark.parametrize(
+    "content",
+    [png(20_000, 20_000), png(6, 4, *HALVES), png(6, 4), b"P5 4 x 255\n"],
+    ids=["huge", "broken", "empty", "no number"],
+)
+def test_a_picture_that_is_huge_or_broken_is_named_whatever_is_raised(tmp_path, content):
+    """PIL raises DecompressionBombError, SyntaxError, OSError, ValueError."""
+    (tmp_path / "0.png").write_bytes(content)
+    assert refusal(tmp_path) == f"{tmp_path / '0.png'} cannot be read as a picture: repair or remove it"
+
+
+def test_an_empty_path_is_refused():
+    assert refusal("") == "the path is empty: name an .npz file or a folder of images"
+
+
+def test_the_suffix_of_a_file_may_be_of_either_case(tmp_path):
+    path = saved(tmp_path, train=stripes(20)).rename(tmp_path / "stripes.NPZ")
+    assert own_data.describe(path).read().train.shape == (18, 24)
+
+
+def test_one_scale_is_one_dataset_however_it_is_written(tmp_path):
+    path = saved(tmp_path, train=stripes(20))
+    plain = own_data.describe(path)
+    for scale in (255, 255.0, np.int64(255), np.float32(255)):
+        assert own_data.describe(path, scale=scale) == plain
+        assert type(own_data.describe(path, scale=scale).scale) is float
+
+
+@pytest.mark.parametrize(
+    ("scale", "words"), [(np.inf, "which is above 0 and not inf"), (1e60, "divided by 1e+60 every pixel is 0")]
+)
+def test_a_scale_that_leaves_nothing_is_refused(tmp_path, scale, words):
+    dataset = own_data.describe(saved(tmp_path, train=stripes(20)), scale=scale)
+    with pytest.raises(ValueError, match=re.escape(words)):
+        datasets.add(dataset)
+    assert dataset.name not in DATASETS
 
 
 @pytest.mark.parametrize("likelihood", [BERNOULLI, GAUSSIAN])

@@ -2,10 +2,12 @@
 
 import dataclasses
 import itertools
+import math
 import os
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 
 from aevb.run import Run, evaluation_grid
@@ -27,6 +29,26 @@ from tests.runs import RUN
 def test_a_run_of_nothing_is_refused(size, message):
     with pytest.raises(ValueError, match=f"^{message}$"):
         dataclasses.replace(RUN, **size)
+
+
+@pytest.mark.parametrize("bad", [0, -0.1, math.nan, math.inf])
+def test_a_step_size_or_a_deviation_that_is_none_is_refused(bad):
+    with pytest.raises(ValueError, match=rf"^step_sizes must be finite and above 0, not {float(bad)}$"):
+        dataclasses.replace(RUN, step_sizes=(0.1, bad))
+    with pytest.raises(ValueError, match=rf"^initial_sigma must be finite and above 0, not {float(bad)}$"):
+        dataclasses.replace(RUN, algorithm="full-vb", initial_sigma=bad)
+
+
+def test_a_run_has_a_step_size():
+    with pytest.raises(ValueError, match=r"^step_sizes must be 1 or more, not 0$"):
+        dataclasses.replace(RUN, step_sizes=())
+
+
+@pytest.mark.parametrize("name", ["latent_dim", "hidden", "seed", "n_train", "batch_size", "warm_up"])
+@pytest.mark.parametrize("bad", [2.5, math.nan, math.inf])
+def test_a_size_that_is_no_whole_number_is_refused(name, bad):
+    with pytest.raises(ValueError, match=f"^{name} must be a whole number, not {bad}$"):
+        dataclasses.replace(RUN, **{name: bad})
 
 
 def test_unknown_algorithms_are_refused():
@@ -71,6 +93,21 @@ def test_whatever_changes_the_numbers_changes_the_key():
     assert set(changes) == {field.name for field in dataclasses.fields(Run)}
     keys = {dataclasses.replace(RUN, **{name: value}).key for name, value in changes.items()} | {RUN.key}
     assert len(keys) == len(changes) + 1
+
+
+SIZES = {"latent_dim": 2, "hidden": 6, "seed": 1, "n_train": 10, "batch_size": 50, "warm_up": 10}
+
+
+@pytest.mark.parametrize("kind", [np.int64, np.uint8, float])
+def test_equal_runs_have_one_key_whatever_holds_their_numbers(kind):
+    """A run is a value: numbers of numpy, whole step sizes and a list are the numbers that they equal."""
+    plain = Run("tiny", "aevb", step_sizes=(1.0, 2.0), initial_sigma=1.0, slow_log_var=True, **SIZES)
+    sizes = {name: kind(size) for name, size in SIZES.items()}
+    other = Run("tiny", "aevb", step_sizes=[kind(1), 2], initial_sigma=kind(1), slow_log_var=np.True_, **sizes)
+    assert other == plain and hash(other) == hash(plain)
+    assert other.key == plain.key
+    assert dataclasses.asdict(other) == dataclasses.asdict(plain)
+    assert {type(value) for value in dataclasses.astuple(other)} == {str, int, float, tuple, bool}
 
 
 # the points of its curve

@@ -4,6 +4,7 @@ It prints whatever the encoding. However it ends, it leaves nothing running.
 """
 
 import contextlib
+import io
 import os
 import signal
 import sys
@@ -24,8 +25,9 @@ def run(command: Callable[[], int]) -> int:
     A question mark is printed for a character that the output's encoding lacks. On SIGINT and SIGTERM all processes
     that descend from this one are ended. Call it in the main thread; elsewhere signals stay as they are.
     """
-    for stream in filter(None, (sys.stdout, sys.stderr)):
-        stream.reconfigure(errors="replace")
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # what a caller puts in its place need not have an encoding
+            stream.reconfigure(errors="replace")
     descendants: list[psutil.Process] = []
     try:
         with _noting(descendants):
@@ -33,9 +35,11 @@ def run(command: Callable[[], int]) -> int:
     except BrokenPipeError:
         with contextlib.suppress(BrokenPipeError):
             sys.stdout.flush()
-        nowhere = os.open(os.devnull, os.O_WRONLY)  # for output still to be written, which would end in a traceback
-        os.dup2(nowhere, sys.stdout.fileno())
-        os.close(nowhere)
+        with contextlib.suppress(io.UnsupportedOperation):  # of an output that is no file, and so no pipe
+            output = sys.stdout.fileno()
+            nowhere = os.open(os.devnull, os.O_WRONLY)  # for output still to be written, which would end in a traceback
+            os.dup2(nowhere, output)
+            os.close(nowhere)
         return 128 + BROKEN_PIPE
     except KeyboardInterrupt as interrupt:
         end([*descendants, *psutil.Process().children(recursive=True)])

@@ -247,12 +247,14 @@ def _bar(members: list[Member], goals: list[int], device: str, *, show: bool) ->
     with tqdm(total=sum(goals), initial=sum(seen()), unit=" samples", unit_scale=True, disable=not show) as bar:
         done = threading.Event()
 
+        def tell(now: list[int]) -> None:
+            ended = sum(s >= goal for s, goal in zip(now, goals, strict=True))
+            bar.set_postfix_str(f"{ended} of {len(members)} runs done", refresh=False)
+            bar.update(sum(now) - bar.n)
+
         def watch() -> None:
             while not done.wait(1.0):
-                now = seen()
-                ended = sum(s >= goal for s, goal in zip(now, goals, strict=True))
-                bar.set_postfix_str(f"{ended} of {len(members)} runs done", refresh=False)
-                bar.update(sum(now) - bar.n)
+                tell(seen())
 
         watcher = threading.Thread(target=watch, daemon=True)
         watcher.start()
@@ -261,3 +263,4 @@ def _bar(members: list[Member], goals: list[int], device: str, *, show: bool) ->
         finally:
             done.set()
             watcher.join()
+        tell(goals)  # all have ended, whatever the last note was: one that diverged too, or one on another machine

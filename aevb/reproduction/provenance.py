@@ -52,8 +52,7 @@ def commit() -> str:
     Raises ValueError, with the reason in one line, where git knows none: there is no git or no checkout, git does not
     trust its owner, or this is a folder inside another repository.
     """
-    # a hook, for one, sets these for its own repository
-    environment = {name: value for name, value in os.environ.items() if name not in ("GIT_DIR", "GIT_WORK_TREE")}
+    environment = dict(os.environ)
 
     def git(*words: str) -> str:
         command = ["git", *words]
@@ -61,6 +60,9 @@ def commit() -> str:
         return ran.stdout.strip()
 
     try:
+        for name in git("rev-parse", "--local-env-vars").split():
+            if not name.startswith("GIT_CONFIG_"):  # which may say that the owner of this tree is trusted
+                environment.pop(name, None)  # a hook, for one, sets it for its own repository
         if git("rev-parse", "--show-prefix"):
             raise ValueError(f"{ROOT} is no checkout, but a folder inside one")
         changed = git("status", "--porcelain", "--", "aevb", "benchmarks", "requirements.txt")

@@ -134,7 +134,10 @@ def write_live(figure: str, profile: str, curves: Curves, entries: dict[str, dic
 
 
 def write_record(figure: str, curves: Curves, entries: dict[str, dict]) -> None:
-    """Add runs to the record of `figure`; where a run is recorded already, the longer curve stays."""
+    """Add runs to the record of `figure`; where a run is recorded already, the longer curve stays.
+
+    The whole record is read and written anew, without a lock: of two processes that record at once, one loses runs.
+    """
     kept, table, known = recorded(figure).table, curves.table, manifest(figure)
     for key, entry in entries.items():
         if known.get(key, {}).get("samples", 0) > entry["samples"]:
@@ -155,7 +158,8 @@ def model_path(run: Run) -> Path:
 def write_model(run: Run, model: VAE, entry: dict) -> None:
     """Record the weights of `model`, the outcome of `run`, rounded to half precision; `entry` is for the manifest.
 
-    Where a model of this run that saw more samples is recorded already, that one stays.
+    Where a model of this run that saw more samples is recorded already, that one stays. One process at a time records,
+    as in `write_record`.
     """
     known, path = manifest("models"), model_path(run)
     if path.exists() and known.get(run.key, {}).get("samples", 0) > entry["samples"]:

@@ -42,18 +42,20 @@ def plan(dataset: Dataset, algorithm: str, latent_dim: int, hidden: int | None) 
     return Run(dataset.name, algorithm, latent_dim, dataset.hidden if hidden is None else hidden, measure=measure)
 
 
-def train_and_draw(run: Run, samples: int) -> tuple[pd.DataFrame, Path]:
-    """The curve of `run`, a row per point, and the path of a picture of what it learned.
+def train_and_draw(run: Run, samples: int) -> tuple[pd.DataFrame, Path, int]:
+    """The curve of `run`, a row per point, and the path of a picture of what it learned in so many samples.
 
-    The curve has the columns `samples`, `train` and `test`, nats per datapoint. A run that was interrupted goes on.
+    The curve has the columns `samples`, `train` and `test`, nats per datapoint. A run that was interrupted goes on; one
+    that was trained further than `samples` is drawn as it is, further than the curve.
     Raises ValueError where `samples` is too few for a point, and DivergedError where the run diverges.
     """
     (outcome,) = grid.outcomes([Member(run.key, run)], samples, jobs=1, progress=True)  # in this process
     table = pd.DataFrame(outcome.rows)
     curve = table.pivot_table(MEASURES[run.measure].column, "samples", "split")[["train", "test"]].reset_index()
     path = results.live_folder() / "drawn" / f"{run.dataset}-{run.algorithm}-{run.key}.png"
-    write_picture(grid.trained(run), path)
-    return curve, path
+    trainer = grid.trained(run)
+    write_picture(trainer, path)
+    return curve, path, trainer.samples
 
 
 def write_picture(trainer: Trainer, path: Path) -> None:

@@ -1,3 +1,5 @@
+import contextlib
+import io
 import os
 import shlex
 import signal
@@ -59,3 +61,17 @@ def test_a_signal_is_told_in_one_line_and_signals_are_as_before(number, capsys):
     assert terminal.run(lambda: signal.raise_signal(number)) == 128 + number
     assert capsys.readouterr().err == "aevb: interrupted\n"
     assert [signal.getsignal(other) for other in terminal.SIGNALS] == before
+
+
+def test_an_output_that_is_no_file_is_printed_to():
+    with contextlib.redirect_stdout(io.StringIO()) as output, contextlib.redirect_stderr(io.StringIO()):
+        assert terminal.run(lambda: print("σ² │ 3.5") or 0) == 0
+    assert output.getvalue() == "σ² │ 3.5\n"
+
+
+def test_a_pipe_may_close_where_the_output_is_no_file():
+    def command():
+        raise BrokenPipeError
+
+    with contextlib.redirect_stdout(io.StringIO()):
+        assert terminal.run(command) == 128 + terminal.BROKEN_PIPE

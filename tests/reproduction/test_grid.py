@@ -228,6 +228,14 @@ def test_the_bar_counts_runs_samples_and_time_left(root, capsys):
     goal = evaluation_grid(SAMPLES)[-1]
     assert {int(progress_path(run.key).read_text(encoding="utf-8")) for run in PAIR} == {goal}
     assert "samples/s" in shown
+    assert f"{2 * goal / 1000:.1f}k/{2 * goal / 1000:.1f}k" in (last := shown.split("\r")[-1])
+    assert "2 of 2 runs done" in last
+
+
+def test_a_bar_over_a_grid_that_fails_stays_where_it_is(root, capsys):
+    with pytest.raises(DivergedError):
+        run_grid([EXPLOSIVE], SAMPLES, jobs=1, progress=True)
+    assert "1 of 1 runs done" not in capsys.readouterr().err
 
 
 def test_no_runs_and_no_threads_are_one_clear_line(root):

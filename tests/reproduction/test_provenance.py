@@ -41,11 +41,32 @@ def test_the_commit_is_that_of_this_tree_and_says_where_the_code_differs(tree):
     assert provenance.commit() == f"{head}+"
 
 
+OF_A_REPOSITORY = {  # the variables that name a part of one
+    "GIT_DIR": ".git",
+    "GIT_WORK_TREE": ".",
+    "GIT_INDEX_FILE": ".git/index",
+    "GIT_OBJECT_DIRECTORY": ".git/objects",
+    "GIT_COMMON_DIR": ".git",
+    "GIT_SHALLOW_FILE": ".git/nothing",
+}
+
+
 def test_the_commit_of_another_repository_is_not_this_trees(tree, tmp_path, monkeypatch):
     committed(tmp_path / "other")
     committed(tree)
     head = provenance.commit()
-    monkeypatch.setenv("GIT_DIR", str(tmp_path / "other" / ".git"))  # as in its hooks
+    for name, place in OF_A_REPOSITORY.items():  # as in its hooks
+        with monkeypatch.context() as patch:
+            patch.setenv(name, str(tmp_path / "other" / place))
+            assert provenance.commit() == head
+
+
+def test_trust_in_a_trees_owner_may_come_by_the_environment(tree, monkeypatch):
+    committed(tree)
+    head = provenance.commit()
+    monkeypatch.setenv("GIT_TEST_ASSUME_DIFFERENT_OWNER", "1")
+    for name, value in {"COUNT": "1", "KEY_0": "safe.directory", "VALUE_0": str(tree)}.items():
+        monkeypatch.setenv(f"GIT_CONFIG_{name}", value)
     assert provenance.commit() == head
 
 

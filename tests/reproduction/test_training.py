@@ -31,6 +31,14 @@ def test_the_command_trains_and_draws_what_the_model_learned(blobs, capsys, algo
     assert picture[..., :3].std() > 0.05  # something is drawn
 
 
+def test_a_picture_of_a_model_that_is_further_than_the_table_says_so(blobs, capsys):
+    for samples, said in (("15800", "The picture: "), ("10000", "The picture of the model at 15,800 samples: ")):
+        assert main(["train", str(blobs), "--hidden", "4", "--samples", samples]) == 0
+        lines = capsys.readouterr().out.splitlines()
+        assert float(lines[-2].split()[0]) == float(samples)
+        assert f"per datapoint. {said}" in lines[-1]
+
+
 def test_a_picture_shows_the_decoders_means(blobs, tmp_path, monkeypatch):
     """Of the model as it was trained, at the grid of two latents."""
     trainer = fit(training.plan(training.find(str(blobs)), "aevb", 2, hidden=5), 10_000)
