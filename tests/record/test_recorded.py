@@ -151,7 +151,7 @@ def test_the_record_of_figure_3_is_what_the_experiment_runs():
     assert all(entries[key]["samples"] >= 10_000_000 for key in least)
 
 
-@pytest.mark.parametrize("name", ["readings", "readings-by-latents", "readings-plateau"])
+@pytest.mark.parametrize("name", ["readings", "readings-by-latents", "readings-plateau", "readings-overfitting"])
 def test_the_record_of_readings_is_whole(name):
     entries, table = results.manifest(name), results.recorded(name).table
     assert set(entries) == {member.key for member in experiments.get(name).members("standard")}
