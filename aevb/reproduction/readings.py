@@ -215,8 +215,8 @@ PLATEAU = tuple(
         Reading("weight prior", "on the decoder alone, warm-up 100, M = 300", _with(on_theta, batch_size=300)),
     )
 )
-# figure 2's own run that overfits, AEVB on digits with 3 latents, without a prior on the weights. Expected before it ran:
-# its test curve falls as those of figure 2's seeds do, within their range, for a share of M/N is weak
+# figure 2's own run that overfits, AEVB on digits with 3 latents, without a prior on the weights. Expected before it
+# ran: its test curve falls as those of figure 2's seeds do, within their range, for a share of M/N is weak
 OVERFITTING = tuple(
     Reading("weight prior", "none", run, no_prior)
     for run in figure2(1, ("mnist",))
