@@ -225,7 +225,7 @@ class LinearGaussian(LatentVariableModel):
     def __init__(self, W: Tensor, b: Tensor, s: float):
         super().__init__()
         if b.shape != W.shape[:1]:
-            raise ValueError(f"b of shape {tuple(b.shape)} does not fit W of {tuple(W.shape)}: it has a value a row")
+            raise ValueError(f"b of shape {tuple(b.shape)} does not fit W of {tuple(W.shape)}: it has one value per row")
         if not 0 < s < math.inf:
             raise ValueError(f"s is a standard deviation, finite and above 0, not {s}")
         self.W, self.b, self.s = nn.Parameter(W), nn.Parameter(b), s

@@ -258,7 +258,7 @@ def test_a_deviation_that_is_none_is_refused(s):
 
 @pytest.mark.parametrize("shape", [(), (1,), (2,), (3, 1)])
 def test_a_mean_of_another_length_than_the_data_is_refused(shape):
-    with pytest.raises(ValueError, match=r"^b of shape .* does not fit W of \(3, 2\): it has a value a row$"):
+    with pytest.raises(ValueError, match=r"^b of shape .* does not fit W of \(3, 2\): it has one value per row$"):
         LinearGaussian(torch.ones(3, 2), torch.zeros(shape), 0.7)
 
 
