@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from aevb.batches import refuse_nan
-from aevb.checks import at_least
+from aevb.checks import above_zero, at_least
 from aevb.model import LatentVariableModel, reparameterize
 from aevb.networks import log_normal
 from aevb.priors import sample_prior
@@ -139,8 +139,7 @@ def rescaled(model: LatentVariableModel, x: Tensor, reach: float) -> Rescaled:
     For many x, more than are then looked at. Raises ValueError where `x` is empty or `reach` not above zero and finite,
     and, naming datapoints, where q(z|x) is not a number.
     """
-    if not 0 < reach < math.inf:
-        raise ValueError(f"reach must be above zero and finite, not {reach}")
+    above_zero(reach=reach)
     mu, log_var = _posteriors(model, x)
     six = 6 * torch.exp(0.5 * log_var)
     low, high = (mu - six).amin(0), (mu + six).amax(0)

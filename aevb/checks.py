@@ -1,6 +1,6 @@
 """The checks of input. Each refusal is one clear line.
 
-Data must lie in the domain of their likelihood; sizes must be one or more.
+Data must lie in the domain of their likelihood; sizes must be one or more; scales must be finite and above zero.
 """
 
 import math
@@ -23,6 +23,13 @@ def at_least(least: int, **sizes: int) -> None:
     for name, size in sizes.items():
         if size < least:
             raise ValueError(f"{name} must be {least} or more, not {size}")
+
+
+def above_zero(**values: float) -> None:
+    """Raise ValueError, naming it, where one of the `values` is not finite and above zero."""
+    for name, value in values.items():
+        if not 0 < value < math.inf:
+            raise ValueError(f"{name} must be finite and above 0, not {value}")
 
 
 def name_datapoints(which: Tensor) -> str:
@@ -56,7 +63,7 @@ def refuse_outside(x: Tensor, domain: Domain) -> None:
 
 
 def refuse_width(x: Tensor, width: int) -> None:
-    """Raise ValueError where data `x` `(..., D)` have not `width` values a datapoint: a single one would broadcast."""
+    """Raise ValueError where data `x` `(..., D)` have not `width` values each: a single one would broadcast."""
     if x.shape[-1:] != (width,):
         raise ValueError(f"data of shape {tuple(x.shape)} are not rows of {width} values, as this model has them")
 

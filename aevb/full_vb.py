@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from aevb.bounds import EVALUATION_BATCH, estimator_a, estimator_b, kl_to_prior
-from aevb.checks import at_least
+from aevb.checks import above_zero, at_least
 from aevb.model import LatentVariableModel, reparameterize
 from aevb.networks import INITIAL_STD, BernoulliMLP, GaussianMLP, log_normal
 from aevb.objectives import Update
@@ -28,7 +28,7 @@ class FullVB(nn.Module):
     The decoder's own parameters become the means, so that `model` is the model at the posterior mean; theta
     is all of them as one vector `(K,)`. The standard deviations start at `initial_sigma`, by default that of the
     initial weights. The prior is in the bound: train without weight decay. Raises ValueError where there is no
-    `model.decoder`, no training point or no positive `initial_sigma`.
+    `model.decoder`, no training point, or an `initial_sigma` not finite and above zero.
     """
 
     def __init__(self, model: LatentVariableModel, n_train: int, initial_sigma: float = INITIAL_STD):
@@ -36,8 +36,7 @@ class FullVB(nn.Module):
         if not hasattr(model, "decoder"):
             raise ValueError(f"a {type(model).__name__} has no decoder: put its generative parameters in one")
         at_least(1, n_train=n_train)
-        if not initial_sigma > 0:
-            raise ValueError(f"initial_sigma is a standard deviation, more than 0: got {initial_sigma}")
+        above_zero(initial_sigma=initial_sigma)
         self.model, self.n_train = model, n_train
         self.log_var = nn.Parameter(torch.full_like(self.mu.detach(), 2 * math.log(initial_sigma)))
 

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from aevb import batches
-from aevb.checks import at_least
+from aevb.checks import above_zero, at_least
 from aevb.model import LatentVariableModel, Model
 from aevb.priors import sample_prior
 
@@ -240,8 +240,7 @@ def sample(
 
 def _refuse_step_size(step_size: Tensor | float) -> None:
     for size in step_size.flatten().tolist() if isinstance(step_size, Tensor) else [step_size]:
-        if not 0 < size < math.inf:
-            raise ValueError(f"step_size must be above zero and finite, not {size}")
+        above_zero(step_size=size)
 
 
 def split_rhat(draws: Tensor) -> Tensor:

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from aevb import batches, bounds, hmc
-from aevb.checks import at_least
+from aevb.checks import above_zero, at_least
 from aevb.densities import DENSITIES, enough_samples
 from aevb.model import LatentVariableModel
 from aevb.priors import sample_prior
@@ -133,8 +133,7 @@ def quadrature(model: LatentVariableModel, x: Tensor, *, points: int, limit: flo
     """
     at_least(1, datapoints=len(x))
     at_least(2, points=points)
-    if not 0 < limit < math.inf:
-        raise ValueError(f"limit must be above zero and finite, not {limit}")
+    above_zero(limit=limit)
     latent_dim, of = model.latent_dim, hmc.type_of_latents(model, x)
     if latent_dim > 3:
         raise ValueError(f"quadrature takes at most 3 latent dimensions, not {latent_dim}")

@@ -13,7 +13,7 @@ from typing import TypeVar
 import torch
 from torch import Tensor, nn
 
-from aevb.checks import Domain, at_least, refuse_outside, refuse_width
+from aevb.checks import Domain, above_zero, at_least, refuse_outside, refuse_width
 from aevb.networks import BernoulliMLP, GaussianMLP, draw, log_normal
 
 Model = TypeVar("Model", bound="LatentVariableModel")  # the type of models that are stacked
@@ -225,9 +225,10 @@ class LinearGaussian(LatentVariableModel):
     def __init__(self, W: Tensor, b: Tensor, s: float):
         super().__init__()
         if b.shape != W.shape[:1]:
-            raise ValueError(f"b of shape {tuple(b.shape)} does not fit W of {tuple(W.shape)}: it has one value per row")
-        if not 0 < s < math.inf:
-            raise ValueError(f"s is a standard deviation, finite and above 0, not {s}")
+            raise ValueError(
+                f"b of shape {tuple(b.shape)} does not fit W of {tuple(W.shape)}: it has one value per row"
+            )
+        above_zero(s=s)
         self.W, self.b, self.s = nn.Parameter(W), nn.Parameter(b), s
         self.latent_dim = W.shape[1]
         precision = self._precision().detach()

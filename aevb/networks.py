@@ -104,7 +104,7 @@ class BernoulliMLP(nn.Module):
     For `v` strictly between 0 and 1 (grey pixels, as in the paper) `log_prob` is still eq. 11, but
     exp(log_prob) is no longer normalised over `v`: such numbers compare only with each other. Outside [0, 1] eq. 11
     means nothing, and can be above zero. Both log-densities raise ValueError where `v` is empty or not all in there
-    (`checks.refuse_outside`), and where it has not `n_out` values a row.
+    (`checks.refuse_outside`), and where it has not `n_out` values per row.
     """
 
     domain = Domain(0.0, 1.0, "the Bernoulli likelihood (eq. 11) is of values in [0, 1]: divide by the largest grey")
@@ -154,7 +154,7 @@ class GaussianMLP(nn.Module):
     bound: where data can be fitted exactly, log_var runs away.
 
     `v` is any finite vector, with `unit_mean=True` too: a draw around a mean in (0, 1) need not lie there. Both
-    log-densities raise ValueError where `v` is empty or not finite, and where it has not `n_out` values a row.
+    log-densities raise ValueError where `v` is empty or not finite, and where it has not `n_out` values per row.
     """
 
     domain = Domain(-math.inf, math.inf, "the Gaussian likelihood of eq. 12 is of finite values: take out what is not")

@@ -10,7 +10,7 @@ import math
 from dataclasses import dataclass
 
 from aevb.algorithms import ALGORITHMS
-from aevb.checks import at_least
+from aevb.checks import above_zero, at_least
 from aevb.measures import MEASURES
 from aevb.networks import INITIAL_STD
 
@@ -59,10 +59,9 @@ class Run:
         at_least(1, latent_dim=self.latent_dim, hidden=self.hidden, batch_size=self.batch_size, n_train=n_train)
         at_least(1, step_sizes=len(self.step_sizes))
         at_least(0, warm_up=self.warm_up)
-        for name, values in (("step_sizes", self.step_sizes), ("initial_sigma", (self.initial_sigma,))):
-            for value in values:
-                if not 0 < value < math.inf:
-                    raise ValueError(f"{name} must be finite and above 0, not {value}")
+        above_zero(initial_sigma=self.initial_sigma)
+        for step_size in self.step_sizes:
+            above_zero(step_sizes=step_size)
         if self.algorithm not in ALGORITHMS:
             raise ValueError(f"unknown algorithm {self.algorithm!r}: choose one of {', '.join(ALGORITHMS)}")
         if self.measure not in MEASURES:

@@ -175,5 +175,5 @@ def test_nothing_and_what_is_not_a_number_are_refused(linear_gaussian, x, genera
 
 @pytest.mark.parametrize("reach", [0.0, -6.0, math.inf, math.nan])
 def test_a_reach_of_nothing_is_refused(linear_gaussian, x, reach):
-    with pytest.raises(ValueError, match=rf"^reach must be above zero and finite, not {reach}$"):
+    with pytest.raises(ValueError, match=rf"^reach must be finite and above 0, not {reach}$"):
         aggregated.rescaled(linear_gaussian, x, reach)

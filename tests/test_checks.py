@@ -1,5 +1,7 @@
 """Refusals: data outside a likelihood's domain, whichever door they come through, and sizes of zero."""
 
+import math
+
 import pytest
 import torch
 
@@ -200,3 +202,10 @@ def test_a_model_without_recognition_model_is_checked_too(generator, digits, gre
     for door in ("appendix_d", "quadrature", "annealed_importance", "mcem"):
         with pytest.raises(ValueError, match=r"from 0\.0 to 255\.0"):
             DOORS[door](decoder, 255 * grey, generator)
+
+
+@pytest.mark.parametrize("value", [0.0, -1.0, math.inf, math.nan])
+def test_a_scale_is_finite_and_above_zero(value):
+    checks.above_zero(one=1.0, tiny=5e-324)
+    with pytest.raises(ValueError, match=f"^width must be finite and above 0, not {value}$"):
+        checks.above_zero(one=1.0, width=value)

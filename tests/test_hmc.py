@@ -341,7 +341,7 @@ def test_nothing_to_sample_is_refused(generator, shape, name):
 @pytest.mark.parametrize("size", [0.0, -0.1, math.inf, math.nan])
 def test_a_step_size_that_leads_nowhere_is_refused(generator, size):
     state = hmc.init(gaussian, torch.zeros(2, 3, 2, dtype=torch.float64))
-    said = rf"^step_size must be above zero and finite, not {size}$"
+    said = rf"^step_size must be finite and above 0, not {size}$"
     for of_all in (size, torch.tensor([0.1, size, 0.1], dtype=torch.float64)):
         with pytest.raises(ValueError, match=said):
             hmc.sample(gaussian, state, of_all, 4, 5, generator=generator)

@@ -268,7 +268,7 @@ def test_a_warning_of_hmc_names_the_row_too(generator):
 @pytest.mark.parametrize("limit", [0.0, -6.0, math.inf, math.nan])
 def test_a_lattice_of_no_extent_is_refused(generator, limit):
     model, x, _ = model_and_data(2, generator)
-    with pytest.raises(ValueError, match=rf"^limit must be above zero and finite, not {limit}$"):
+    with pytest.raises(ValueError, match=rf"^limit must be finite and above 0, not {limit}$"):
         ml.quadrature(model, x, points=5, limit=limit)
 
 

@@ -252,7 +252,7 @@ def test_a_model_that_says_it_cannot_be_stacked_is_refused(model):
 
 @pytest.mark.parametrize("s", [0.0, -0.7, math.nan, math.inf])
 def test_a_deviation_that_is_none_is_refused(s):
-    with pytest.raises(ValueError, match=rf"^s is a standard deviation, finite and above 0, not {s}$"):
+    with pytest.raises(ValueError, match=rf"^s must be finite and above 0, not {s}$"):
         LinearGaussian(torch.ones(3, 2), torch.zeros(3), s)
 
 
