@@ -83,9 +83,13 @@ def accounts(measured: Curves) -> pd.DataFrame:
     """What `gaps_of` measured, a row per n_train, algorithm, split, samples and seed, a column per quantity, in nats.
 
     With the columns "amortization" and "family", the two gaps, whose sum is log p(x) minus the bound; and "marginal",
-    the divergence of the aggregated posterior from the prior, where the rate was measured.
+    the divergence of the aggregated posterior from the prior, where the rate was measured. Raises ValueError where two
+    records have the same run: each was measured on its own machine, and their mean is no run's.
     """
-    table = measured.table.pivot_table("nats", ["n_train", "algorithm", "split", "samples", "seed"], "quantity")
+    names = ["n_train", "algorithm", "split", "samples", "seed"]
+    if measured.table.duplicated([*names, "quantity"]).any():
+        raise ValueError("several records have the same run: compare runs within one of them")
+    table = measured.table.pivot(index=names, columns="quantity", values="nats")
     gap = {"amortization": table["best bound"] - table["bound"], "family": table["log p(x)"] - table["best bound"]}
     if "rate" in table:
         gap["marginal"] = table["rate"] - table["information"]

@@ -1,6 +1,7 @@
 """The rules that judge claims: by curves, by numbers that chapters measured, by Part V's record, by the clock."""
 
 from collections.abc import Callable, Mapping
+from types import MappingProxyType
 from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
@@ -29,14 +30,14 @@ class Evidence(NamedTuple):
 
     `figure2` and `figure3` are our and the paper's curves of each; `cost` is the seconds per training sample of each
     algorithm on MNIST (`leads.cost_per_sample`, `leads.recorded_cost`); `measured` holds the numbers that chapters
-    measured, by name. `after` is what Part V measured of each recorded run (`after.accounts`), None without a record.
+    measured, by name. `after` is what Part V measured of each recorded run (`after.accounts`), by experiment.
     """
 
     figure2: tuple[Curves, Curves]
     figure3: tuple[Curves, Curves]
     cost: dict[str, float]
     measured: dict[str, float]
-    after: pd.DataFrame | None = None
+    after: Mapping[str, pd.DataFrame] = MappingProxyType({})
 
 
 class Judged(NamedTuple):
@@ -93,7 +94,7 @@ def by_curves(
 
 def _reach(shared: Curves) -> str:
     ends = shared.reach()
-    return f"to {ends.min():.0e} samples{' or further' if ends.nunique() > 1 else ''}"
+    return f"to {ends.min() / 1e6:.2g} million samples{' or further' if ends.nunique() > 1 else ''}"
 
 
 def speed_ups(curves: Curves) -> ByPanel:
@@ -230,16 +231,23 @@ def good_below(below: float, above: float) -> str:
 
 
 def by_accounts(
-    says: str, measure: Callable[[pd.DataFrame], BySeed], bears_out: Callable[[float], bool] = lambda value: value > 0
+    says: str,
+    experiments: tuple[str, ...],
+    measure: Callable[[pd.DataFrame], BySeed],
+    bears_out: Callable[[float], bool] = lambda value: value > 0,
 ) -> Rule:
     """A rule for what Part V measured: `measure` gives values by seed, `bears_out` says whether one supports the claim.
+
+    `measure` sees the runs of these `experiments`. Those that have AEVB have runs of their own of it, so that a claim
+    compares with it within one of them.
 
     A value is the mean over its seeds. Where it has several it counts only if its whole interval agrees with it. `says`
     is what the later paper gives, in the place of a published number.
     """
 
     def rule(evidence: Evidence) -> Judged:
-        found = {} if evidence.after is None else measure(evidence.after)
+        parts = [evidence.after[name] for name in experiments if name in evidence.after]
+        found = measure(pd.concat(parts)) if parts else {}
         if not found:
             return Judged(says, "-", "-", NOT_MEASURED)
         means = {name: float(np.mean(values)) for name, values in found.items()}

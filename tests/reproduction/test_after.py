@@ -103,6 +103,12 @@ def test_a_gain_is_over_the_same_digits_samples_and_seed():
     assert after.gains(found, ("iwae-50",), "bound") == {"iwae-50 1,000": [0.0]}
 
 
+def test_the_same_run_of_two_records_is_not_averaged():
+    run = (1000, "aevb", "test", 10, 0)
+    with pytest.raises(ValueError, match="same run"):
+        accounts((*run, EARLY), (*run, LATE))
+
+
 @pytest.mark.parametrize("measure", [after.amortization_over_family, after.rises_with_k])
 def test_of_nothing_nothing_is_said(measure):
     assert measure(accounts((1000, "iwae-5", "train", 10, 0, LATE)).iloc[:0]) == {}

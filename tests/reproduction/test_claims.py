@@ -385,7 +385,7 @@ def test_intervals_over_seeds_are_shown_as_far_as_a_seed_has_every_curve():
     panels = [(1.0, 0), (3.0, 1), (2.0, 2)]
     table = concat([both({1e7: -100 + lead}, {1e7: -100}, seed=seed) for lead, seed in panels])
     found = judge(BETTER, table)
-    assert found.seeds == "3 seeds, to 1e+07 samples: MNIST, 3 latents, -0.5 to 4.5"
+    assert found.seeds == "3 seeds, to 10 million samples: MNIST, 3 latents, -0.5 to 4.5"
     assert found.ours == "MNIST +2.0 to +2.0"
     more = concat([table, both({1e7: -105}, {1e7: -100}, seed=0, dataset="frey")])
     assert judge(BETTER, more).seeds == "one seed"
@@ -402,7 +402,7 @@ def test_of_several_panels_the_interval_that_begins_lowest_is_shown():
         for seed, lead in enumerate(by_seed)
     ]
     found = judge(BETTER, concat(table)).seeds
-    assert found.startswith("2 seeds, to 1e+06 samples: MNIST, 200 latents, -")
+    assert found.startswith("2 seeds, to 1 million samples: MNIST, 200 latents, -")
 
 
 @pytest.mark.parametrize(
@@ -427,7 +427,7 @@ def test_the_longest_seed_decides_too():
         longest = both({1e6: -106.0, 1e7: bound}, {1e6: -110.0, 1e7: -100.0}, seed=0)
         found = judge(BETTER, concat([longest, *short]))
         assert found.ours == f"MNIST {bound + 100:+.1f} to {bound + 100:+.1f}"
-        assert found.seeds == "3 seeds, to 1e+06 samples: MNIST, 3 latents, 2.9 to 5.8"
+        assert found.seeds == "3 seeds, to 1 million samples: MNIST, 3 latents, 2.9 to 5.8"
         assert found.verdict == verdict
 
 
@@ -437,10 +437,10 @@ def test_a_seed_that_goes_further_in_one_panel_shortens_no_other():
     long = [both(ahead, {1e6: -110.0, 1e7: -105.0 + s / 10}, seed=s, latent_dim=5) for s in range(3)]
     found = judge(BETTER, concat([*short, *long]))
     assert found.verdict == "holds"
-    assert found.seeds == "3 seeds, to 1e+06 samples or further: MNIST, 3 latents, 2.9 to 5.8"
+    assert found.seeds == "3 seeds, to 1 million samples or further: MNIST, 3 latents, 2.9 to 5.8"
     uneven = [concat([part.select(seed=0), part.select(1e6, seed=[1, 2])]) for part in long]
     found = judge(BETTER, concat([*short, *uneven]))
-    assert found.seeds.startswith("3 seeds, to 1e+06 samples: MNIST, 5 latents, -10.0 to -10.0")
+    assert found.seeds.startswith("3 seeds, to 1 million samples: MNIST, 5 latents, -10.0 to -10.0")
 
 
 def test_the_intervals_of_likelihoods_name_each_lead():
@@ -448,7 +448,9 @@ def test_the_intervals_of_likelihoods_name_each_lead():
     ends |= {"mcem_1000": -150.0, "mcem_50000": -150.0}
     seeds = [changed(likelihoods(aevb_1000=-140.0 - seed / 10, **ends), seed=seed) for seed in (0, 1)]
     found = judge(LIKELIHOOD, likelihoods=concat(seeds))
-    assert found.seeds.startswith("2 seeds, to 1e+07 samples: wake-sleep, 1,000 4.3 to 5.6; MCEM, 1,000 9.3 to 10.6;")
+    assert found.seeds.startswith(
+        "2 seeds, to 10 million samples: wake-sleep, 1,000 4.3 to 5.6; MCEM, 1,000 9.3 to 10.6;"
+    )
     assert found.ours.startswith("wake-sleep, 1,000 +4.9; ")
 
 
@@ -496,11 +498,21 @@ def test_claims_of_later_papers_are_a_group_of_their_own():
     ],
 )
 def test_a_rule_by_accounts_asks_the_mean_and_its_interval_over_seeds(values, verdict, seeds):
-    rule = rules.by_accounts("more", lambda found: values)
+    rule = rules.by_accounts("more", ("after-gaps",), lambda found: values)
     figures = (PUBLISHED, PUBLISHED), (LIKELIHOODS, LIKELIHOODS)
-    found = rule(Evidence(*figures, {}, {}, pd.DataFrame()))
+    found = rule(Evidence(*figures, {}, {}, {"after-gaps": pd.DataFrame()}))
     assert (found.published, found.verdict, found.seeds) == ("more", verdict, seeds)
     assert rule(Evidence(*figures, {}, {})).verdict == verdicts.NOT_MEASURED
+
+
+def test_a_rule_by_accounts_sees_its_own_experiments_alone():
+    """The same run in two records has two values, each of its own machine."""
+    figures = (PUBLISHED, PUBLISHED), (LIKELIHOODS, LIKELIHOODS)
+    records = {
+        name: pd.DataFrame({"gain": [value]}) for name, value in (("gaps", 1.0), ("flows", 2.0), ("priors", 9.0))
+    }
+    rule = rules.by_accounts("more", ("gaps", "flows"), lambda found: {"here": found["gain"].tolist()})
+    assert rule(Evidence(*figures, {}, {}, records)).ours == "here +1.5"
 
 
 @pytest.mark.parametrize(
