@@ -80,7 +80,7 @@ def methods_table(accounts: pd.DataFrame) -> Markdown:
         (
             f"{n_train:,}",
             f"{samples / 1e6:g}M",
-            f"`{name}` ({len(part)})",
+            f"`{name}` ({_seeds(part)})",
             *(spread(part[column]) for column in columns),
         )
         for n_train, samples in sorted(
@@ -93,6 +93,12 @@ def methods_table(accounts: pd.DataFrame) -> Markdown:
     ]
     names = ["digits", "samples", "trained by (seeds)", *columns[:-1], "q(z) to p(z)"]
     return markdown_table(names, rows)
+
+
+def _seeds(part: pd.DataFrame) -> str:
+    """The number of seeds, and of how many log p(x) is known where that is not all."""
+    known = part["log p(x)"].count()
+    return f"{len(part)}" if known == len(part) else f"{len(part)}, log p(x) of {known}"
 
 
 def rates(accounts: pd.DataFrame) -> Figure:

@@ -152,7 +152,7 @@ def _draw(axis: Axes, question: str, record: Curves, published: Curves) -> None:
     answers = of_question.table["answer"].unique()
     for answer, colour in zip(answers, COLOURS, strict=False):
         axis.plot(of_question.select(answer=answer).mean(), color=colour, linewidth=1.3, label=answer)
-    axis.legend(fontsize=7, loc="lower right")
+    axis.legend(fontsize=7)
 
 
 def by_latents(apart: pd.DataFrame, size: pd.DataFrame) -> Markdown:
@@ -223,7 +223,7 @@ def at_rest(widget: choices.Choices) -> None:
                 axis.plot(reading["samples"], reading["mean"], next(lines), color=ORANGE, label=reading["answer"])
         axis.set(xscale="log", xlim=choices.FRAME, ylim=(-200, -95))
         axis.set_title(f"{question}, {figures.NAMES[algorithm]}", fontsize=9)
-        axis.legend(fontsize=7, loc="lower right")
+        axis.legend(fontsize=7)
     axes[0].set_ylabel("test bound (nats)")
     axes[0].figure.supxlabel("training samples seen", fontsize=10)
     plt.show()
