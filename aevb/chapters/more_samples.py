@@ -44,10 +44,10 @@ def methods_table(accounts: pd.DataFrame) -> Markdown:
     """log p(x), L_50 and the two gaps of each method on test digits, seeds' mean and half their range; nats."""
     columns = ["log p(x)", "L_50", "amortization", "family"]
     rows = [
-        (f"{n_train:,}", f"{samples / 1e6:g}M", f"`{name}`", len(part), *(spread(part[column]) for column in columns))
+        (f"{n_train:,}", f"{samples / 1e6:g}M", f"`{name}`", *(spread(part[column]) for column in columns))
         for (n_train, samples, name), part in accounts.groupby(["n_train", "samples", "algorithm"])
     ]
-    return markdown_table(["digits", "samples", "trained by", "seeds", *columns], rows)
+    return markdown_table(["digits", "samples", "trained by", *columns], rows)
 
 
 def burda_table() -> Markdown:
