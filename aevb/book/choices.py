@@ -54,7 +54,7 @@ CHOICES = {
     "minibatches": Choice("algorithm 1", "Random minibatch of M datapoints", "with replacement", "with replacement"),
     "pixels": Choice("appendix C.1", "a multivariate Bernoulli", "grey levels as targets", "grey levels as targets",
                      "The bounds of other pixels are bounds of other data."),
-    "grey scale": Choice("", "", "divided by 256", "divided by 256", "Each scale has a density of its own."),
+    "grey scale": Choice("", "", "divided by 256", "divided by 256 (faces)", "Each scale has a density of its own."),
     "training digits": Choice("", "", "50,000", "50,000"),
     "log-variance of q": Choice("appendix C.2", "log \u03c3\u00b2 = W\u2085h + b\u2085", "learnt as all else is",
                                 "as all else; wake-sleep on MNIST from zero, at a tenth"),

@@ -72,7 +72,7 @@ def speed_ups_table(**sources: Curves) -> Markdown:
             [ratio for (name, _), ratio in rules.speed_ups(curves).items() if name == dataset]
             for curves in sources.values()
         ]
-        rows.append((NAMES[dataset], *(f"{min(part):.1f} to {max(part):,.0f}" for part in ratios)))
+        rows.append((NAMES[dataset], *(f"{min(part):.1f} to {max(part):.1f}" for part in ratios)))
     return markdown_table(["times fewer samples", *sources], rows)
 
 
