@@ -113,7 +113,7 @@ def held(off: Tensor, found: gaps.Gaps) -> list[tuple[str, str, str]]:
         f"median {found.amortization.median():.1f} nats of amortization, {found.family.median():.2f} of the family"
     )
     return [
-        ("two latents give a plane of images (fig. 4)", "every point, from the page's bytes", "1/255 per pixel"),
+        ("two latents give a plane of images (fig. 4)", "400 points, from the page's bytes", "1/255 per pixel"),
         ("the bound, by quadrature (eq. 3)", f"sampling differs by {off.abs():.1f}", "5 standard errors"),
         ("it is too low by a divergence (eq. 1)", medians, "five times the family's"),
     ]
