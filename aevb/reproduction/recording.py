@@ -6,6 +6,7 @@ from typing import Unpack
 import pandas as pd
 
 from aevb.algorithms import ALGORITHMS
+from aevb.fit import fit
 from aevb.full_vb import FullVB
 from aevb.model import VAE
 from aevb.reproduction import experiments, grid, results
@@ -90,10 +91,12 @@ def _has_posterior(experiment: Experiment, run: Run) -> bool:
 
 
 def _shown(experiment: Experiment, run: Run, outcome: grid.Outcome, device: str) -> grid.Outcome:
-    """The outcome as the table shows it: its curve, or the measurements at the end of that."""
+    """The outcome as the table shows it: its curve, or the measurements at the end of that, or at one of its places."""
     if not experiment.measured:
         return outcome
     trainer = grid.trained(run, device)
+    if experiment.places and trainer.samples > outcome.entry["samples"]:  # an earlier record went past the place
+        trainer = fit(run, outcome.entry["samples"], device=device)
     return outcome._replace(rows=experiment.measured(trainer), entry=outcome.entry | {"samples": trainer.samples})
 
 

@@ -190,17 +190,28 @@ def test_where_a_run_is_measured_at_its_end_the_table_has_that_and_no_curve(root
     assert bounds(results.recorded("figure2-digits").table) == pytest.approx(measured, abs=5e-4)
 
 
-def test_what_is_measured_on_the_way_stays_beside_what_is_measured_further_on(root, has):
-    def where(trainer):
-        about = {"run": trainer.run.key, "seed": trainer.run.seed, "samples": trainer.samples}
-        return [{**about, **dict.fromkeys(experiments.AFTER.names, "a"), "nats": float(trainer.samples)}]
+def of_place(trainer):
+    """A row of Part V's table that says how far the run is."""
+    about = {"run": trainer.run.key, "seed": trainer.run.seed, "samples": trainer.samples}
+    return {**about, **dict.fromkeys(experiments.AFTER.names, "a"), "nats": float(trainer.samples)}
 
-    has("after-gaps", [ON_DIGITS], samples={"smoke": 12_600, "paper": 15_800}, measured=where, places=(10_000, 15_800))
+
+def test_what_is_measured_on_the_way_stays_beside_what_is_measured_further_on(root, has):
+    fields = {"samples": {"smoke": 12_600, "paper": 15_800}, "places": (10_000, 15_800)}
+    has("after-gaps", [ON_DIGITS], measured=lambda trainer: [of_place(trainer)], **fields)
     for profile, places in (("smoke", [10_000, 12_600]), ("paper", [10_000, 12_600, 15_800])):
         assert recording.record("after-gaps", profile, jobs=1) == 1
         assert list(results.recorded("after-gaps").table["nats"]) == places
         assert results.manifest("after-gaps")[ON_DIGITS.key]["samples"] == places[-1]
     assert recording.record("after-gaps", "paper", jobs=1) == 0
+
+
+def test_a_place_that_this_machine_has_gone_past_is_measured_all_the_same(root, has):
+    has("after-gaps", [ON_DIGITS], measured=lambda trainer: [of_place(trainer)], places=(10_000,))
+    run_grid([ON_DIGITS], 12_600, jobs=1)
+    recording.record("after-gaps", "smoke", samples=10_000, jobs=1)
+    assert list(results.recorded("after-gaps").table["samples"]) == [10_000]
+    assert results.manifest("after-gaps")[ON_DIGITS.key]["samples"] == 10_000
 
 
 def test_recording_full_vb_keeps_the_posterior_at_the_end_of_the_longest_curve(root, has):
