@@ -248,7 +248,8 @@ def headline() -> str:
     parts: list[tuple[str, str, dict[str, str]]] = []
     for name, panels in FIGURE2.items():
         within = f"{panels.nats:.0f} nats" if panels.nats else f"{100 * panels.share:.0f} %"
-        parts.append((f"figure 2, {datasets.get(name).title}, within {within}", "figure2", {"dataset": name}))
+        title = f"figure 2, {datasets.get(name).title}, from {COMPARABLE_FROM:,.0f} samples on, within {within}"
+        parts.append((title, "figure2", {"dataset": name}))
     parts.append((f"figure 3, within {FIGURE3_NATS:.0f} nats", "figure3", {}))
     return "\n".join(f"- {title}: {_count(figure, rows)}" for title, figure, rows in parts)
 
