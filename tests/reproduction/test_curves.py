@@ -161,8 +161,9 @@ def test_points_that_our_curve_does_not_reach_are_left_out_and_counted(root):
     counts = [(difference.abs() <= 2).sum(), (difference > 2).sum(), (difference < -2).sum()]
     results.write_record("figure2", ours, {"a": {"samples": 2_000_000}})
     line = results.headline().splitlines()[0]
-    start = "- figure 2, MNIST, from 300,000 samples on, within 2 nats: {} met, {} beaten, 0 too high, {} too low, "  # train is not recorded
-    assert line.startswith(start.format(*counts))
+    start = "- figure 2, MNIST, from 300,000 samples on, within 2 nats: "
+    outcomes = "{} met, {} beaten, 0 too high, {} too low, "  # train is not recorded
+    assert line.startswith(start + outcomes.format(*counts))
     comparable = PUBLISHED.select(dataset="mnist").table["samples"] >= 3e5
     assert line.endswith(f" {comparable.sum() - len(points)} not reached, of {comparable.sum()} published points")
     assert " 0 met, 0 beaten, 0 too high, 0 too low" in results.headline().splitlines()[2]
