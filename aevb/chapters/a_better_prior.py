@@ -1,5 +1,7 @@
 """Figures and tables of the chapter on priors and bent objectives."""
 
+from collections.abc import Iterator
+
 import matplotlib.pyplot as plt
 import pandas as pd
 import torch
@@ -12,7 +14,7 @@ from aevb.chapters import more_samples
 from aevb.chapters.where_the_gap_is import spread
 from aevb.colours import BLUE, GREEN, GREY, ORANGE
 from aevb.model import VAE
-from aevb.reproduction import after, claims, results
+from aevb.reproduction import claims
 from aevb.reproduction.figures import COLOURS, NAMES, levels
 from aevb.reproduction.tables import markdown_table
 
@@ -78,22 +80,10 @@ def methods_table(accounts: pd.DataFrame) -> Markdown:
     """log p(x), both gaps and the rate with its parts, of each method on test digits; means over seeds, half ranges."""
     columns = ["log p(x)", "amortization", "family", "rate", "marginal"]
     rows = [
-        (
-            f"{n_train:,}",
-            f"{samples / 1e6:g}M",
-            f"`{name}` ({_seeds(part)})",
-            *(spread(part[column]) for column in columns),
-        )
-        for n_train, samples in sorted(
-            {place[:2] for place in accounts.index.droplevel(["algorithm", "split", "seed"])}
-        )
-        for name in in_order(accounts)
-        if len(
-            part := accounts.xs((n_train, samples, name), level=("n_train", "samples", "algorithm"), drop_level=False)
-        )
+        (*place, f"`{name}` ({_seeds(part)})", *(spread(part[column]) for column in columns))
+        for *place, name, part in _by_place(accounts)
     ]
-    names = ["digits", "samples", "trained by (seeds)", *columns[:-1], "q(z) to p(z)"]
-    return markdown_table(names, rows)
+    return markdown_table(["digits", "samples", "trained by (seeds)", *columns[:-1], "q(z) to p(z)"], rows)
 
 
 def every_method() -> Markdown:
@@ -102,16 +92,22 @@ def every_method() -> Markdown:
     AEVB is that of the chapter on the gap; the one that was trained beside the priors has its row in `methods_table`.
     """
     columns = ["log p(x)", "bound", "amortization", "family"]
-    parts = {name: after.accounts(results.recorded(name).select(split="test")) for name in claims.AFTER_RECORDS}
+    parts = claims.recorded_accounts()
     parts["after-priors"] = parts["after-priors"].drop(index="aevb", level="algorithm")
-    accounts = pd.concat(part[columns] for part in parts.values())
+    accounts = pd.concat(part[columns].xs("test", level="split", drop_level=False) for part in parts.values())
     rows = [
-        (f"{n_train:,}", f"{samples / 1e6:g}M", f"`{name}`", *(spread(part[column]) for column in columns))
-        for (n_train, samples), place in accounts.groupby(["n_train", "samples"])
-        for name in in_order(accounts)
-        if len(part := place[place.index.get_level_values("algorithm") == name])
+        (*place, f"`{name}`", *(spread(part[column]) for column in columns))
+        for *place, name, part in _by_place(accounts)
     ]
     return markdown_table(["digits", "samples", "trained by", *columns], rows)
+
+
+def _by_place(accounts: pd.DataFrame) -> Iterator[tuple[str, str, str, pd.DataFrame]]:
+    """The accounts of each method at each place: its digits and samples in words, its name, its seeds."""
+    for (n_train, samples), place in accounts.groupby(["n_train", "samples"]):
+        for name in in_order(place):
+            part = place[place.index.get_level_values("algorithm") == name]
+            yield f"{n_train:,}", f"{samples / 1e6:g}M", name, part
 
 
 def _seeds(part: pd.DataFrame) -> str:

@@ -184,10 +184,10 @@ def _from_results(
     group: tuple[Claim, ...] = CLAIMS,
 ) -> pd.DataFrame:
     pairs = (figure2, results.published("figure2")), (figure3, results.published("figure3"))
-    return table(Evidence(*pairs, cost, measured, {} if group is CLAIMS else _accounts()), group)
+    return table(Evidence(*pairs, cost, measured, {} if group is CLAIMS else recorded_accounts()), group)
 
 
-def _accounts() -> dict[str, pd.DataFrame]:
+def recorded_accounts() -> dict[str, pd.DataFrame]:
     """What Part V measured of each run of its records, by experiment."""
     kept = {name: results.recorded(name) for name in AFTER_RECORDS}
     return {name: after.accounts(each) for name, each in kept.items() if len(each)}

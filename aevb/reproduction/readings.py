@@ -190,8 +190,8 @@ READINGS = (
     # expected of 0.005 and 0.0025 before they ran: Adagrad moves one layer three times as far with ten samples, so that
     # 0.005 is better than 0.01 for those and no better for one sample; at the best step size of each, ten gain less
     # than a nat
-    *(Reading("samples and minibatch", f"L = 10, M = 100, step size {size}", run, ten_samples)
-      for size in (0.01, 0.005, 0.0025) for run in (_with(DIGITS, step_sizes=(size,)),)),
+    *(Reading("samples and minibatch", f"L = 10, M = 100, step size {size}", _with(DIGITS, step_sizes=(size,)),
+              ten_samples) for size in (0.01, 0.005, 0.0025)),
     Reading("samples and minibatch", "L = 1, M = 100, step size 0.005", _with(DIGITS, step_sizes=(0.005,))),
 )  # fmt: skip
 # the readings that move the beginning of a curve most, in every panel of MNIST, but for figure 2's own
