@@ -71,7 +71,7 @@ def collapse(found: dict[float, Tensor], variances: Tensor, noise: float) -> Fig
     return figure
 
 
-def in_order(accounts: pd.DataFrame) -> list[str]:
+def _in_order(accounts: pd.DataFrame) -> list[str]:
     """The algorithms of `accounts`, in the order in which the library lists them."""
     return [name for name in NAMES if name in accounts.index.unique("algorithm")]
 
@@ -105,7 +105,7 @@ def every_method() -> Markdown:
 def _by_place(accounts: pd.DataFrame) -> Iterator[tuple[str, str, str, pd.DataFrame]]:
     """The accounts of each method at each place: its digits and samples in words, its name, its seeds."""
     for (n_train, samples), place in accounts.groupby(["n_train", "samples"]):
-        for name in in_order(place):
+        for name in _in_order(place):
             part = place[place.index.get_level_values("algorithm") == name]
             yield f"{n_train:,}", f"{samples / 1e6:g}M", name, part
 
@@ -119,7 +119,7 @@ def _seeds(part: pd.DataFrame) -> str:
 def rates(accounts: pd.DataFrame) -> Figure:
     """The rate of each method in its two parts, means over seeds: a panel per training set, at its first place."""
     figure, axes = plt.subplots(1, 2, figsize=(9.0, 3.2), sharex=True, sharey=True)
-    names = in_order(accounts)[::-1]
+    names = _in_order(accounts)[::-1]
     for axis, (n_train, part) in zip(axes, accounts.groupby("n_train"), strict=True):
         samples = part.index.get_level_values("samples").min()
         found = part.xs(samples, level="samples").groupby("algorithm")[["information", "marginal"]].mean()

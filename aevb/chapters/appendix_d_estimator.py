@@ -208,7 +208,7 @@ def digit_by_digit(difference: dict[int, Tensor]) -> None:
     plt.show()
 
 
-def error_of_shares(table: Tensor, draws: Tensor) -> float:
+def _error_of_shares(table: Tensor, draws: Tensor) -> float:
     """-log of the sum of a_k^2 / w_k: the error where chains are divided among modes otherwise than the mass, nats.
 
     `table` `(SIZE, SIZE)` is log p(x, z) on the lattice; w are the masses of its modes, found by walking uphill from
@@ -239,7 +239,7 @@ def worst_digits(model: VAE, digits: Tensor, draws: Tensor, error: Tensor) -> No
         shades = (table - table.max()).T.clamp(min=-25)
         axis.imshow(shades, origin="lower", extent=(-LIMIT, LIMIT, -LIMIT, LIMIT), cmap="Greys")
         axis.plot(*z.T, ".", color=ORANGE, markersize=3)
-        formula = error_of_shares(table, z)
+        formula = _error_of_shares(table, z)
         axis.set(title=f"error {error[i]:.1f}\nformula {formula:.1f}", xlabel="$z_1$")
         seen = torch.cat([z, lattice[table.flatten() > table.max() - 12]])
         middle = (seen.amax(0) + seen.amin(0)) / 2
