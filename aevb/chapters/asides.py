@@ -8,7 +8,25 @@ from IPython.display import Markdown
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from aevb.reproduction import figures, tables
+from aevb.reproduction import figures, readings, tables
+
+_SAMPLES, _BASELINE = "samples and minibatch", (readings.BASELINE, readings.BASELINE)
+# question and answer in the record of readings by L, M and step size
+RUNS = {
+    (1, 100, 0.005): (_SAMPLES, "L = 1, M = 100, step size 0.005"),
+    (1, 100, 0.01): ("step size", "0.01"),
+    (1, 100, 0.02): _BASELINE,
+    (10, 100, 0.0025): (_SAMPLES, "L = 10, M = 100, step size 0.0025"),
+    (10, 100, 0.005): (_SAMPLES, "L = 10, M = 100, step size 0.005"),
+    (10, 100, 0.01): (_SAMPLES, "L = 10, M = 100, step size 0.01"),
+    (10, 100, 0.02): (_SAMPLES, "L = 10, M = 100"),
+    (1, 10, 0.02): (_SAMPLES, "L = 1, M = 10"),
+    (10, 10, 0.02): (_SAMPLES, "L = 10, M = 10"),
+}
+# the same by hidden units and step size
+WIDTHS = {(width, 0.01): ("hidden units", f"{width}, step size 0.01") for width in (100, 200, 1000)}
+WIDTHS |= {(width, 0.02): ("hidden units", f"{width}") for width in (100, 200, 1000)}
+WIDTHS |= {(readings.DIGITS.hidden, step_size): RUNS[1, 100, step_size] for step_size in (0.01, 0.02)}
 
 
 def samples(by_samples: dict[tuple, float], by_passes: dict[tuple, float], end: int) -> Markdown:

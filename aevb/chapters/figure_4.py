@@ -181,18 +181,6 @@ def steps(model: VAE, n: int) -> tuple[Tensor, Tensor]:
 
 
 @torch.no_grad()
-def steps_by_kind(model: VAE, train: Tensor, labels: Tensor) -> tuple[float, float]:
-    """The mean distance between neighbouring tiles of figure 4 of one kind, and of two kinds of digit.
-
-    The kind of a tile is the label of the nearest of the training digits `train` `(N, 784)` with `labels` `(N,)`.
-    """
-    rows = nearest(model.decoder.mean(latent_grid(20)), train)[1][:, 0]
-    kinds, (images, _) = labels[rows].reshape(20, 20), steps(model, 20)
-    border = torch.cat([(kinds[:, 1:] != kinds[:, :-1]).flatten(), (kinds[1:] != kinds[:-1]).flatten()])
-    return images[~border].mean().item(), images[border].mean().item()
-
-
-@torch.no_grad()
 def halfway(model: VAE, mu: Tensor, pairs: Tensor) -> dict[str, Tensor]:
     """The decoder's means at the first ends of `pairs` `(2, n)` of codes `mu`, and halfway, by either."""
     ends = model.decoder.mean(mu[pairs])

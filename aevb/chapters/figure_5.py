@@ -7,7 +7,6 @@ from matplotlib.layout_engine import ConstrainedLayoutEngine
 from torch import Tensor
 
 from aevb.chapters.figure_4 import nearest
-from aevb.datasets import Images
 from aevb.model import VAE
 from aevb.reproduction.figures import samples_grid, show_images
 from aevb.reproduction.tables import markdown_table
@@ -43,22 +42,19 @@ def draw_means(model: VAE, *, seed: int) -> Tensor:
     return model.decoder.mean(z)
 
 
-def merit(x: Tensor, digits: Images) -> dict[str, float]:
-    """The figures of merit of images `x` `(n, 784)`: distance, spread, unsure and kinds (see the chapter)."""
-    distance, rows = nearest(x, digits.unit(digits.train))
-    p = digits.labels["train"][rows[:, 0]].bincount(minlength=10) / len(x)
+def merit(x: Tensor, train: Tensor) -> dict[str, float]:
+    """The figures of merit of images `x` `(n, 784)`, given `train`: distance, spread and unsure (see the chapter)."""
     mean = x.mean(0)
     return {
-        "distance": distance.mean().item(),
+        "distance": nearest(x, train)[0].mean().item(),
         "spread": torch.pdist(x).mean().item(),
         "unsure": ((x * (1 - x)).mean() / (mean * (1 - mean)).mean()).item(),
-        "kinds": torch.special.entr(p).sum().exp().item(),
     }
 
 
 def merits_table(merits: dict[str, dict[str, float]]) -> Markdown:
-    """The figures of merit, one row per name: distance and spread, the share that is unsure, the number of kinds."""
-    forms = {"distance": ".1f", "spread": ".1f", "unsure": ".0%", "kinds": ".0f"}
+    """The figures of merit, one row per name: distance and spread, and the share that is unsure."""
+    forms = {"distance": ".1f", "spread": ".1f", "unsure": ".0%"}
     rows = [(name, *(format(merit[of], form) for of, form in forms.items())) for name, merit in merits.items()]
     return markdown_table(["", *forms], rows)
 

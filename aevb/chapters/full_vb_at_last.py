@@ -1,6 +1,6 @@
 """Figures and tables of the chapter on full variational Bayes at full length."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -32,16 +32,20 @@ def constant_image(images: Tensor) -> float:
     return float((torch.xlogy(mean, mean) + torch.xlogy(1 - mean, 1 - mean)).sum())
 
 
-def overfitting_table(gap: Pairs, last: Pairs, best: Pairs) -> Markdown:
-    """Per training set and algorithm the bound at the end, and by how much the test bound fell from its best, in nats.
+def overfitting_table(at_end: pd.Series, best: Pairs) -> Markdown:
+    """The bound at the end, and by how much the test bound fell from its `best`, in nats; then full VB minus MAP.
 
-    `last` is the test bound at the end, `gap` by how much the training bound exceeds it, `best` the best test bound.
+    `at_end` is the bound there by size of the training set, algorithm and split.
     """
-    rows = []
-    for (n, algorithm), test in last.items():
-        key = n, algorithm
-        values = test + gap[key], test, gap[key], best[key], best[key] - test
-        rows.append((f"{n:,}", LINES[algorithm], *(f"{value:.1f}" for value in values)))
+    rows: list[tuple] = []
+    for n in at_end.index.unique(0):
+        for algorithm, name in LINES.items():
+            train, test = at_end[n, algorithm, "train"], at_end[n, algorithm, "test"]
+            values = train, test, train - test, best[n, algorithm], best[n, algorithm] - test
+            rows.append((f"{n:,}", name, *(f"{value:.1f}" for value in values)))
+        ahead = (at_end[n, "full-vb", "test"] - at_end[n, "aevb", "test"], best[n, "full-vb"] - best[n, "aevb"])
+        at_last, at_best = (f"{value:+.1f}" for value in ahead)
+        rows.append((f"{n:,}", "full VB minus MAP", "", at_last, "", at_best, ""))
     header = ["digits", "nats per digit", "train", "test", "train minus test", "best test", "fell since"]
     return markdown_table(header, rows)
 
@@ -99,14 +103,22 @@ def evidence(recorded: Curves, constant: Mapping[int, float]) -> None:
 
 def tensors_table(posterior: Tensors, keeps: float) -> Markdown:
     """What a weight of each tensor costs, in nats, how wide q is, and how many weights cost less than `keeps`."""
+    measures: dict[str, Callable[[Tensor, Tensor], str]] = {
+        "KL of each": lambda _, kl: f"{kl.mean():.2f}",
+        "median sigma": lambda sigma, _: f"{sigma.median():.2f}",
+        "keep the prior": lambda _, kl: f"{(kl < keeps).float().mean():.0%}",
+    }
+    of_each = list(posterior.values())
     rows = [
-        (f"{n:,}", TITLES[name], f"{kl.numel():,}", f"{kl.mean():.2f}", f"{sigma.median():.2f}",
-         f"{(kl < keeps).float().mean():.0%}")
-        for n, tensors in posterior.items()
-        for name, (_, sigma, kl) in tensors.items()
-    ]  # fmt: skip
-    header = ["digits", "parameters", "number", "KL of each", "median sigma", "keep the prior"]
-    return markdown_table(header, rows)
+        (
+            title,
+            f"{of_each[0][name][2].numel():,}",
+            *(measure(*tensors[name][1:]) for measure in measures.values() for tensors in of_each),
+        )
+        for name, title in TITLES.items()
+    ]
+    header = [f"{measure}, {n:,}" for measure in measures for n in posterior]
+    return markdown_table(["parameters", "number", *header], rows)
 
 
 def widths(posterior: Tensors, initial: Mapping[int, float]) -> None:
@@ -124,19 +136,21 @@ def widths(posterior: Tensors, initial: Mapping[int, float]) -> None:
     plt.show()
 
 
-def units(costs: Mapping[int, tuple[Tensor, Tensor]], pixels: Mapping[int, Tensor], off: float) -> None:
+def units(posterior: Tensors, off: float) -> None:
     """Draw the cost of each hidden unit, incoming against outgoing, and of the weights into each pixel, in nats."""
     figure, axes = plt.subplots(1, 3, figsize=(9.6, 3.3), width_ratios=(1.35, 1, 1))
-    for (n, (incoming, outgoing)), colour in zip(costs.items(), (ORANGE, BLUE), strict=True):
+    for (n, tensors), colour, axis in zip(posterior.items(), (ORANGE, BLUE), axes[1:], strict=True):
+        kl = {name: tensor[2] for name, tensor in tensors.items()}
+        incoming, outgoing = kl["hidden.weight"].sum(1) + kl["hidden.bias"], kl["logit.weight"].sum(0)
         axes[0].scatter(incoming, outgoing, s=12, color=colour, label=f"$N$ = {n:,}")
-    axes[0].set(yscale="log", xlabel="incoming (nats)", ylabel="outgoing (nats)")
-    axes[0].axhline(off, color="black", linestyle=":", linewidth=1)
-    axes[0].legend(loc="lower right")
-    for axis, (n, cost) in zip(axes[1:], pixels.items(), strict=True):
-        image = axis.imshow(cost.view(28, 28), vmin=0)
+        of_pixels = kl["logit.weight"].sum(1) + kl["logit.bias"]
+        image = axis.imshow(of_pixels.view(28, 28), vmin=0)
         axis.set_title(f"$N$ = {n:,}")
         axis.axis("off")
         figure.colorbar(image, ax=axis, shrink=0.75)
+    axes[0].set(yscale="log", xlabel="incoming (nats)", ylabel="outgoing (nats)")
+    axes[0].axhline(off, color="black", linestyle=":", linewidth=1)
+    axes[0].legend(loc="lower right")
     plt.show()
 
 

@@ -1,12 +1,14 @@
 """The table of letters of the chapter on notation, and the sizes from which a shape is told."""
 
-from collections.abc import Mapping
 from typing import NamedTuple
 
+import torch
 from IPython.display import Markdown
 from torch import Tensor
 
+from aevb import bounds
 from aevb.datasets import BERNOULLI, Dataset, Images, Splits
+from aevb.model import VAE, LinearGaussian
 from aevb.reproduction.tables import markdown_table
 
 # different primes, so that each size is one letter
@@ -53,21 +55,43 @@ LETTERS = (
 )
 
 
-def shape(tensor: Tensor) -> str:
+def letters_table(vae: VAE, known: LinearGaussian, x_all: Tensor, z: Tensor) -> Markdown:
+    """The table of letters, each computed and its shape read off: of a `vae`, and of a model whose evidence is `known`.
+
+    `x_all` `(N, D)` are the data, the first M of them a minibatch, and `z` `(L, M, J)` its latents.
+    """
+    x, generator = x_all[:M], torch.Generator().manual_seed(0)
+    mu, log_var = vae.posterior(x)
+    values = {
+        "X": x_all,
+        "x": x,
+        "z": z,
+        "eps": (z - mu) / torch.exp(0.5 * log_var),
+        "mu": mu,
+        "log_var": log_var,
+        "decoder.mean(z)": vae.decoder.mean(z),
+        "log_prior(z)": vae.log_prior(z),
+        "log_likelihood(x, z)": vae.log_likelihood(x, z),
+        "log_joint(x, z)": vae.log_joint(x, z),
+        "log_posterior(z, x)": vae.log_posterior(z, x),
+        "kl_to_prior(mu, log_var)": bounds.kl_to_prior(mu, log_var),
+        "estimator_a": bounds.estimator_a(vae, x, L, generator=generator),
+        "estimator_b": bounds.estimator_b(vae, x, L, generator=generator),
+        "exact_bound(x)": known.exact_bound(x),
+        "log_evidence(x)": known.log_evidence(x),
+    }
+    rows = [(paper, meaning, f"`{code}`", f"`{_shape(values[code])}`", unit) for paper, meaning, code, unit in LETTERS]
+    return markdown_table(["paper", "meaning", "in the code", "shape", "unit and sign"], rows)
+
+
+def _shape(tensor: Tensor) -> str:
     """The shape of a tensor, its sizes in the letters of the paper."""
     letters = [SIZES[size] for size in tensor.shape]
     return f"({', '.join(letters)}{',' * (len(letters) == 1)})"
 
 
-def letters_table(values: Mapping[str, Tensor]) -> Markdown:
-    """The table of letters, the shape of each read off its value; `values` has one tensor per name in the code."""
-    if list(values) != [letter.code for letter in LETTERS]:
-        raise ValueError(f"one value per letter, in the order of the table, not {list(values)}")
-    rows = [(paper, meaning, f"`{code}`", f"`{shape(values[code])}`", unit) for paper, meaning, code, unit in LETTERS]
-    return markdown_table(["paper", "meaning", "in the code", "shape", "unit and sign"], rows)
-
-
-def images(grey: Tensor) -> Images:
-    """Grey levels `(N, D)`, 0 to 255, as a dataset of N rows of pixels, the same for training and testing."""
+def images(x_all: Tensor) -> Images:
+    """Pixels `(N, D)` in [0, 1], cut down to grey levels, as a dataset: the same for training and testing."""
+    grey = (255 * x_all).to(torch.uint8)
     splits = Splits(grey, grey[:0], grey, {})
     return Images(Dataset("small", "Small", lambda: splits, (1, D), BERNOULLI), *splits)

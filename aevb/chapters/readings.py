@@ -107,13 +107,21 @@ def _wanted(nearness: pd.DataFrame, baseline: str | dict[str, str]) -> str:
     return "; ".join(f"{answer} ({'; '.join(of)})" for answer, of in wanted.items()) or "not told apart"
 
 
-def changes(effects: pd.DataFrame) -> Markdown:
+def changes(effects: pd.DataFrame, baseline: Curves, samples: float) -> Markdown:
     """The table of what each reading of the record "readings" does: a row per reading, a column per panel.
 
-    `effects` are those at one moment, in nats; bold where they are visible.
+    `effects` are those at one moment, in nats; bold where they are visible. Above them stand the bound of the
+    `baseline` after so many samples, and its range over seeds.
     """
     columns = [(run.dataset, run.algorithm) for run in readings.ALL]
-    rows = []
+    seeds = [
+        baseline.select(dataset=dataset, algorithm=algorithm, split="test").at_each_seed(samples)
+        for dataset, algorithm in columns
+    ]
+    rows: list[tuple] = [
+        ("baseline", "bound", *(f"{values.mean():.1f}" for values in seeds)),
+        ("baseline", "range", *(f"{values.max() - values.min():.1f}" if len(values) > 1 else "" for values in seeds)),
+    ]
     for (question, answer), part in effects.groupby(["question", "answer"], sort=False):
         cells = dict.fromkeys(columns, "")
         for row in part.itertuples():
@@ -191,14 +199,14 @@ def slopes(of_runs: dict[str, list[float]]) -> Markdown:
 def stays(left: dict[str, list[list[int | None]]]) -> Markdown:
     """The table of when wake-sleep leaves its plateau: a row per reading, its seeds with 10 and with 20 latents."""
     rows = [(name, *(_places(seeds) for seeds in row)) for name, row in left.items()]
-    return tables.markdown_table(["weight prior; warm-up; minibatch", "10 latents", "20 latents"], rows)
+    return tables.markdown_table(["weight prior; warm-up", "10 latents", "20 latents"], rows)
 
 
 def _places(seeds: list[int | None]) -> str:
     gone = [f"{samples / 1e6:.1f}M" for samples in seeds if samples]
     if len(seeds) == 1:
         return f"leaves by {gone[0]}" if gone else "stays"
-    return f"{len(seeds) - len(gone)} of {len(seeds)} seeds on it to the end" + "".join(f"; left by {g}" for g in gone)
+    return f"stays ({len(seeds) - len(gone)} of {len(seeds)} seeds)" + "".join(f"; leaves by {g}" for g in gone)
 
 
 def at_rest(widget: choices.Choices) -> None:

@@ -45,23 +45,20 @@ def training(trace: list[tuple[int, Tensor, Tensor]], best: float) -> Figure:
     return figure
 
 
-def gradient_variance(
-    model: LinearGaussian,
-    X: Tensor,
-    n_samples: int,
-    batch_size: int,
-    n_minibatches: int,
-    *,
-    generator: torch.Generator,
-) -> float:
-    """The variance of 1000 gradients in W of a minibatch's mean bound by estimator B, summed over W.
+def gradient_variances(
+    model: LinearGaussian, X: Tensor, n_samples: int, batch_size: int, *, generator: torch.Generator
+) -> tuple[float, float]:
+    """Variances of the gradient in W of a minibatch's mean bound by estimator B, summed over W, of 1000 draws each.
 
-    So many of the gradients, the first `n_minibatches`, draw a minibatch of the data `X` `(N, D)`; the rest keep it.
+    First with one minibatch of the data `X` `(N, D)` kept, so of the noise alone; then with a new one for each draw.
     """
-    draws = []
-    for k in range(1000):
-        if k < n_minibatches:
-            rows = torch.randint(len(X), (batch_size,), generator=generator)
-        bound = bounds.estimator_b(model, X[rows], n_samples, generator=generator)
-        draws.append(torch.autograd.grad(bound.mean(), model.W)[0])
-    return torch.stack(draws).var(0).sum().item()
+    found = []
+    for redrawn in (False, True):
+        draws = []
+        for k in range(1000):
+            if redrawn or k == 0:
+                rows = torch.randint(len(X), (batch_size,), generator=generator)
+            bound = bounds.estimator_b(model, X[rows], n_samples, generator=generator)
+            draws.append(torch.autograd.grad(bound.mean(), model.W)[0])
+        found.append(torch.stack(draws).var(0).sum().item())
+    return found[0], found[1]

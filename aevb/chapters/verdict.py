@@ -7,15 +7,16 @@ from aevb.reproduction import figures, tables
 from aevb.reproduction.verdicts import Interval
 
 
-def measures(judged: pd.DataFrame) -> Markdown:
-    """The table of what is measured for each claim, and of its interval over our seeds: a row per claim.
+def intervals(judged: pd.DataFrame) -> Markdown:
+    """The table of the intervals over our seeds, by claim; claims without one share a row.
 
-    The numbers and verdicts themselves are on the front page.
+    The measures, the numbers and the verdicts are on the front page.
     """
-    rows = [
-        (row.number, f"{tables.claim_link(row)} {row.where}", row.measure, row.seeds) for row in judged.itertuples()
-    ]
-    return tables.markdown_table(["", "the paper claims", "measured by", "our seeds"], rows)
+    several = judged["seeds"].str.contains("seeds")
+    rows = [(row.number, tables.claim_link(row), row.seeds) for row in judged[several].itertuples()]
+    for seeds, part in judged[~several].groupby("seeds", sort=False):
+        rows.append((", ".join(map(str, part["number"])), "", seeds))
+    return tables.markdown_table(["", "the paper claims", "our seeds"], rows)
 
 
 def later(judged: pd.DataFrame) -> Markdown:

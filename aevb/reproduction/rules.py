@@ -1,6 +1,6 @@
 """The rules that judge claims: by curves, by numbers that chapters measured, by Part V's record, by the clock."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from types import MappingProxyType
 from typing import Any, NamedTuple, TypeVar
 
@@ -235,8 +235,11 @@ def by_accounts(
     experiments: tuple[str, ...],
     measure: Callable[[pd.DataFrame], BySeed],
     bears_out: Callable[[float], bool] = lambda value: value > 0,
+    shown: Callable[[ByName], Collection[str]] = list,
 ) -> Rule:
     """A rule for what Part V measured: `measure` gives values by seed, `bears_out` says whether one supports the claim.
+
+    All values are judged; `shown` picks the names of those that are shown.
 
     `measure` sees the runs of these `experiments`. Those that have AEVB have runs of their own of it, so that a claim
     compares with it within one of them.
@@ -253,10 +256,19 @@ def by_accounts(
         means = {name: float(np.mean(values)) for name, values in found.items()}
         intervals = {name: verdicts.interval(values) for name, values in found.items() if len(values) > 1}
         states = [verdicts.state(bears_out, mean, *intervals.get(name, ())) for name, mean in means.items()]
-        words = "; ".join(f"{name} {low:+.1f} to {high:+.1f}" for name, (low, high) in intervals.items())
-        return Judged(says, _listed(means), words or "one value each", share(states))
+        chosen = shown(means)
+        words = "; ".join(
+            f"{name} {low:+.1f} to {high:+.1f}" for name, (low, high) in intervals.items() if name in chosen
+        )
+        return Judged(says, _listed({name: means[name] for name in chosen}), words or "one value each", share(states))
 
     return rule
+
+
+def largest(values: ByName) -> list[str]:
+    """The name of the largest value for each number of training digits, which is the last word of a name."""
+    by_digits = {name.split()[-1]: name for name in sorted(values, key=values.__getitem__)}
+    return [name for name in values if name in by_digits.values()]
 
 
 # rules by the clock

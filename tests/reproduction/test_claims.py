@@ -515,6 +515,15 @@ def test_a_rule_by_accounts_sees_its_own_experiments_alone():
     assert rule(Evidence(*figures, {}, {}, records)).ours == "here +1.5"
 
 
+def test_a_rule_by_accounts_judges_all_values_and_shows_those_chosen():
+    values = {"a 1,000": [-3.0, -2.0], "b 1,000": [0.5, 0.6], "a 50,000": [-0.2], "b 50,000": [-0.1]}
+    rule = rules.by_accounts("smaller", ("flows",), lambda _: values, lambda gap: gap < 0, rules.largest)
+    figures = (PUBLISHED, PUBLISHED), (LIKELIHOODS, LIKELIHOODS)
+    found = rule(Evidence(*figures, {}, {}, {"flows": pd.DataFrame()}))
+    assert (found.verdict, found.ours) == (verdicts.IN_PART, "b 1,000 +0.6; b 50,000 -0.1")
+    assert found.seeds == "b 1,000 -0.1 to +1.2"
+
+
 @pytest.mark.parametrize(
     ("falls", "rises", "verdict"),
     [(0.3, 4.0, "holds"), (0.99, 4.0, "holds in part"), (0.3, 1.0, "holds in part"), (1.0, 1.0, "does not hold")],
