@@ -4,7 +4,6 @@ Settings of the estimator are rows of a table indexed by density, number of samp
 """
 
 import math
-from collections.abc import Sequence
 from typing import Any
 
 import matplotlib.pyplot as plt
@@ -17,7 +16,7 @@ from torch import Tensor
 from aevb import hmc
 from aevb.colours import BLUE, GREEN, GREY, ORANGE
 from aevb.densities import DENSITIES
-from aevb.marginal_likelihood import quadrature
+from aevb.marginal_likelihood import BATCH, Estimate, quadrature
 from aevb.model import VAE, LatentVariableModel, LinearGaussian
 from aevb.reproduction import figures, rules, tables
 
@@ -30,23 +29,39 @@ LIMIT, SIZE = 8.0, 321  # of the lattice in two dimensions: half its width, and 
 
 def two_sets(
     model: LatentVariableModel, x: Tensor, n_samples: int, generator: torch.Generator
-) -> tuple[hmc.Draws, hmc.Draws]:
-    """Draws for the fit and draws for the mean, `n_samples` each by five chains: what `appendix_d` draws."""
-    log_joint, n_draws = hmc.posterior(model, x), n_samples // 5
-    state = hmc.init(log_joint, hmc.start(model, x, 5, generator=generator))
-    state, size = hmc.tune(log_joint, state, 4, 25, generator=generator)
-    state, first = hmc.sample(log_joint, state, size, 4, n_draws, generator=generator)
-    _, second = hmc.sample(log_joint, state, size, 4, n_draws, generator=generator)
-    return first, second
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Draws for the fit and draws for the mean, each `(T, 5, M, J)`, and log p(x, z) `(T, 5, M)` of the latter, nats.
+
+    They are what `appendix_d` draws: `n_samples` in each set, by five chains per datapoint.
+    """
+    parts, n_draws = [], n_samples // 5
+    for some in x.split(BATCH):
+        log_joint = hmc.posterior(model, some)
+        state = hmc.init(log_joint, hmc.start(model, some, 5, generator=generator))
+        state, size = hmc.tune(log_joint, state, 4, 25, generator=generator)
+        state, first = hmc.sample(log_joint, state, size, 4, n_draws, generator=generator)
+        _, second = hmc.sample(log_joint, state, size, 4, n_draws, generator=generator)
+        parts.append((first.z, second.z, second.log_density))
+    z_fit, z_mean, log_density = (torch.cat(tensors, 2) for tensors in zip(*parts, strict=True))
+    return z_fit, z_mean, log_density
 
 
-def from_sets(first: hmc.Draws, second: hmc.Draws, density: str) -> tuple[Tensor, Tensor]:
-    """The estimate of log p(x) and its standard error, by how far the five chains lie apart, each `(M,)`, nats."""
-    log_q = DENSITIES[density](first.z.flatten(0, 1), second.z.flatten(0, 1))
-    log_r = log_q.view_as(second.log_density) - second.log_density
+def from_sets(first: Tensor, second: Tensor, log_joint: Tensor, density: str) -> tuple[Tensor, Tensor]:
+    """Of `two_sets`, the estimate of log p(x) and its standard error, by the spread of chains, each `(M,)`, nats."""
+    log_q = DENSITIES[density](first.flatten(0, 1), second.flatten(0, 1))
+    log_r = log_q.view_as(log_joint) - log_joint
     of_chain = torch.logsumexp(log_r, 0) - math.log(len(log_r))
     log_mean = torch.logsumexp(of_chain, 0) - math.log(5)
     return -log_mean, torch.exp(of_chain - log_mean).std(0) / math.sqrt(5)
+
+
+def errors(
+    model: LatentVariableModel, x: Tensor, exact: Tensor, n_samples: int, generator: torch.Generator
+) -> list[tuple[str, int, int, Tensor, Tensor]]:
+    """Per density, on the same draws: the setting, the errors from `exact` and the stated errors, each `(M,)`, nats."""
+    sets = two_sets(model, x, n_samples, generator)
+    found = [(density, *from_sets(*sets, density)) for density in DENSITIES]
+    return [(density, n_samples, model.latent_dim, estimate - exact, stated) for density, estimate, stated in found]
 
 
 def lattice_error(model: VAE, x: Tensor, exact: Tensor, points: int) -> Tensor:
@@ -90,24 +105,25 @@ def stretch(model: LinearGaussian) -> float:
     return (widths[-1] / widths[0]).item()
 
 
-def summary(error: Tensor, stated: Tensor, density: str, samples: int, J: int) -> dict[str, Any]:
-    """A setting, with the bias and rms of its `error` `(n,)`, nats, and the rms of its `stated` error over the true."""
-    squares = error.square()
+def settings(found: list[tuple[str, int, int, Tensor, Tensor]]) -> pd.DataFrame:
+    """The table of settings, indexed by density, samples and J: bias and rms of all errors `found` for one, nats."""
+    parts: dict[tuple[str, int, int], list[Tensor]] = {}
+    for density, samples, J, error, stated in found:
+        parts.setdefault((density, samples, J), []).append(torch.stack([error, stated]))
+    index = pd.MultiIndex.from_tuples(parts, names=["density", "samples", "J"])
+    return pd.DataFrame([_summary(*torch.cat(part, 1)) for part in parts.values()], index).sort_index()
+
+
+def _summary(error: Tensor, stated: Tensor) -> dict[str, float]:
+    squares, root = error.square(), math.sqrt(len(error))
     rms = squares.mean().sqrt()
     return {
-        "density": density,
-        "samples": samples,
-        "J": J,
         "bias": error.mean().item(),
+        "error of mean": error.std().item() / root,
         "rms": rms.item(),
-        "error of rms": (squares.std() / (2 * rms * math.sqrt(len(squares)))).item(),
+        "error of rms": (squares.std() / (2 * rms * root)).item(),
         "ratio": (stated.square().mean().sqrt() / rms).item(),
     }
-
-
-def settings(rows: list[dict[str, Any]]) -> pd.DataFrame:
-    """The table of summaries, indexed by density, samples and J."""
-    return pd.DataFrame(rows).set_index(["density", "samples", "J"]).sort_index()
 
 
 def good_up_to(table: pd.DataFrame, rms: float = GOOD_RMS) -> int:
@@ -124,12 +140,11 @@ def ranked(chains: pd.DataFrame, draws: pd.DataFrame) -> Markdown:
         part = part.droplevel([0, 1])
         asked = [good_up_to(part, rms) for rms in (GOOD_RMS / 2, GOOD_RMS, 2 * GOOD_RMS)]
         alone = good_up_to(draws.loc[density, n]) if (density, n) in draws.index.droplevel("J") else ""
-        of_ten = part.loc[10]
         name = f"{NAMES[density]}, {n}" + " (paper)" * ((density, n) == ("kernel", 50))
-        rows.append((name, asked[1], asked[0], asked[2], alone, f"{of_ten.rms:.2f}", f"{of_ten.ratio:.1f}"))
+        rows.append((name, asked[1], asked[0], asked[2], alone, f"{part['rms'].loc[10]:.2f}"))
     rows.sort(key=lambda row: (-row[1], float(row[5])))
     quarter, two = f"{GOOD_RMS / 2:.2f} nats", f"{2 * GOOD_RMS:.0f} nat"
-    header = ["q, samples", "good up to J", quarter, two, "independent", "rms at 10", "stated over true"]
+    header = ["q, samples", "good up to J", quarter, two, "independent", "rms, J = 10"]
     return tables.markdown_table(header, rows)
 
 
@@ -225,10 +240,12 @@ def _error_of_shares(table: Tensor, draws: Tensor) -> float:
 
 
 def worst_digits(model: VAE, digits: Tensor, draws: Tensor, error: Tensor) -> None:
-    """Draw the posteriors of four `digits` `(4, D)` with two latents, the `draws` `(n, 4, 2)`, and the formula's error.
+    """Draw the posteriors of the four of the `digits` `(M, D)` with the lowest `error` `(M,)`, nats, and their draws.
 
-    `error` `(4,)` is that of the estimate, nats.
+    `draws` `(T, C, M, 2)` are those of all M, with two latents; the formula's error stands beside the estimate's.
     """
+    worst = error.argsort()[:4]
+    digits, draws, error = digits[worst], draws[:, :, worst].flatten(0, 1), error[worst]
     _, axes = plt.subplots(2, 4, figsize=(9.6, 3.9), gridspec_kw={"height_ratios": [1, 3]})
     line = torch.linspace(-LIMIT, LIMIT, SIZE)
     lattice = torch.cartesian_prod(line, line)
@@ -242,21 +259,21 @@ def worst_digits(model: VAE, digits: Tensor, draws: Tensor, error: Tensor) -> No
         formula = _error_of_shares(table, z)
         axis.set(title=f"error {error[i]:.1f}\nformula {formula:.1f}", xlabel="$z_1$")
         seen = torch.cat([z, lattice[table.flatten() > table.max() - 12]])
-        middle = (seen.amax(0) + seen.amin(0)) / 2
         half = 0.7 * (seen.amax(0) - seen.amin(0)).max().item()
-        axis.set_xlim(middle[0].item() - half, middle[0].item() + half)
-        axis.set_ylim(middle[1].item() - half, middle[1].item() + half)
+        across, up = ((seen.amax(0) + seen.amin(0)) / 2).tolist()
+        axis.set(xlim=(across - half, across + half), ylim=(up - half, up + half))
         axis.grid(False)
     axes[1, 0].set_ylabel("$z_2$")
     plt.show()
 
 
-def sandwich(deep: pd.DataFrame, bounds: dict[int, Sequence[tuple[float, float]]]) -> None:
-    """Draw settings, by J, minus the middle of the annealed `bounds`, two pairs of value and standard error per J."""
+def sandwich(deep: pd.DataFrame, bounds: dict[int, tuple[Estimate, Estimate]]) -> None:
+    """Draw settings, by J, minus the middle of the annealed `bounds`, a lower and an upper one per J."""
     _, axis = plt.subplots(figsize=(7, 3.4))
-    for place, (J, ((low, low_error), (high, high_error))) in enumerate(bounds.items()):
-        across = [place - 0.4, place + 0.4]
-        axis.fill_between(across, low - low_error, high + high_error, color=GREY, alpha=0.35, linewidth=0)
+    for place, (J, pair) in enumerate(bounds.items()):
+        (low, low_error), (high, high_error) = (bound.mean() for bound in pair)
+        half, across = (high - low) / 2, [place - 0.4, place + 0.4]
+        axis.fill_between(across, -half - low_error, half + high_error, color=GREY, alpha=0.35, linewidth=0)
         for k, (n, density) in enumerate((n, density) for n in (50, 500) for density in DENSITIES):
             row, colour = deep.loc[density, n, J], COLOURS[density]
             style: dict[str, Any] = {"color": colour, "markerfacecolor": colour if n == 50 else "white"}

@@ -14,7 +14,7 @@ from aevb.model import VAE
 from aevb.reproduction import figures, tables
 
 
-def effective_draws(times: Tensor, jitter: float, generator: torch.Generator) -> Tensor:
+def _effective_draws(times: Tensor, jitter: float, generator: torch.Generator) -> Tensor:
     """The effective sample size of z^2 out of 1000 draws from a standard normal in one dimension, `(T,)`.
 
     Trajectories of four leapfrog steps last `times` `(T,)`, one datapoint each; step sizes vary by `jitter` in place
@@ -33,11 +33,11 @@ def effective_draws(times: Tensor, jitter: float, generator: torch.Generator) ->
     return hmc.effective_sample_size(draws.z.square())[:, 0]
 
 
-def closed_orbits(times: Tensor, fixed: Tensor, varied: Tensor) -> None:
-    """Draw the effective draws out of 1000 against the duration of trajectories, each `(T,)`."""
+def closed_orbits(times: Tensor, generator: torch.Generator) -> None:
+    """Draw effective draws of z^2 out of 1000 against trajectories' `times` `(T,)`, step sizes fixed and varied."""
     _, axis = plt.subplots(figsize=(6, 3))
-    axis.plot(times / math.pi, fixed, color=ORANGE, label="one step size")
-    axis.plot(times / math.pi, varied, color=BLUE, label="varied")
+    for jitter, colour, label in ((0.0, ORANGE, "one step size"), (hmc.JITTER, BLUE, "varied")):
+        axis.plot(times / math.pi, _effective_draws(times, jitter, generator), color=colour, label=label)
     axis.set(xlabel=r"trajectory time, in units of $\pi\sigma$", ylabel="effective draws of 1000", yscale="log")
     axis.legend()
     plt.show()
@@ -54,7 +54,6 @@ def diagnostics(draws: hmc.Draws) -> Markdown:
     ):
         low, middle, high = (f"{v:.{shown}f}" for v in values.quantile(torch.tensor([0.05, 0.5, 0.95])).tolist())
         rows.append((name, middle, f"{low} to {high}"))
-    rows.append(("divergences, in all", f"{draws.divergences.sum():.0f}", ""))
     return tables.markdown_table([f"{n_datapoints} digits", "median", "5 to 95 % of digits"], rows)
 
 
