@@ -84,7 +84,7 @@ def test_the_committed_page_shows_the_table_as_it_is():
         assert line[1] == row["what"]
         links = re.findall(r"\]\(([^)]*)\)", " ".join(line))
         file, test = row["test"].split("::")
-        expected = [f"#{row['anchor']}", f"{row['chapter']}.ipynb", f"#{row['function']}", f'../tests/{file} "{test}"']
+        expected = [f"#{row['anchor']}", f"#{row['function']}", f'../tests/{file} "{test}"']
         assert links == expected
 
 
