@@ -51,9 +51,9 @@ def over_the_papers(live: dict[int, float], published: Curves) -> Figure:
 def claims_table(judged: pd.DataFrame) -> Markdown:
     """The table of claims, each with what is measured and a link to its chapter."""
     return tables.markdown_table(
-        ["", "the paper claims; *what is measured*", "published", "ours", "verdict"],
+        ["the paper claims; *what is measured*", "published", "ours", "verdict"],
         [
-            (row.number, f"{tables.claim_link(row)}<br>*{row.measure}*", row.published, row.ours, row.verdict)
+            (f"{row.number}. {tables.claim_link(row)}<br>*{row.measure}*", row.published, row.ours, row.verdict)
             for row in judged.itertuples()
         ],
     )
