@@ -49,11 +49,11 @@ def over_the_papers(live: dict[int, float], published: Curves) -> Figure:
 
 
 def claims_table(judged: pd.DataFrame) -> Markdown:
-    """The table of claims, each with what is measured and a link to its chapter."""
+    """The table of claims, each with what is measured and a link to its chapter; a phone shows the first columns."""
     return tables.markdown_table(
-        ["the paper claims; *what is measured*", "published", "ours", "verdict"],
+        ["the paper claims; *what is measured*", "verdict", "published", "ours"],
         [
-            (f"{row.number}. {tables.claim_link(row)}<br>*{row.measure}*", row.published, row.ours, row.verdict)
+            (f"{row.number}. {tables.claim_link(row)}<br>*{row.measure}*", row.verdict, row.published, row.ours)
             for row in judged.itertuples()
         ],
     )
