@@ -79,8 +79,8 @@ def show(*lit: str) -> HTML:
 
 def svg(lit: tuple[str, ...] = ()) -> str:
     """The drawing itself, with its title and description for a screen reader: of the parts that are lit, or of all."""
-    marked = f"The map of the front page. Marked here: {'; '.join(PARTS[name].aloud for name in lit)}."
-    description = marked if lit else f"In order: {'; '.join(part.aloud for part in PARTS.values())}."
+    aloud = "; ".join(PARTS[name].aloud for name in lit or PARTS)
+    description = f"{'The map of the front page. Marked here' if lit else 'In order'}: {aloud}."
     arrows = "".join(f'<path d="{path}" marker-end="url(#aevb-tip)"/>' for path in ARROWS)
     parts = "".join(_drawn(name, part, name in lit) for name, part in PARTS.items())
     return (

@@ -39,9 +39,9 @@ def outcomes_table(points: pd.DataFrame) -> Markdown:
     return markdown_table(["", "algorithm", *OUTCOMES, "met or beaten"], rows)
 
 
-def claims_table(*numbers: int, seeds: bool = True) -> Markdown:
-    """The rows of the table of claims with these `numbers`, measured on the record, `seeds` with their intervals."""
-    columns = ["claim", "measure", "published", "ours", *(["seeds"] if seeds else []), "verdict"]
+def claims_table(*numbers: int) -> Markdown:
+    """The rows of the table of claims with these `numbers`, measured on the record."""
+    columns = ["claim", "measure", "published", "ours", "seeds", "verdict"]
     judged = claims.of_record().set_index("number").loc[list(numbers), columns]
     titles = {"measure": "measured by", "seeds": "over seeds"}
     return markdown_table([titles.get(name, name) for name in columns], [tuple(row) for row in judged.values])

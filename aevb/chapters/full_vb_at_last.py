@@ -1,6 +1,6 @@
 """Figures and tables of the chapter on full variational Bayes at full length."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -103,21 +103,14 @@ def evidence(recorded: Curves, constant: Mapping[int, float]) -> None:
 
 def tensors_table(posterior: Tensors, keeps: float) -> Markdown:
     """What a weight of each tensor costs, in nats, how wide q is, and how many weights cost less than `keeps`."""
-    measures: dict[str, Callable[[Tensor, Tensor], str]] = {
-        "KL of each": lambda _, kl: f"{kl.mean():.2f}",
-        "median sigma": lambda sigma, _: f"{sigma.median():.2f}",
-        "keep the prior": lambda _, kl: f"{(kl < keeps).float().mean():.0%}",
-    }
-    of_each = list(posterior.values())
-    rows = [
-        (
-            title,
-            f"{of_each[0][name][2].numel():,}",
-            *(measure(*tensors[name][1:]) for measure in measures.values() for tensors in of_each),
-        )
-        for name, title in TITLES.items()
-    ]
-    header = [f"{measure}, {n:,}" for measure in measures for n in posterior]
+    rows = []
+    for name, title in TITLES.items():
+        _, sigmas, costs = zip(*(tensors[name] for tensors in posterior.values()), strict=True)
+        kl = (f"{cost.mean():.2f}" for cost in costs)
+        median = (f"{sigma.median():.2f}" for sigma in sigmas)
+        kept = (f"{(cost < keeps).float().mean():.0%}" for cost in costs)
+        rows.append((title, f"{costs[0].numel():,}", *kl, *median, *kept))
+    header = [f"{what}, {n:,}" for what in ("KL of each", "median sigma", "keep the prior") for n in posterior]
     return markdown_table(["parameters", "number", *header], rows)
 
 

@@ -54,6 +54,7 @@ def diagnostics(draws: hmc.Draws) -> Markdown:
     ):
         low, middle, high = (f"{v:.{shown}f}" for v in values.quantile(torch.tensor([0.05, 0.5, 0.95])).tolist())
         rows.append((name, middle, f"{low} to {high}"))
+    rows.append(("divergences, in all", f"{draws.divergences.sum():.0f}", ""))
     return tables.markdown_table([f"{n_datapoints} digits", "median", "5 to 95 % of digits"], rows)
 
 
