@@ -8,6 +8,7 @@ I is what z tells about which datapoint it came from, at most log N nats; the se
 """
 
 import math
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
@@ -17,7 +18,6 @@ from aevb.batches import refuse_nan
 from aevb.checks import above_zero, at_least
 from aevb.model import LatentVariableModel, reparameterize
 from aevb.networks import log_normal
-from aevb.priors import sample_prior
 
 ROWS = 500  # draws at a time, each compared with every datapoint
 
@@ -113,19 +113,13 @@ class Rescaled(LatentVariableModel):
     def log_likelihood_table(self, x: Tensor, z: Tensor) -> Tensor:
         return self.model.log_likelihood_table(x, self._z(z))
 
-    def draw_prior(self, n: int, *, generator: torch.Generator) -> Tensor:
-        """`n` draws z' ~ p(z'), `(n, J)`: those of `model` in these units."""
-        dtype, device = self.centre.dtype, self.centre.device
-        z = sample_prior(self.model, (n,), generator=generator, dtype=dtype, device=device)
-        return (z - self.centre) / self.scale
+    def sample_prior(self, shape: Sequence[int], *, like: Tensor, generator: torch.Generator) -> Tensor:
+        """Draws z' ~ p(z'), `(*shape, J)`: those of `model` in these units."""
+        z = self.model.sample_prior(shape, like=self.centre, generator=generator)
+        return ((z - self.centre) / self.scale).to(like)
 
     def sample_likelihood(self, z: Tensor, *, generator: torch.Generator) -> Tensor:
         return self.model.sample_likelihood(self._z(z), generator=generator)
-
-    def sample_joint(self, n: int, *, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        at_least(1, n=n)
-        z = self.draw_prior(n, generator=generator)
-        return self.sample_likelihood(z, generator=generator), z
 
     def posterior(self, x: Tensor) -> tuple[Tensor, Tensor]:
         mu, log_var = self.model.posterior(x)

@@ -36,18 +36,22 @@ def enough_samples(n_samples: int, latent_dim: int) -> None:
 
 
 def gaussian_density(samples: Tensor, z: Tensor) -> Tensor:
-    """log q(z) `(Q, M)` at `z` `(Q, M, J)` for the Gaussian fitted to `samples` `(S, M, J)`, one fit per datapoint."""
+    """log q(z), `(Q, M)` nats, at `z` `(Q, M, J)` for the Gaussian fitted to `samples` `(S, M, J)`, one per datapoint.
+
+    Raises ValueError as `fit_gaussian` does.
+    """
     mean, factor = fit_gaussian(samples)
     log_q: Tensor = torch.distributions.MultivariateNormal(mean, scale_tril=factor).log_prob(z)
     return log_q
 
 
 def kernel_density(samples: Tensor, z: Tensor) -> Tensor:
-    """log q(z) `(Q, M)` at `z` `(Q, M, J)` for a kernel density fitted to `samples` `(S, M, J)`, one fit per datapoint.
+    """log q(z), `(Q, M)` nats, at `z` `(Q, M, J)` for a kernel density fitted to `samples` `(S, M, J)` per datapoint.
 
-    Gaussian kernels with the samples' covariance times a squared bandwidth: of ten around Scott's rule, the one
-    under which a model of one half of the samples gives the other half the highest score. The author's library
-    fitted it. In many dimensions it needs far more samples than a Gaussian does.
+    Gaussian kernels with the samples' covariance times a squared bandwidth: of ten around Scott's rule (Scott 1992,
+    section 6.3), the one under which a model of one half of the samples gives the other half the highest score. The
+    author's library fitted it. In many dimensions it needs far more samples than a Gaussian does. Raises ValueError as
+    `fit_gaussian` does.
     """
     n_samples, _, latent_dim = samples.shape
     mean, factor = fit_gaussian(samples)

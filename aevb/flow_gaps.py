@@ -1,10 +1,9 @@
 """How far the bound of a flow stands below log p(x), and why: `gaps` for a q that is a flow's.
 
-Amortization is what the best numbers of the same flow gain for each x, the family gap what they leave. For models with
-one to three latents.
+Amortization is what the best numbers of the same flow gain for each x, the family gap what they leave (Cremer, Li and
+Duvenaud 2018, section 3). For models with one to three latents.
 """
 
-import math
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
@@ -13,10 +12,10 @@ from torch import Tensor
 
 from aevb import batches, gaps, hmc
 from aevb.flows import Flow, FlowVAE, Q, push
+from aevb.marginal_likelihood import Estimate, log_mean
 from aevb.model import LatentVariableModel
 from aevb.networks import draw
 
-NODES = gaps.NODES  # of Gauss-Hermite for a bound, in each dimension, by the number of latents
 STEPS, RATE, NOISE = 100, 0.1, 64  # of `best`: Adam's steps, the first one's rate, which falls to zero, and their draws
 LIMIT, POINTS = 5.0, 41  # of the lattice on which the moments of a posterior are taken
 DRAWS = 2000  # from the best q of each datapoint, for log p(x)
@@ -26,10 +25,11 @@ DRAWS = 2000  # from the best q of each datapoint, for log p(x)
 def bound_of(model: LatentVariableModel, flow: Flow, x: Tensor, q: Q) -> Tensor:
     """The bound (eq. 2) of `q` on log p(x) under `model`, `(M,)`, nats: Gauss-Hermite over the noise, not sampling.
 
-    NODES, by the number of latents, are taken in each dimension of the noise. As accurate as `gaps.bound_of` only where
-    the steps are smooth on the scale of the nodes.
+    The `gaps.Sizes.nodes` of the number of latents are taken in each dimension of the noise. As accurate as
+    `gaps.bound_of` only where the steps are smooth on the scale of the nodes. Raises ValueError where there are more
+    than three latents.
     """
-    points = NODES[min(flow.latent_dim, len(NODES)) - 1]
+    points = gaps.sizes(flow.latent_dim).nodes
     total = torch.zeros_like(q.mu[:, 0])
     for eps, mass in zip(*(parts.split(100) for parts in gaps.noise_rule(q.mu, points)), strict=True):
         z, log_q = push(flow, q, eps.expand(-1, *q.mu.shape))
@@ -103,7 +103,7 @@ def moments(model: LatentVariableModel, x: Tensor) -> gaps.Gaussian:
 
     Not correct where a posterior has mass beyond LIMIT. Raises ValueError where there are more than three latents.
     """
-    gaps.few_latents(model.latent_dim)
+    gaps.sizes(model.latent_dim)  # refuses too many
     axis = torch.linspace(-LIMIT, LIMIT, POINTS, **hmc.type_of_latents(model, x))
     z = torch.cartesian_prod(*[axis] * model.latent_dim).reshape(-1, model.latent_dim)
     tables = [model.log_likelihood_table(x, part) + model.log_prior(part)[:, None] for part in z.split(10_000)]
@@ -113,17 +113,13 @@ def moments(model: LatentVariableModel, x: Tensor) -> gaps.Gaussian:
 
 
 @torch.no_grad()
-def log_evidence(
-    model: LatentVariableModel, flow: Flow, x: Tensor, q: Q, *, generator: torch.Generator
-) -> tuple[Tensor, Tensor]:
+def log_evidence(model: LatentVariableModel, flow: Flow, x: Tensor, q: Q, *, generator: torch.Generator) -> Estimate:
     """log p(x) by importance sampling from `q`, and its standard error, each `(M,)`, nats.
 
     DRAWS are taken for each datapoint. Where q is as near to the posterior as a flow's best is, this is surer than a
     lattice. Where it misses a part of the posterior it is too low, and the error does not show that.
     """
-    log_w = torch.cat([_log_weights(model, flow, x, q, generator) for _ in range(DRAWS // 100)])
-    log_px = torch.logsumexp(log_w, 0) - math.log(len(log_w))
-    return log_px, torch.exp(log_w - log_px).std(0) / len(log_w) ** 0.5
+    return log_mean(torch.cat([_log_weights(model, flow, x, q, generator) for _ in range(DRAWS // 100)]))
 
 
 def _log_weights(model: LatentVariableModel, flow: Flow, x: Tensor, q: Q, generator: torch.Generator) -> Tensor:
@@ -146,7 +142,7 @@ def split(model: FlowVAE, x: Tensor) -> Gaps:
     flow falls so. log p(x) is `log_evidence` of the best q, by the same draws whenever it is asked. Raises ValueError
     where the model has more than three latents, and, naming datapoints, where a density is not a number.
     """
-    gaps.few_latents(model.latent_dim)
+    gaps.sizes(model.latent_dim)  # refuses too many
     noise = torch.Generator(x.device).manual_seed(0)
     with torch.no_grad():
         own = model.q(x)

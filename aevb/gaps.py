@@ -1,6 +1,7 @@
 """How far the bound stands below log p(x), and why: what one encoder for all x costs, and what the family of q costs.
 
-log p(x) - L is the sum of two gaps, neither negative. *Amortization* is the bound of the best diagonal Gaussian q for
+log p(x) - L is the sum of two gaps, neither negative (Cremer, Li and Duvenaud 2018, section 3, who call the second one
+the approximation gap). *Amortization* is the bound of the best diagonal Gaussian q for
 this one x minus that of the encoder's q; the *family* gap is log p(x) minus the bound of that best q. Both are taken by
 quadrature, for models with one to three latents.
 """
@@ -21,11 +22,29 @@ from aevb.networks import log_normal
 
 Gaussian = tuple[Tensor, Tensor]  # of each datapoint: mu and log_var, each (M, J)
 
+
+class Sizes(NamedTuple):
+    """The points in each dimension that a number of latents allows.
+
+    `first` are those of the first lattice, `rough` the most of the lattices between, which only find where the last one
+    looks, `close` of the last one and `most` of the last after all refinements; `nodes` are those of Gauss-Hermite.
+    `still`, in nats, is what a lattice and every other node of it may differ by.
+    """
+
+    first: int
+    rough: int
+    close: int
+    most: int
+    nodes: int
+    still: float
+
+
+SIZES = {  # by the number of latents
+    1: Sizes(first=97, rough=320, close=41, most=320, nodes=15, still=0.01),
+    2: Sizes(first=97, rough=320, close=41, most=320, nodes=15, still=0.01),
+    3: Sizes(first=61, rough=13, close=13, most=25, nodes=9, still=0.1),
+}
 LIMIT = 6.0  # how far the first lattice goes
-# by the number of latents, in each dimension: the points of the first lattice, of a close one, of the finest, and of a
-# bound by Gauss-Hermite; STILL, in nats, is what a lattice and every other node of it may differ by
-FIRST, CLOSE, MOST, NODES, STILL = (97, 97, 61), (41, 41, 13), (320, 320, 25), (15, 15, 9), (0.01, 0.01, 0.1)
-ROUGH = (320, 320, 13)  # likewise: the most points of the lattices between, which only find where the last one looks
 BELOW = (30.0, 20.0, 15.0)  # nats below each lattice's highest node within which the next one looks
 STEPS, RATE = 40, 0.5  # of `best_diagonal`: how many, and what share of each it takes
 
@@ -49,10 +68,11 @@ class Gaps(NamedTuple):
         return self.log_px - self.best
 
 
-def few_latents(latent_dim: int) -> None:
-    """Raise ValueError where a model has more latents than lattices are for."""
-    if latent_dim > len(FIRST):
+def sizes(latent_dim: int) -> Sizes:
+    """The sizes for so many latents. Raises ValueError where there are more than lattices are for."""
+    if latent_dim not in SIZES:
         raise ValueError(f"gaps are split on lattices: at most three latents, not {latent_dim}")
+    return SIZES[latent_dim]
 
 
 def gauss_hermite(points: int) -> tuple[Tensor, Tensor]:
@@ -76,10 +96,13 @@ def noise_rule(like: Tensor, points: int) -> tuple[Tensor, Tensor]:
 def bound_of(model: LatentVariableModel, x: Tensor, q: Gaussian, points: int | None = None) -> Tensor:
     """The bound of q = N(mu, diag(exp(log_var))), `(M,)`, nats, without sampling: Gauss-Hermite over the noise.
 
-    `x` is `(M, D)`; `points` (default: NODES) are taken in each of the latent dimensions of mu and log_var, `(M, J)`.
+    `x` is `(M, D)`; `points` (default: `Sizes.nodes`) are taken in each of the latent dimensions of mu and log_var,
+    `(M, J)`. Exact where log p(x, z) is a polynomial of degree 2 points - 1 in z, and not accurate where it bends on a
+    smaller scale than the nodes' distance. Raises ValueError where there are no points, and, by default, where there
+    are more than three latents.
     """
     mu, log_var = q
-    eps, mass = noise_rule(mu, NODES[min(model.latent_dim, len(NODES)) - 1] if points is None else points)
+    eps, mass = noise_rule(mu, sizes(model.latent_dim).nodes if points is None else points)
     z = mu + torch.exp(0.5 * log_var) * eps
     return (mass * (model.log_joint(x, z) - log_normal(z, mu, log_var))).sum(0)
 
@@ -116,10 +139,10 @@ def lattice(model: LatentVariableModel, x: Tensor, points: int) -> Lattice:
     tells if some of it lies across the edge. Raises ValueError where there are fewer than three points, and where the
     model has more than three latents.
     """
-    few_latents(model.latent_dim)
-    at_least(3, points=points)  # two would all lie on the edge
     of, latent_dim = hmc.type_of_latents(model, x), model.latent_dim
-    across, rough = FIRST[latent_dim - 1], min(points, ROUGH[latent_dim - 1])
+    across, rough = sizes(latent_dim)[:2]
+    at_least(3, points=points)  # two would all lie on the edge
+    rough = min(points, rough)
 
     def units(n: int) -> Tensor:
         return torch.cartesian_prod(*[torch.arange(n, **of)] * latent_dim).reshape(-1, 1, latent_dim)
@@ -141,15 +164,14 @@ def close_quadrature(
 ) -> tuple[Estimate, list[Gaussian]]:
     """log p(x) on the `lattice` of each posterior, and where `best_diagonal` may start.
 
-    The "standard error" is the difference from every other node in each dimension; where it is above STILL there are
-    twice the `points` (default: CLOSE), as far as MOST. It is infinite where more than EDGE_MASS of the mass lies on
-    the lattice's outer layer: LIMIT cuts the posterior off, and log p(x) is too low. What lies apart from the rest
-    beyond LIMIT goes unseen. Starts are (mu, log_var): the posterior's moments, and its mode at half the width. Raises
-    ValueError as `lattice` does.
+    The "standard error" is the difference from every other node in each dimension; where it is above `Sizes.still`
+    there are twice the `points` (default: `Sizes.close`), as far as `Sizes.most`. It is infinite where more than
+    EDGE_MASS of the mass lies on the lattice's outer layer: LIMIT cuts the posterior off, and log p(x) is too low. What
+    lies apart from the rest beyond LIMIT goes unseen. Starts are (mu, log_var): the posterior's moments, and its mode
+    at half the width. Raises ValueError as `lattice` does.
     """
-    few_latents(model.latent_dim)
-    still, most = STILL[model.latent_dim - 1], MOST[model.latent_dim - 1]
-    points = CLOSE[model.latent_dim - 1] if points is None else points
+    allowed = sizes(model.latent_dim)
+    points = allowed.close if points is None else points
     found = lattice(model, x, points)
     log_px, error = found.log_px(), (found.log_px() - found.log_px(2)).abs()
     mass = torch.softmax(found.log_joint, 0)[..., None]
@@ -157,7 +179,7 @@ def close_quadrature(
     log_var = (mass * (found.z - mean).square()).sum(0).log()
     mode = found.z[found.log_joint.argmax(0), torch.arange(len(x), device=x.device)]
     starts = [(mean, log_var), (mode, log_var - math.log(4))]
-    if (again := error > still).any() and points < most:
+    if (again := error > allowed.still).any() and points < allowed.most:
         closer, _ = close_quadrature(model, x[again], 2 * points - 1)
         log_px[again], error[again] = closer
     return Estimate(log_px, error.masked_fill(found.edge_mass > EDGE_MASS, torch.inf)), starts
@@ -168,7 +190,8 @@ def best_diagonal(model: LatentVariableModel, x: Tensor, start: Gaussian) -> Gau
     """The (mu, log_var), each `(M, J)`, that make the bound of each datapoint largest near `start`.
 
     Each step is a natural gradient's: E[grad log p(x, z)] moves mu, and E[minus the second derivative], which is
-    -E[gradient eps] / sigma, the precision.
+    -E[gradient eps] / sigma, the precision (Opper and Archambeau 2009 derive both). It finds a maximum near `start`,
+    which need not be the largest. STEPS may end before it; the best of them is kept.
     """
     mu, precision = start[0].clone(), torch.exp(-start[1])
     eps, mass = noise_rule(mu, 5)
@@ -193,17 +216,16 @@ def split(model: LatentVariableModel, x: Tensor) -> Gaps:
     """The gaps of the datapoints `x` `(M, D)` under a model with a recognition model and at most three latents.
 
     Raises ValueError where it has more, and, naming datapoints, where a density is not a number. Warns, naming
-    datapoints, where no lattice agrees with a coarser one to STILL, and where a posterior lies across LIMIT, so that
-    log p(x) is too low. With three latents the first lattice has a quarter of a million nodes: take some tens of
+    datapoints, where no lattice agrees with a coarser one to `Sizes.still`, and where a posterior lies across LIMIT, so
+    that log p(x) is too low. With three latents the first lattice has a quarter of a million nodes: take some tens of
     datapoints at a time.
     """
-    few_latents(model.latent_dim)
+    still = sizes(model.latent_dim).still
     with torch.no_grad():
         bound = bound_of(model, x, model.posterior(x))
     batches.refuse_nan(bound)
     log_px, starts = close_quadrature(model, x)
     batches.refuse_nan(log_px.log_px)
-    still = STILL[model.latent_dim - 1]
     if (unsure := log_px.standard_error > still).any():
         warnings.warn(f"log p(x) is not sure to {still} nats for datapoints {batches.name(unsure)}", stacklevel=2)
     found = [best_diagonal(model, x, start) for start in starts]

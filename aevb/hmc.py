@@ -19,7 +19,6 @@ from torch import Tensor
 from aevb import batches
 from aevb.checks import above_zero, at_least
 from aevb.model import LatentVariableModel, Model
-from aevb.priors import sample_prior
 
 LogDensity = Callable[[Tensor], Tensor]  # a function of positions `(C, M, J)`: `(C, M)`, nats
 TARGET = 0.9  # the acceptance rate of Appendix E
@@ -118,18 +117,26 @@ def leapfrog(
 
 
 def step(
-    log_density: LogDensity, state: State, step_size: Tensor | float, n_leapfrog: int, *, generator: torch.Generator
+    log_density: LogDensity,
+    state: State,
+    step_size: Tensor | float,
+    n_leapfrog: int,
+    *,
+    generator: torch.Generator,
+    jitter: float = JITTER,
 ) -> tuple[State, Info]:
     """One transition, which leaves the target invariant: fresh momenta, a trajectory, accept or stay.
 
-    Each chain's step size is `step_size` (a number or `(M,)`) times a uniform draw from 1 - JITTER to
-    1 + JITTER (Neal 2011, section 3.2: a fixed one may trace a closed orbit). A proposal whose energy is not
+    Each chain's step size is `step_size` (a number or `(M,)`) times a uniform draw from 1 - `jitter` to
+    1 + `jitter` (Neal 2011, section 3.2: a fixed one may trace a closed orbit). A proposal whose energy is not
     a number is rejected and counts as divergent. Does not look at `step_size`, as `sample` and `tune` do: where it is
-    not above zero and finite no chain moves.
+    not above zero and finite no chain moves. Raises ValueError where `jitter` is not from 0 to below 1.
     """
+    if not 0 <= jitter < 1:
+        raise ValueError(f"jitter must be at least 0 and below 1, not {jitter}")
     momentum = torch.randn(state.z.shape, generator=generator, dtype=state.z.dtype, device=state.z.device)
     u = torch.rand((2, *state.log_density.shape), generator=generator, dtype=state.z.dtype, device=state.z.device)
-    size = step_size * (1 + JITTER * (2 * u[0] - 1))
+    size = step_size * (1 + jitter * (2 * u[0] - 1))
     proposal, end = leapfrog(log_density, state, momentum, size, n_leapfrog)
     before = state.log_density - 0.5 * momentum.square().sum(-1)
     gain = proposal.log_density - 0.5 * end.square().sum(-1) - before  # minus the energy error
@@ -148,13 +155,13 @@ def start(model: LatentVariableModel, x: Tensor, n_chains: int, *, generator: to
     """Starting positions `(C, M, J)` for the posteriors of `x` `(M, D)`: importance resampling from the prior.
 
     Of `PRIOR_DRAWS` z ~ p(z), shared by all datapoints, each chain takes one with probability proportional to
-    p(x|z). This finds the neighbourhood of the mass, which a chain begun at a single prior draw may miss. Not correct
-    for a p(z) that `priors.sample_prior` does not know. Raises ValueError, naming datapoints, where a density is not a
-    number.
+    p(x|z). This finds the neighbourhood of the mass, which a chain begun at a single prior draw may miss. Raises
+    ValueError, naming datapoints, where a density is not a number.
     """
     at_least(1, n_chains=n_chains, datapoints=len(x))
     with torch.no_grad():
-        z = sample_prior(model, (PRIOR_DRAWS,), generator=generator, **type_of_latents(model, x))
+        like = torch.empty(0, **type_of_latents(model, x))
+        z = model.sample_prior((PRIOR_DRAWS,), like=like, generator=generator)
         # in parts, for decoders whose table is no matrix product
         table = torch.cat([model.log_likelihood_table(x, part) for part in z.split(1000)])
         weights = torch.softmax(table, dim=0)  # (PRIOR_DRAWS, M)
@@ -173,25 +180,21 @@ def tune(
     *,
     generator: torch.Generator,
     step_size: float = 0.1,
-    per_datapoint: bool = True,
-    target: float = TARGET,
 ) -> tuple[State, Tensor]:
-    """`n_steps` transitions that double as burn-in, and the step size they lead to: `(M,)`, or `()` for all.
+    """`n_steps` transitions that double as burn-in, and the step size of each datapoint that they lead to, `(M,)`.
 
     Stochastic approximation (Robbins and Monro 1951) on the logarithm of the step size toward a mean
-    acceptance probability of `target`; the answer is the average over the second half. The draws made
+    acceptance probability of TARGET; the answer is the average over the second half. The draws made
     on the way do not count: the step size moves with them. Raises ValueError where `step_size`, the first, is not
     above zero and finite.
     """
     at_least(1, n_steps=n_steps)
     _refuse_step_size(step_size)
-    shape = state.log_density.shape[1:] if per_datapoint else ()
-    log_size = torch.full(shape, math.log(step_size), dtype=state.z.dtype, device=state.z.device)
+    log_size = torch.full_like(state.log_density[0], math.log(step_size))
     total = torch.zeros_like(log_size)
     for t in range(n_steps):
         state, info = step(log_density, state, torch.exp(log_size), n_leapfrog, generator=generator)
-        acceptance = info.acceptance.mean(0) if per_datapoint else info.acceptance.mean()
-        log_size = log_size + 3.0 / math.sqrt(t + 1) * (acceptance - target)
+        log_size = log_size + 3.0 / math.sqrt(t + 1) * (info.acceptance.mean(0) - TARGET)
         if t >= n_steps // 2:
             total = total + log_size
     return state, torch.exp(total / (n_steps - n_steps // 2))

@@ -3,9 +3,7 @@
 Every function takes a model and data `x` `(M, D)` and returns an `Estimate`, two numbers per datapoint in nats. Only
 `importance_weighted` needs the recognition model. All raise ValueError where `x` is empty or outside the domain
 of p(x|z), where a size is less than one, and where a standard error would be of a single draw or chain. Datapoints go
-through in batches that fit in a core's cache; errors and warnings name them by their row in `x`. A p(z) other than
-N(0, I) must be one that `priors.sample_prior` can draw from: else all but `quadrature` and `importance_weighted` are
-not correct.
+through in batches that fit in a core's cache; errors and warnings name them by their row in `x`.
 """
 
 import math
@@ -20,7 +18,6 @@ from aevb import batches, bounds, hmc
 from aevb.checks import above_zero, at_least
 from aevb.densities import DENSITIES, enough_samples
 from aevb.model import LatentVariableModel
-from aevb.priors import sample_prior
 
 BATCH = 250  # datapoints at a time
 TABLE_ELEMENTS = 4_000_000  # of a table of latents against datapoints
@@ -50,8 +47,11 @@ def _refuse_data(model: LatentVariableModel, x: Tensor) -> None:
     model.log_likelihood(x, torch.zeros((1, 1, model.latent_dim), **hmc.type_of_latents(model, x)))
 
 
-def _log_mean(log_w: Tensor) -> Estimate:
-    """log of the mean of exp(log_w) `(S, M)` over independent rows, and the delta method's standard error of it."""
+def log_mean(log_w: Tensor) -> Estimate:
+    """log of the mean of exp(`log_w`), `(S, M)` in nats, over independent rows, with the delta method's standard error.
+
+    Not correct where a few rows have most of the sum: the standard error, too, is then too small.
+    """
     n = len(log_w)
     value = torch.logsumexp(log_w, 0) - math.log(n)
     return Estimate(value, torch.exp(log_w - value).std(0) / math.sqrt(n))
@@ -112,7 +112,7 @@ def appendix_d(
         log_q = DENSITIES[density](first.z.flatten(0, 1), second.z.flatten(0, 1))
         log_r = log_q.unflatten(0, (n_draws, n_chains)) - second.log_density  # log q(z) / p(x, z), (T, C, M)
         # draws of one chain depend on each other, chains do not: the spread of their means is the error's
-        inverse = _log_mean(torch.logsumexp(log_r, 0) - math.log(n_draws))
+        inverse = log_mean(torch.logsumexp(log_r, 0) - math.log(n_draws))
         return Estimate(-inverse.log_px, inverse.standard_error)
 
     return _concatenate(batches.in_batches(estimate, len(x), BATCH))
@@ -179,7 +179,7 @@ def importance_weighted(
         sizes = [min(100, n_samples - begin) for begin in range(0, n_samples, 100)]
         log_w = torch.cat([bounds.log_weights(model, x[begin:end], size, generator=generator) for size in sizes])
         batches.refuse_nan(log_w.sum(0))
-        return _log_mean(log_w)
+        return log_mean(log_w)
 
     return _concatenate(batches.in_batches(estimate, len(x), BATCH // 10))
 
@@ -213,14 +213,14 @@ def annealed_importance(
 
     def estimate(begin: int, end: int) -> tuple[Estimate, Estimate]:
         part, of = x[begin:end], hmc.type_of_latents(model, x)
-        prior = sample_prior(model, (2, n_chains, len(part)), generator=generator, **of)
+        prior = model.sample_prior((2, n_chains, len(part)), like=torch.empty(0, **of), generator=generator)
         sizes = _tune_along(model, part, betas, prior[0], n_leapfrog, generator)
         forward = _anneal(model, part, betas, prior[1], sizes, n_leapfrog, generator, reverse=False)
         n_steps = 2 * BURN_IN
         start = _burn_in(model, part, n_chains, n_leapfrog, n_steps, generator)[1].z if z is None else z[:, begin:end]
         backward = _anneal(model, part, betas, start, sizes, n_leapfrog, generator, reverse=True)
-        upper = _log_mean(-backward)
-        return _log_mean(forward), Estimate(-upper.log_px, upper.standard_error)
+        upper = log_mean(-backward)
+        return log_mean(forward), Estimate(-upper.log_px, upper.standard_error)
 
     lower, upper = zip(*batches.in_batches(estimate, len(x), BATCH), strict=True)
     return _concatenate(lower), _concatenate(upper)

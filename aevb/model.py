@@ -34,8 +34,8 @@ class LatentVariableModel(nn.Module):
     """p(z) = N(0, I), any p(x|z), and a diagonal Gaussian q(z|x) (section 3).
 
     A subclass supplies `latent_dim`, `log_likelihood`, `sample_likelihood` and, where it has a recognition
-    model, `posterior`. Its log-likelihoods raise ValueError where data are empty, outside the domain of p(x|z), or not
-    of the model's width.
+    model, `posterior`; for another p(z) both `log_prior` and `sample_prior`. Its log-likelihoods raise ValueError where
+    data are empty, outside the domain of p(x|z), or not of the model's width.
     """
 
     latent_dim: int
@@ -62,6 +62,13 @@ class LatentVariableModel(nn.Module):
         """`(mu, log_var)` of q(z|x), each `(M, J)` (eq. 9). Raises TypeError where the model has no q(z|x)."""
         raise TypeError(f"a {type(self).__name__} has no recognition model q(z|x)")
 
+    def sample_prior(self, shape: Sequence[int], *, like: Tensor, generator: torch.Generator) -> Tensor:
+        """Draws z ~ p(z) = N(0, I), `(*shape, J)`, of the type and on the device of `like`, without a gradient.
+
+        A subclass with another `log_prior` draws from that.
+        """
+        return draw(torch.randn, (*shape, self.latent_dim), like=like, generator=generator)
+
     def log_prior(self, z: Tensor) -> Tensor:
         """log p(z) = log N(z; 0, I), `(L, M)`, nats."""
         return -0.5 * (self.latent_dim * math.log(2 * math.pi) + z.square().sum(-1))
@@ -86,9 +93,8 @@ class LatentVariableModel(nn.Module):
         Raises ValueError where `n` is less than one.
         """
         at_least(1, n=n)
-        weight = next(self.parameters())
-        shape = (*weight.shape[:-2], n, self.latent_dim)  # an ensemble dreams n for each member
-        z = draw(torch.randn, shape, like=weight, generator=generator)
+        shape = (len(self.members), n) if self.members else (n,)  # an ensemble dreams n for each member
+        z = self.sample_prior(shape, like=next(self.parameters(), torch.empty(0)), generator=generator)
         return self.sample_likelihood(z, generator=generator), z
 
 

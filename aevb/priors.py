@@ -7,8 +7,7 @@ all priors, the aggregated posterior (see `aggregated`) makes the mean bound lar
 
 whose divergence from q(z|x) has no closed form. So estimator A (eq. 6) serves them, as `importance.weighted(1)`, and
 estimator B (eq. 7), which has the divergence from N(0, I) in it, is wrong, `measures.mean_bound` with it: measure by
-`measures.mean_sampled_bound`. The chains of `hmc.start` and `marginal_likelihood.annealed_importance` start at draws of
-p(z), which `sample_prior` takes from any model.
+`measures.mean_sampled_bound`.
 
 The parameters of the prior belong to theta, but to no weight matrix: they are kept as vectors, which `MapAdagrad`
 leaves without the weight prior of section 5, as it does biases.
@@ -16,40 +15,14 @@ leaves without the weight prior of section 5, as it does biases.
 
 import math
 from collections.abc import Sequence
-from typing import NamedTuple, Protocol, runtime_checkable
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from aevb.checks import at_least
-from aevb.model import VAE, LatentVariableModel
+from aevb.model import VAE
 from aevb.networks import draw, log_normal
-
-
-@runtime_checkable
-class OwnPrior(Protocol):
-    """A model whose p(z) is not N(0, I), and which therefore says how to draw from it."""
-
-    def draw_prior(self, n: int, *, generator: torch.Generator) -> Tensor:
-        """`n` draws z ~ p(z), `(n, J)`, without a gradient."""
-
-
-def sample_prior(
-    model: LatentVariableModel,
-    shape: Sequence[int],
-    *,
-    generator: torch.Generator,
-    dtype: torch.dtype,
-    device: torch.device | str,
-) -> Tensor:
-    """Draws z ~ p(z) of `model`, `(*shape, J)`, of `dtype` and on `device`: its own where it is an `OwnPrior`.
-
-    Else they are N(0, I)'s: not correct for a model that has another `log_prior` and no `draw_prior`.
-    """
-    if isinstance(model, OwnPrior):
-        z = model.draw_prior(math.prod(shape), generator=generator).to(device, dtype)
-        return z.view(*shape, model.latent_dim)
-    return torch.randn((*shape, model.latent_dim), generator=generator, dtype=dtype, device=device)
 
 
 class Components(NamedTuple):
@@ -91,14 +64,10 @@ class LearnedPrior(VAE):
         """log p(z), `(L, M)`, nats."""
         return log_mixture(z, self.components())
 
-    def draw_prior(self, n: int, *, generator: torch.Generator) -> Tensor:
-        """`n` draws z ~ p(z), `(n, J)`, without a gradient."""
-        return sample_mixture(self.components(), n, generator=generator)
-
-    def sample_joint(self, n: int, *, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        at_least(1, n=n)
-        z = self.draw_prior(n, generator=generator)
-        return self.sample_likelihood(z, generator=generator), z
+    def sample_prior(self, shape: Sequence[int], *, like: Tensor, generator: torch.Generator) -> Tensor:
+        """Draws z ~ p(z), `(*shape, J)`, of the type and on the device of `like`, without a gradient."""
+        z = sample_mixture(self.components(), math.prod(shape), generator=generator)
+        return z.to(like).view(*shape, self.latent_dim)
 
 
 class MixturePrior(LearnedPrior):

@@ -7,7 +7,9 @@ import dataclasses
 import hashlib
 import json
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass
+from numbers import Real
 
 from aevb.algorithms import ALGORITHMS
 from aevb.checks import above_zero, at_least
@@ -64,8 +66,7 @@ class Run:
             above_zero(step_sizes=step_size)
         if self.algorithm not in ALGORITHMS:
             raise ValueError(f"unknown algorithm {self.algorithm!r}: choose one of {', '.join(ALGORITHMS)}")
-        if self.measure not in MEASURES:
-            raise ValueError(f"unknown measure {self.measure!r}: choose one of {', '.join(MEASURES)}")
+        _refuse_measure(self.measure)
         algorithm = ALGORITHMS[self.algorithm]
         if self.measure not in algorithm.measures:
             raise ValueError(f"{self.algorithm} {algorithm.lacks}: measure='{', '.join(algorithm.measures)}'")
@@ -74,6 +75,8 @@ class Run:
         """Turn the numbers into Python's own: 1 and 1.0 are equal, and would be written differently in the key."""
         own: dict[str, object] = {name: _whole(name, getattr(self, name)) for name in SIZES}
         own |= {name: bool(getattr(self, name)) for name in ("slow_log_var", "prior_on_encoder")}
+        if not isinstance(self.step_sizes, Iterable):
+            raise ValueError(f"step_sizes are several, such as ({self.step_sizes},), not {self.step_sizes}")
         own |= {"step_sizes": tuple(map(float, self.step_sizes)), "initial_sigma": float(self.initial_sigma)}
         for name, value in own.items():
             object.__setattr__(self, name, value)  # the run is frozen
@@ -93,10 +96,15 @@ class Run:
         return dataclasses.replace(self, seed=0, step_sizes=Run.step_sizes, latent_dim=latent_dim)
 
 
+def _refuse_measure(measure: str) -> None:
+    if measure not in MEASURES:
+        raise ValueError(f"unknown measure {measure!r}: choose one of {', '.join(MEASURES)}")
+
+
 def _whole(name: str, size: float | None) -> int | None:
     if size is None:
         return None
-    if size % 1 != 0:  # so is what NaN and infinity leave
+    if not isinstance(size, Real) or size % 1 != 0:  # so is what NaN and infinity leave
         raise ValueError(f"{name} must be a whole number, not {size}")
     return int(size)
 
@@ -126,10 +134,11 @@ class Point:
 def evaluation_grid(samples: int, batch_size: int = 100, measure: str = "bound") -> list[int]:
     """The samples at which a curve has points: evenly in log samples, at whole minibatches, none past `samples`.
 
-    It does not depend on where the run ends. Raises ValueError where no point lies within `samples`, and for
-    a `batch_size` of less than one.
+    It does not depend on where the run ends. Raises ValueError where no point lies within `samples`, for a
+    `batch_size` of less than one, and for an unknown `measure`.
     """
     at_least(1, batch_size=batch_size)
+    _refuse_measure(measure)
     start, per_decade, *_ = MEASURES[measure]
     first = round(math.log10(start) * per_decade)
     last = math.floor(math.log10(max(samples, 1)) * per_decade) + 1

@@ -148,6 +148,6 @@ def test_a_model_that_is_not_a_number_is_named(part):
 
 def test_four_latents_are_refused():
     model, x = small(Planar, 4)
-    for door in (flow_gaps.split, flow_gaps.moments):
+    for door in (flow_gaps.split, flow_gaps.moments, lambda m, x: flow_gaps.bound_of(m, m.flow, x, m.q(x))):
         with pytest.raises(ValueError, match="at most three latents, not 4"):
             door(model, x)

@@ -1,6 +1,7 @@
 """Flows: their Jacobians, their inverses, their densities, and the bounds of the q that goes through one."""
 
 import dataclasses
+import functools
 import math
 
 import pytest
@@ -276,12 +277,19 @@ def test_the_bound_is_below_the_evidence_by_the_divergence(tilted, x, family, ge
 # as an algorithm
 
 
+@functools.cache
+def range_over_seeds() -> float:
+    """The range of where RUN ends, over five seeds."""
+    ends = [fit(dataclasses.replace(RUN, seed=seed), 16_000).curve[-1].test for seed in range(5)]
+    return max(ends) - min(ends)
+
+
 @pytest.mark.usefixtures("tiny")
 @pytest.mark.parametrize("name", FLOWS)
 def test_it_trains_from_the_weights_of_the_others_and_is_measured_by_estimator_a(name, tiny):
     run = dataclasses.replace(RUN, algorithm=name)
     trained, aevb = fit(run, 16_000), fit(RUN, 16_000)
-    assert trained.curve[-1].test == pytest.approx(aevb.curve[-1].test, abs=1.0)
+    assert trained.curve[-1].test == pytest.approx(aevb.curve[-1].test, abs=range_over_seeds())
     again = mean_sampled_bound(trained.model, tiny, tiny.test, generator=torch.Generator().manual_seed(RUN.seed))
     assert trained.curve[-1].test == again
     assert trained.curve[-1].test < 20 * math.log(2)

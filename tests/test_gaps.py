@@ -47,8 +47,8 @@ def test_a_lattice_that_is_too_coarse_is_refined(tilted, monkeypatch):
     monkeypatch.setattr(gaps, "lattice", lambda model, x, points: (asked.append(points), lattice(model, x, points))[1])
     log_px, _ = gaps.close_quadrature(model, x, points=7)
     assert asked[:2] == [7, 13]
-    assert (log_px.standard_error < gaps.STILL[1]).all()
-    torch.testing.assert_close(log_px.log_px, model.log_evidence(x), atol=gaps.STILL[1], rtol=0)
+    assert (log_px.standard_error < gaps.SIZES[2].still).all()
+    torch.testing.assert_close(log_px.log_px, model.log_evidence(x), atol=gaps.SIZES[2].still, rtol=0)
 
 
 def test_an_exact_encoder_leaves_the_family_gap_alone(tilted):
@@ -120,7 +120,7 @@ def test_three_latents_will_do_and_four_are_refused():
 @pytest.mark.parametrize("latent_dim", [1, 2])
 @pytest.mark.parametrize("s", [1.0, 0.5, 0.1, 0.03])
 def test_a_posterior_across_the_edge_of_the_lattice_is_named(latent_dim, s):
-    """Wherever log p(x) is more than STILL off, by the closed form: from well within LIMIT to beyond it."""
+    """Wherever log p(x) is more than `Sizes.still` off, by the closed form: from well within LIMIT to beyond it."""
     W = torch.eye(latent_dim).double()
     model = LinearGaussian(W, torch.zeros(latent_dim).double(), s)
     means = torch.linspace(0, 7, 57).double()[:, None] * W[0]
@@ -129,8 +129,8 @@ def test_a_posterior_across_the_edge_of_the_lattice_is_named(latent_dim, s):
         warnings.simplefilter("always")
         log_px, _ = gaps.close_quadrature(model, x)
         gaps.split(model, x)
-    wrong = (log_px.log_px - model.log_evidence(x)).abs() > gaps.STILL[latent_dim - 1]
-    unsure = log_px.standard_error > gaps.STILL[latent_dim - 1]
+    wrong = (log_px.log_px - model.log_evidence(x)).abs() > gaps.SIZES[latent_dim].still
+    unsure = log_px.standard_error > gaps.SIZES[latent_dim].still
     assert wrong.any()
     assert not (wrong & ~unsure).any()
     assert not unsure[means[:, 0] < 2].any()

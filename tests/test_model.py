@@ -9,7 +9,16 @@ from aevb.bounds import estimator_a, estimator_b
 from aevb.flows import FlowVAE, Planar
 from aevb.full_vb import FullVB
 from aevb.marginal_likelihood import appendix_d, quadrature
-from aevb.model import VAE, Decoder, LinearGaussian, bernoulli_vae, gaussian_vae, reparameterize, stack
+from aevb.model import (
+    VAE,
+    Decoder,
+    LatentVariableModel,
+    LinearGaussian,
+    bernoulli_vae,
+    gaussian_vae,
+    reparameterize,
+    stack,
+)
 from aevb.networks import BernoulliMLP, GaussianMLP
 from aevb.priors import MixturePrior, VampPrior
 
@@ -305,3 +314,24 @@ def test_the_known_model_refuses_data_of_another_width_everywhere(linear_gaussia
     for arguments in ((linear_gaussian.log_likelihood, x, z), (linear_gaussian.log_posterior, z, x)):
         with refused:
             arguments[0](*arguments[1:])
+
+
+class Convolved(LatentVariableModel):
+    """A model whose first parameter, if it has one, is no matrix."""
+
+    latent_dim = 2
+
+    def __init__(self, *sizes: int):
+        super().__init__()
+        if sizes:
+            self.kernel = torch.nn.Parameter(torch.ones(sizes))
+
+    def sample_likelihood(self, z, *, generator):
+        return z
+
+
+@pytest.mark.parametrize("sizes", [(), (3,), (4, 1, 3, 3)])
+def test_any_model_dreams_whatever_its_parameters(sizes, generator):
+    x, z = Convolved(*sizes).sample_joint(5, generator=generator)
+    assert torch.equal(x, z)
+    assert torch.equal(z, torch.randn(5, 2, generator=torch.Generator().manual_seed(0)))

@@ -149,14 +149,13 @@ def test_its_dreams_begin_with_draws_of_it(prior, generator):
 @torch.no_grad()
 def test_draws_of_a_models_prior_are_its_own(prior, generator):
     """Of a learned one, the draws that dreams begin with; of any other model N(0, I)'s, as torch draws them."""
-    model, of = model_of(prior), {"dtype": torch.float32, "device": "cpu"}
-    assert isinstance(model, priors.OwnPrior)
-    z = priors.sample_prior(model, (4, 5), generator=torch.Generator().manual_seed(1), **of)
+    model, like = model_of(prior), torch.empty(0, dtype=torch.float32)
+    z = model.sample_prior((4, 5), like=like, generator=torch.Generator().manual_seed(1))
     dreamt = model.sample_joint(20, generator=torch.Generator().manual_seed(1))[1]
     assert z.dtype == torch.float32
     assert torch.equal(z.view(20, 2), dreamt.float())
     plain = VAE(model.decoder, model.encoder)
-    z = priors.sample_prior(plain, (4, 5), generator=torch.Generator().manual_seed(1), **of)
+    z = plain.sample_prior((4, 5), like=like, generator=torch.Generator().manual_seed(1))
     assert torch.equal(z, torch.randn(4, 5, 2, generator=torch.Generator().manual_seed(1)))
 
 

@@ -39,13 +39,18 @@ def test_a_step_size_or_a_deviation_that_is_none_is_refused(bad):
         dataclasses.replace(RUN, algorithm="full-vb", initial_sigma=bad)
 
 
+def test_step_sizes_are_several():
+    with pytest.raises(ValueError, match=r"^step_sizes are several, such as \(0.02,\), not 0.02$"):
+        dataclasses.replace(RUN, step_sizes=0.02)
+
+
 def test_a_run_has_a_step_size():
     with pytest.raises(ValueError, match=r"^step_sizes must be 1 or more, not 0$"):
         dataclasses.replace(RUN, step_sizes=())
 
 
 @pytest.mark.parametrize("name", ["latent_dim", "hidden", "seed", "n_train", "batch_size", "warm_up"])
-@pytest.mark.parametrize("bad", [2.5, math.nan, math.inf])
+@pytest.mark.parametrize("bad", [2.5, math.nan, math.inf, "2"])
 def test_a_size_that_is_no_whole_number_is_refused(name, bad):
     with pytest.raises(ValueError, match=f"^{name} must be a whole number, not {bad}$"):
         dataclasses.replace(RUN, **{name: bad})
@@ -141,3 +146,8 @@ def test_a_longer_grid_begins_with_the_shorter_one():
         assert longest[len(grid)] > samples
     with pytest.raises(ValueError, match="9999 samples ends before the first point"):
         evaluation_grid(9_999)
+
+
+def test_the_grid_of_an_unknown_measure_is_refused():
+    with pytest.raises(ValueError, match=r"^unknown measure 'elbo': choose one of bound, marginal-likelihood$"):
+        evaluation_grid(10_000, measure="elbo")

@@ -17,20 +17,18 @@ from aevb.reproduction import figures, tables
 def _effective_draws(times: Tensor, jitter: float, generator: torch.Generator) -> Tensor:
     """The effective sample size of z^2 out of 1000 draws from a standard normal in one dimension, `(T,)`.
 
-    Trajectories of four leapfrog steps last `times` `(T,)`, one datapoint each; step sizes vary by `jitter` in place
-    of `hmc.JITTER`.
+    Trajectories of four leapfrog steps last `times` `(T,)`, one datapoint each; step sizes vary by `jitter`.
     """
 
     def normal(z: Tensor) -> Tensor:
         return -0.5 * z.square().sum(-1)
 
-    z = torch.randn(10, len(times), 1, generator=generator, dtype=torch.float64)
-    hmc.JITTER, kept = jitter, hmc.JITTER
-    try:
-        _, draws = hmc.sample(normal, hmc.init(normal, z), times / 4, 4, 100, generator=generator)
-    finally:
-        hmc.JITTER = kept
-    return hmc.effective_sample_size(draws.z.square())[:, 0]
+    state = hmc.init(normal, torch.randn(10, len(times), 1, generator=generator, dtype=torch.float64))
+    draws = []
+    for _ in range(100):
+        state, _ = hmc.step(normal, state, times / 4, 4, generator=generator, jitter=jitter)
+        draws.append(state.z)
+    return hmc.effective_sample_size(torch.stack(draws).square())[:, 0]
 
 
 def closed_orbits(times: Tensor, generator: torch.Generator) -> None:

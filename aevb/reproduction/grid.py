@@ -58,7 +58,7 @@ def progress_path(key: str, device: str = "cpu") -> Path:
 
 def _name(key: str, device: str) -> str:
     kind = torch.device(device).type  # each kind has random numbers of its own
-    return f"{key}-{provenance.fingerprint()}{'' if kind == 'cpu' else f'-{kind}'}"
+    return f"{key}-{provenance.LOADED.fingerprint}{'' if kind == 'cpu' else f'-{kind}'}"
 
 
 def trained(run: Run, device: str = "cpu") -> Trainer:
@@ -99,7 +99,7 @@ def train(
     before = torch.get_num_threads()
     torch.set_num_threads(threads)
 
-    paths = [progress_path(member.key, device) for member in members]  # once: each asks for the fingerprint
+    paths = [progress_path(member.key, device) for member in members]
 
     def report(seen: int) -> None:
         for path in paths:

@@ -8,6 +8,7 @@ import subprocess
 import sys
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -33,10 +34,17 @@ def _numerical() -> tuple[str, ...]:
 NUMERICAL = _numerical()  # the modules that `fingerprint` reads
 
 
+class Code(NamedTuple):
+    """The code of this project at one moment: what `fingerprint` and `commit` say of it, "unknown" without a commit."""
+
+    fingerprint: str
+    commit: str
+
+
 def here() -> dict:
     """The commit, versions and machine of the present computation; no names, no paths."""
     return {
-        "commit": _commit(),
+        "commit": LOADED.commit,
         "python": platform.python_version(),
         "torch": torch.__version__,
         "numpy": np.__version__,
@@ -73,11 +81,12 @@ def commit() -> str:
         raise ValueError(f"git does not run here ({error.strerror})") from error
 
 
-def _commit() -> str:
+def as_it_stands() -> Code:
+    """The code in the files of this moment."""
     try:
-        return commit()
+        return Code(fingerprint(), commit())
     except ValueError:
-        return "unknown"
+        return Code(fingerprint(), "unknown")
 
 
 def announce_commit() -> None:
@@ -116,3 +125,6 @@ def fingerprint() -> str:
                 node.body = node.body[1:]
         digest.update(ast.dump(tree).encode())
     return digest.hexdigest()[:8]
+
+
+LOADED = as_it_stands()  # what this process runs, whatever becomes of the files while it trains

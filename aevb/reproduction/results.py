@@ -13,6 +13,7 @@ import io
 import json
 import math
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,7 @@ from torch import Tensor
 
 from aevb import datasets
 from aevb.data import cache_folder
-from aevb.files import write_bytes, write_text, write_whole
+from aevb.files import write_bytes, write_text
 from aevb.model import VAE
 from aevb.reproduction import arithmetic, experiments
 from aevb.reproduction.curves import COMPARABLE_FROM, OUTCOMES, Curves, Kind, against_points
@@ -164,15 +165,7 @@ def write_model(run: Run, model: VAE, entry: dict) -> None:
     known, path = manifest("models"), model_path(run)
     if path.exists() and known.get(run.key, {}).get("samples", 0) > entry["samples"]:
         return
-    weights: dict[str, Any] = {
-        name: weight.detach().cpu().numpy().astype(np.float16) for name, weight in model.named_parameters()
-    }
-
-    def write(temporary: Path) -> None:
-        with temporary.open("wb") as file:  # by its name, numpy would add a suffix
-            np.savez_compressed(file, **weights)
-
-    write_whole(path, write)
+    _write_halves(path, dict(model.named_parameters()))
     text = json.dumps(known | {run.key: entry}, indent=1, sort_keys=True)
     write_text(_kept("recorded") / "models.json", text + "\n")
 
@@ -188,8 +181,7 @@ def recorded_model(run: Run) -> VAE:
             f"no model is recorded for {run}: `python -m aevb record figure4` (or figure5) records its own"
         )
     try:
-        with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
-            weights = {name: torch.from_numpy(array.astype(np.float32)) for name, array in arrays.items()}
+        weights = _read_halves(path)
         n_pixels = weights["encoder.hidden.weight"].shape[1]
         shape = n_pixels, run.hidden, run.latent_dim
         model = datasets.get(run.dataset).likelihood.vae(
@@ -203,12 +195,7 @@ def recorded_model(run: Run) -> VAE:
 
 def write_posterior(key: str, mu: Tensor, log_var: Tensor) -> None:
     """Record the q(theta) of full VB, `mu` and `log_var` `(K,)`, at the end of the run `key`, in half precision."""
-    halves: dict[str, Any] = {
-        name: value.detach().half().cpu().numpy() for name, value in (("mu", mu), ("log_var", log_var))
-    }
-    buffer = io.BytesIO()
-    np.savez_compressed(buffer, **halves)
-    write_bytes(posterior_path(key), buffer.getvalue())
+    _write_halves(posterior_path(key), {"mu": mu, "log_var": log_var})
 
 
 def posterior_path(key: str) -> Path:
@@ -219,13 +206,30 @@ def posterior_path(key: str) -> Path:
 def recorded_posterior(key: str) -> tuple[Tensor, Tensor]:
     """`mu` and `log_var`, each `(K,)`, of the q(theta) recorded for the run `key`.
 
-    Raises ValueError where there is none.
+    Raises ValueError where none is recorded, or where its file is damaged.
     """
     path = posterior_path(key)
     if not path.exists():
         raise ValueError(f"no posterior is recorded for run {key}: record full-vb")
-    with np.load(path) as halves:
-        return torch.tensor(halves["mu"]).float(), torch.tensor(halves["log_var"]).float()
+    try:
+        halves = _read_halves(path)
+        return halves["mu"], halves["log_var"]
+    except Exception as error:  # as in `recorded_model`
+        raise ValueError(f"{path} is no posterior of run {key}: restore it, or record full-vb again") from error
+
+
+def _write_halves(path: Path, tensors: Mapping[str, Tensor]) -> None:
+    """Write `tensors` by their names, rounded to half precision."""
+    halves: dict[str, Any] = {name: tensor.detach().half().cpu().numpy() for name, tensor in tensors.items()}
+    buffer = io.BytesIO()
+    np.savez_compressed(buffer, **halves)
+    write_bytes(path, buffer.getvalue())
+
+
+def _read_halves(path: Path) -> dict[str, Tensor]:
+    """What `_write_halves` wrote, in float32."""
+    with path.open("rb") as file, np.load(file, allow_pickle=False) as halves:
+        return {name: torch.from_numpy(half.astype(np.float32)) for name, half in halves.items()}
 
 
 def extent(figure: str) -> list[str]:

@@ -127,7 +127,7 @@ def test_the_parts_of_the_rate_are_over_all_test_digits_and_the_rest_is_that_of_
     beside = {row["quantity"]: row["nats"] for row in after.gaps_of(end)}
     assert beside.keys() < found.keys()
     for name in ("log p(x)", "bound", "best bound"):
-        assert found[name] == pytest.approx(beside[name], abs=gaps.STILL[1])
+        assert found[name] == pytest.approx(beside[name], abs=gaps.SIZES[2].still)
 
 
 @pytest.mark.parametrize("algorithm", ["planar-4", "iaf-1"])

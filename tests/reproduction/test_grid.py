@@ -65,7 +65,7 @@ def test_a_smaller_profiles_curve_is_the_beginning_of_a_larger_ones(root):
 
 def test_a_change_of_the_code_is_a_new_run(root, monkeypatch):
     before = checkpoint_path(PAIR[0])
-    monkeypatch.setattr(provenance, "fingerprint", lambda: "another")
+    monkeypatch.setattr(provenance, "LOADED", provenance.Code("another", "unknown"))
     assert checkpoint_path(PAIR[0]) != before
 
 

@@ -11,7 +11,10 @@ from conftest import assert_anonymous
 
 from aevb import __main__ as cli
 from aevb.reproduction import grid, provenance, results
+from aevb.run import Run
 from tests.repositories import committed, git
+
+RUN = Run("mnist", "aevb", 2, 10)
 
 
 def test_provenance_says_what_computed_and_not_who_or_where():
@@ -36,7 +39,7 @@ def tree(tmp_path, monkeypatch) -> Path:
 def test_the_commit_is_that_of_this_tree_and_says_where_the_code_differs(tree):
     committed(tree)
     head = git(tree, "rev-parse", "--short=12", "HEAD").strip()
-    assert provenance.commit() == provenance.here()["commit"] == head
+    assert provenance.commit() == head
     (tree / "aevb" / "code.py").write_text("2\n", encoding="utf-8")
     assert provenance.commit() == f"{head}+"
 
@@ -106,7 +109,8 @@ def starting(*_, **__):
 def test_a_commit_that_is_not_known_is_said_once_before_the_record_starts(tree, monkeypatch, capsys, prepare, reason):
     prepare(tree, monkeypatch)
     monkeypatch.setattr(grid, "_bar", starting)
-    assert provenance.here()["commit"] == "unknown"
+    monkeypatch.setattr(provenance, "fingerprint", lambda: "of no code")
+    assert provenance.as_it_stands() == ("of no code", "unknown")
     assert cli.main(["record", "figure2", "--profile", "smoke"]) == 2
     said, starts = capsys.readouterr().err.splitlines()
     assert re.match(rf"The record will say of its commit: unknown\. .*{reason}", said)
@@ -164,3 +168,12 @@ def test_the_fingerprint_is_of_what_trains_and_of_nothing_that_shows():
     chosen = set(provenance.NUMERICAL)
     assert {"data", "datasets", "networks", "objectives", "optimizer", "trainer", "ensemble", "fit"} <= chosen
     assert not {"files", "colours", "own_data"} & chosen
+
+
+def test_what_was_loaded_is_what_a_run_is_kept_under_whatever_becomes_of_the_files(package, root):
+    before, commit = grid.checkpoint_path(RUN), provenance.here()["commit"]
+    path = package / "objectives.py"
+    path.write_text(path.read_text(encoding="utf-8") + "\nCHANGED = 1\n", encoding="utf-8")
+    assert provenance.as_it_stands().fingerprint != provenance.LOADED.fingerprint
+    assert grid.checkpoint_path(RUN) == before
+    assert provenance.here()["commit"] == commit

@@ -152,6 +152,24 @@ def test_a_damaged_model_is_one_line_and_runs_no_code(root, damage):
     assert not Unpickled.executed
 
 
+@pytest.mark.parametrize("damage", ["cut", "text", "pickle", "a part too few"])
+def test_a_damaged_posterior_is_one_line_and_runs_no_code(root, damage):
+    results.write_posterior("key", torch.zeros(500), torch.ones(500))
+    path = results.posterior_path("key")
+    if damage == "cut":
+        path.write_bytes(path.read_bytes()[:-100])
+    elif damage == "text":
+        path.write_text("no array\n", encoding="utf-8")
+    elif damage == "pickle":
+        np.savez(path, mu=np.array([Unpickled()], dtype=object), log_var=np.zeros(1))
+    else:
+        np.savez(path, mu=np.zeros(1))
+    with pytest.raises(ValueError, match=r"is no posterior of run key: restore it, or record full-vb") as error:
+        results.recorded_posterior("key")
+    assert "\n" not in str(error.value)
+    assert not Unpickled.executed
+
+
 class Unpickled:
     """An object whose unpickling would be seen."""
 
