@@ -190,7 +190,7 @@ def tune(
     """
     at_least(1, n_steps=n_steps)
     _refuse_step_size(step_size)
-    log_size = torch.full_like(state.log_density[0], math.log(step_size))
+    log_size = state.z.new_full(state.log_density.shape[1:], math.log(step_size))
     total = torch.zeros_like(log_size)
     for t in range(n_steps):
         state, info = step(log_density, state, torch.exp(log_size), n_leapfrog, generator=generator)
