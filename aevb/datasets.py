@@ -227,13 +227,6 @@ def _alike(one: Images, other: Images) -> bool:
     return decided[0] == decided[1] and all(torch.equal(*pair) for pair in splits)
 
 
-def forget(name: str) -> None:
-    """Make a dataset of yours unknown again, and let go of its pixels. Raises ValueError for another name."""
-    get(name)
-    del DATASETS[name]
-    _loaded.pop(name, None)  # where it was never loaded there are none
-
-
 def load(name: str) -> Images:
     """The images of the dataset called `name`, split as its `read` says.
 
