@@ -51,22 +51,15 @@ def choose_step_size(run: Run, device: str = "cpu") -> float:
     return best.step_size
 
 
-def fit(
-    run: Run,
-    samples: int,
-    checkpoint: Path | None = None,
-    *,
-    device: str = "cpu",
-    report: Callable[[int], None] | None = None,
-) -> Trainer:
+def fit(run: Run, samples: int, checkpoint: Path | None = None, *, device: str = "cpu") -> Trainer:
     """Train `run` to the last point of the evaluation grid within `samples`, with a point at each place of it.
 
     With `checkpoint`, the run is kept in that file as it goes and taken up from it, bit for bit: at most
-    CHECKPOINT_SECONDS are lost. A checkpoint that is already further is returned as it stands. `report` is
-    called now and then with the samples seen. Returns the trainer with its `model` and `curve`. Raises ValueError
-    where `samples` is too few for a point, and DivergedError where the run diverges.
+    CHECKPOINT_SECONDS are lost. A checkpoint that is already further is returned as it stands. Returns the trainer
+    with its `model` and `curve`. Raises ValueError where `samples` is too few for a point, and DivergedError where
+    the run diverges.
     """
-    return fit_ensemble([run], samples, [checkpoint], device=device, report=report)[0]
+    return fit_ensemble([run], samples, [checkpoint], device=device)[0]
 
 
 def fit_ensemble(
@@ -80,8 +73,9 @@ def fit_ensemble(
     """`fit` for runs of one `Run.configuration`, trained together wherever they stand at one sample.
 
     Each has a checkpoint of its own, so that it may go on alone or in other company; the one furthest behind
-    goes first. `report` gets the samples seen by all of them. Raises ValueError where there are no runs, they are of
-    two configurations, or `samples` is too few for a point, and DivergedError where a run diverges.
+    goes first. `report` is called now and then with the samples seen by all of them. Raises ValueError where there are
+    no runs, they are of two configurations, or `samples` is too few for a point, and DivergedError where a run
+    diverges.
     """
     shared_grid(runs, samples)  # before anything is trained
     checkpoints = checkpoints or [None] * len(runs)

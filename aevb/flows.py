@@ -11,7 +11,7 @@ each of M datapoints. Log-determinants are `(L, M)`, in nats.
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, NamedTuple, Protocol
+from typing import Any, ClassVar, NamedTuple, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -114,7 +114,7 @@ class Autoregressive:
 
     latent_dim: int
     n_steps: int
-    width: int = 8
+    width: ClassVar[int] = 8
 
     @property
     def n_own(self) -> int:

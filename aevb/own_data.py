@@ -18,6 +18,7 @@ log = logging.getLogger("aevb")  # the library's log
 PICTURES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp")  # read from a folder
 SPLIT_NAMES = ("train", "valid", "test")  # of arrays in a file, or folders in a folder
 HELD_OUT = 10  # one image in so many is for testing where the data do not say which
+TILES = 10  # per side, of what a model draws
 
 
 @dataclass(frozen=True)
@@ -43,7 +44,6 @@ def describe(
     likelihood: Likelihood = BERNOULLI,
     scale: float | None = None,
     light: bool = False,
-    tiles: int = 10,
 ) -> Dataset:
     """The images at `path` as a dataset, to be made known by `datasets.add`.
 
@@ -74,7 +74,7 @@ def describe(
         likelihood=likelihood,
         scale=scale,
         light=light,
-        tiles=tiles,
+        tiles=TILES,
     )
 
 

@@ -310,9 +310,10 @@ def test_the_sampled_bound_is_the_vaes_own_where_q_is_a_gaussian(vae, tiny):
 
 
 @pytest.mark.parametrize(("width", "reached"), [(1, 0), (2, 1), (3, 2), (4, 3), (8, 3)])
-def test_a_narrow_network_sees_the_first_dimensions_alone(width, reached):
+def test_a_narrow_network_sees_the_first_dimensions_alone(width, reached, monkeypatch):
     """Of four dimensions the last is never looked at; with a width below four, none past the width - 1 first."""
-    flow = Autoregressive(4, 2, width)
+    monkeypatch.setattr(Autoregressive, "width", width)
+    flow = Autoregressive(4, 2)
     numbers = torch.randn(1, sum(flow.sizes), generator=torch.Generator().manual_seed(0)).double()
     for k in range(2):
         jacobian = torch.func.jacrev(lambda y, k=k: flow.step(k, y[None, None], numbers)[0][0, 0])(

@@ -187,9 +187,9 @@ class Reparameterization(Widget):
     q = traitlets.List([1.0, 0.5]).tag(sync=True)
 
 
-def reparameterization(n_samples: int = 150, *, generator: torch.Generator) -> Reparameterization:
-    """The trick with `n_samples` draws of noise, rounded to three decimals."""
-    eps = torch.randn(n_samples, generator=generator, dtype=torch.float64)
+def reparameterization(*, generator: torch.Generator) -> Reparameterization:
+    """The trick with 150 draws of noise, rounded to three decimals."""
+    eps = torch.randn(150, generator=generator, dtype=torch.float64)
     return Reparameterization(eps=[round(value, 3) for value in eps.tolist()])
 
 

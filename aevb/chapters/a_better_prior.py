@@ -22,7 +22,7 @@ SHARES = (0.5, 0.9)  # of the prior's mass within its contours
 
 
 @torch.no_grad()
-def beside(models: dict[str, VAE], x: Tensor, n: int = 150) -> Figure:
+def beside(models: dict[str, VAE], x: Tensor) -> Figure:
     """The aggregated posterior of `x` `(N, D)`, dark where it is high, and contours of the prior: a panel per model.
 
     The models have two latents; each panel shows where nearly all of both densities is.
@@ -34,10 +34,10 @@ def beside(models: dict[str, VAE], x: Tensor, n: int = 150) -> Figure:
             [model.sample_joint(2000, generator=noise)[1], model.sample_posterior(x, 1, generator=noise)[0][0]]
         )
         low, high = (z.quantile(q, 0) for q in (0.002, 0.998))
-        across, up = (torch.linspace(a, b, n) for a, b in zip(low.tolist(), high.tolist(), strict=True))
+        across, up = (torch.linspace(a, b, 150) for a, b in zip(low.tolist(), high.tolist(), strict=True))
         grid = torch.cartesian_prod(across, up)
         q, p = (
-            torch.softmax(log, 0).view(n, n).T
+            torch.softmax(log, 0).view(150, 150).T
             for log in (log_aggregated(model, x, grid), model.log_prior(grid[None])[0])
         )
         extent = low[0].item(), high[0].item(), low[1].item(), high[1].item()

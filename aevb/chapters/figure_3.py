@@ -14,6 +14,7 @@ from aevb.reproduction.settings import FIGURE3_N_TRAIN, FIGURE3_STEP_SIZES
 from aevb.reproduction.tables import markdown_table
 from aevb.trainer import Trainer
 
+STEPS, ROUNDS = 100, 5  # in which algorithms are timed
 Leads = dict[tuple[int, str], list[float]]  # by training digits and split, seed by seed
 
 
@@ -53,27 +54,27 @@ def step_sizes_table(tried: pd.DataFrame, published: Curves) -> Markdown:
     return markdown_table(["digits", "algorithm", *map(str, tried.columns), "published"], rows)
 
 
-def rescaled_table(theirs: pd.Series, ours: pd.Series, factor: float, n: int = 4) -> Markdown:
-    """Ours at `factor` times the samples beside theirs, at `n` of the published points; both indexed by samples."""
+def rescaled_table(theirs: pd.Series, ours: pd.Series, factor: float) -> Markdown:
+    """Ours at `factor` times the samples beside theirs, at four of the published points; both indexed by samples."""
     places = theirs.index[factor * theirs.index <= ours.index[-1]]
     rows = []
-    for samples in places[np.linspace(0, len(places) - 1, n).astype(int)]:
+    for samples in places[np.linspace(0, len(places) - 1, 4).astype(int)]:
         mine = value_at(ours, factor * samples)
         published, difference = theirs[samples], mine - theirs[samples]
         rows.append((f"{samples / 1e6:.0f}M", f"{published:.1f}", f"{mine:.1f}", f"{difference:+.1f}"))
     return markdown_table(["published samples", "published", "ours, rescaled", "difference"], rows)
 
 
-def seconds_per_million(trainers: dict[str, Trainer], steps: int = 100, rounds: int = 5) -> dict[str, float]:
-    """Seconds per million training samples of each trainer, which takes its `steps` in turn with the others.
+def seconds_per_million(trainers: dict[str, Trainer]) -> dict[str, float]:
+    """Seconds per million training samples of each trainer, which takes STEPS in turn with the others.
 
-    The median over `rounds`, without evaluation, on one thread.
+    The median over ROUNDS, without evaluation, on one thread.
     """
     torch.set_num_threads(1)
     seconds: dict[str, list[float]] = {name: [] for name in trainers}
-    for _ in range(rounds):
+    for _ in range(ROUNDS):
         for name, trainer in trainers.items():
-            samples, before = steps * trainer.run.batch_size, time.perf_counter()
+            samples, before = STEPS * trainer.run.batch_size, time.perf_counter()
             trainer.advance(trainer.samples + samples)
             seconds[name].append((time.perf_counter() - before) / samples * 1e6)
     return {name: float(np.median(values)) for name, values in seconds.items()}

@@ -130,9 +130,9 @@ def same_label(codes: Tensor, labels: Tensor) -> float:
     return (labels[neighbours] == labels).float().mean().item()
 
 
-def principal_components(train: Tensor, k: int = 2) -> tuple[Tensor, Tensor]:
-    """Mean and the `k` leading principal directions of `train` `(N, D)`: `(D,)`, `(D, k)`."""
-    return train.mean(0), torch.linalg.eigh(torch.cov(train.T)).eigenvectors[:, -k:]
+def principal_components(train: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean and the two leading principal directions of `train` `(N, D)`: `(D,)`, `(D, 2)`."""
+    return train.mean(0), torch.linalg.eigh(torch.cov(train.T)).eigenvectors[:, -2:]
 
 
 @torch.no_grad()

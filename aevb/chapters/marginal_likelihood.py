@@ -77,13 +77,13 @@ def posterior_chains(model: VAE, x: Tensor, draws: hmc.Draws, chosen: list[int])
     plt.show()
 
 
-def _density(axis: Axes, model: VAE, x: Tensor, cloud: Tensor, n: int = 160) -> None:
+def _density(axis: Axes, model: VAE, x: Tensor, cloud: Tensor) -> None:
     """The exact posterior of `x` `(D,)` on a lattice around the draws `cloud` `(n, 2)`."""
     centre = (cloud.amax(0) + cloud.amin(0)) / 2
-    line = torch.linspace(-1, 1, n) * 0.8 * (cloud.amax(0) - cloud.amin(0)).max()
+    line = torch.linspace(-1, 1, 160) * 0.8 * (cloud.amax(0) - cloud.amin(0)).max()
     z = centre + torch.cartesian_prod(line, line)
     table = model.log_likelihood_table(x[None], z)[:, 0] + model.log_prior(z)
-    density = torch.softmax(table, 0).reshape(n, n).T
+    density = torch.softmax(table, 0).reshape(160, 160).T
     levels = figures.levels(density, (0.5, 0.95))
     across, up = line + centre[0], line + centre[1]
     (left, right), (bottom, top) = across[[0, -1]].tolist(), up[[0, -1]].tolist()

@@ -26,25 +26,24 @@ from aevb.reproduction import provenance, results
 PUBLISHED = {1: 86.76, 5: 85.54, 50: 84.78}
 # k, the seed and the stages of each run, of their eight: stage i is 3^i passes over the training digits
 RUNS = ((1, 0, 3), (5, 0, 3), (50, 0, 2))
-BATCH_SIZE = 20  # theirs
+LATENT_DIM, WIDTH, BATCH_SIZE = 50, 200, 20  # theirs
 EVERY = 20  # of so many test digits one is measured
 
 
 class TwoLayers(LatentVariableModel):
-    """Their VAE: two tanh layers of `width` units between the pixels and the latents, in the encoder and the decoder.
+    """Their VAE: encoder and decoder have two tanh layers of WIDTH units between the pixels and LATENT_DIM latents.
 
     `mean` `(D,)` are the training pixels' means: the decoder's biases start at their log-odds, all else as Glorot and
     Bengio (2010) have it.
     """
 
-    def __init__(self, mean: Tensor, latent_dim: int = 50, width: int = 200, *, generator: torch.Generator):
+    def __init__(self, mean: Tensor, *, generator: torch.Generator):
         super().__init__()
-        self.latent_dim, n = latent_dim, len(mean)
-
-        self.from_pixels = nn.Sequential(nn.Linear(n, width), nn.Tanh(), nn.Linear(width, width), nn.Tanh())
-        self.mu, self.log_sigma = nn.Linear(width, latent_dim), nn.Linear(width, latent_dim)
-        self.from_latents = nn.Sequential(nn.Linear(latent_dim, width), nn.Tanh())
-        self.pixels = BernoulliMLP(width, width, n, generator=torch.Generator())
+        self.latent_dim, n = LATENT_DIM, len(mean)
+        self.from_pixels = nn.Sequential(nn.Linear(n, WIDTH), nn.Tanh(), nn.Linear(WIDTH, WIDTH), nn.Tanh())
+        self.mu, self.log_sigma = nn.Linear(WIDTH, LATENT_DIM), nn.Linear(WIDTH, LATENT_DIM)
+        self.from_latents = nn.Sequential(nn.Linear(LATENT_DIM, WIDTH), nn.Tanh())
+        self.pixels = BernoulliMLP(WIDTH, WIDTH, n, generator=torch.Generator())
         for name, parameter in self.named_parameters():
             if name.endswith("weight"):
                 nn.init.xavier_uniform_(parameter, generator=generator)

@@ -148,10 +148,10 @@ def first_above(curve: pd.Series, level: float) -> int | None:
     return next(iter(curve.index[curve > level]), None)
 
 
-def distinct(curve: pd.Series, share: float = 0.1) -> pd.Series:
-    """The points of `curve`, indexed by samples, without those that follow another by less than a `share` of theirs."""
+def distinct(curve: pd.Series) -> pd.Series:
+    """The points of `curve`, indexed by samples, without those that follow another by less than a tenth of theirs."""
     steps = curve.index.to_series().diff().fillna(math.inf)
-    return curve[steps > share * curve.index]
+    return curve[steps > 0.1 * curve.index]
 
 
 def averages_between(running: pd.Series, places: ArrayLike) -> np.ndarray:

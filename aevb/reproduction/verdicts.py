@@ -15,6 +15,7 @@ CHAPTER_FAILED = f"{NOT_MEASURED} (chapter failed)"  # NOT_MEASURED, because the
 # all verdicts, in the order in which they are counted
 VERDICTS = (HOLDS, IN_PART, DOES_NOT_HOLD, UNDECIDED, NOT_TESTABLE, NOT_MEASURED, CHAPTER_FAILED)
 CONFIDENCE = 0.95  # of the intervals for a mean
+PREDICTED = 0.999  # the share of seeds within a prediction interval
 
 Interval = tuple[float, float]  # its lower and its upper end
 
@@ -41,12 +42,13 @@ def interval(values: Sequence[float]) -> Interval:
     return float(middle - half), float(middle + half)
 
 
-def prediction_interval(values: Sequence[float], confidence: float = 0.999) -> Interval:
+def prediction_interval(values: Sequence[float]) -> Interval:
     """Student's interval for what one more independent seed gives, from what two seeds or more gave.
 
-    It is exact for values that are normally distributed over seeds. A run on another machine counts as one more seed.
+    PREDICTED of seeds lie in it, exactly where values are normally distributed over seeds. A run on another machine
+    counts as one more seed.
     """
-    half = stats.t.ppf((1 + confidence) / 2, len(values) - 1) * np.std(values, ddof=1) * np.sqrt(1 + 1 / len(values))
+    half = stats.t.ppf((1 + PREDICTED) / 2, len(values) - 1) * np.std(values, ddof=1) * np.sqrt(1 + 1 / len(values))
     return float(np.mean(values) - half), float(np.mean(values) + half)
 
 

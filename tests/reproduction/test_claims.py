@@ -367,9 +367,10 @@ def test_an_interval_of_normal_draws_holds_their_mean_as_often_as_it_says():
     assert abs(np.mean(inside) - 0.95) < 4 * (0.95 * 0.05 / 4000) ** 0.5
 
 
-def test_a_prediction_interval_holds_one_more_normal_draw_as_often_as_it_says():
+def test_a_prediction_interval_holds_one_more_normal_draw_as_often_as_it_says(monkeypatch):
+    monkeypatch.setattr(verdicts, "PREDICTED", 0.9)
     draws = np.random.default_rng(1).normal(3.0, 2.0, size=(4000, 9))
-    limits = [verdicts.prediction_interval(eight, 0.9) for eight in draws[:, :8]]
+    limits = [verdicts.prediction_interval(eight) for eight in draws[:, :8]]
     inside = [low <= one <= high for (low, high), one in zip(limits, draws[:, 8], strict=True)]
     assert np.mean(inside) == pytest.approx(0.9, abs=5 * (0.9 * 0.1 / len(draws)) ** 0.5)
 
