@@ -12,8 +12,9 @@ from torch import Tensor
 
 from aevb import backward, importance, mcem, objectives, priors, weighted_kl
 from aevb.backward import Gradients, Pass
+from aevb.checks import at_least
 from aevb.colours import BLUE, GREEN, GREY, ORANGE, PINK, SKY, YELLOW
-from aevb.flows import Autoregressive, Planar, made_of
+from aevb.flows import Autoregressive, Flow, FlowVAE, Planar
 from aevb.full_vb import FullVB, evidence_bound, full_vb
 from aevb.measures import mean_bound, mean_held_out_bound, mean_likelihood, mean_sampled_bound
 from aevb.model import VAE, Decoder, LatentVariableModel
@@ -74,6 +75,37 @@ class OfMinibatches:
 
     def restore(self, state: dict[str, Any]) -> None:
         pass
+
+
+class Annealed(OfMinibatches):
+    """Updates by `weighted_kl.beta` whose weight rises in a straight line from 0 to 1 over `over` updates, then stays.
+
+    KL annealing (Bowman et al. 2016): the decoder learns to use z before z has to pay. Updates of Adagrad's warm-up
+    count. Remembered is the number of updates made. Raises ValueError where `over` is less than one.
+    """
+
+    def __init__(self, over: int):
+        at_least(1, over=over)
+        super().__init__(weighted_kl.beta(0.0))
+        self.over, self.made = over, 0
+
+    @property
+    def weight(self) -> float:
+        """The weight of the next update."""
+        return min(1.0, self.made / self.over)
+
+    def next(
+        self, model: Trained, parameters: Sequence[Tensor], draw: Draw, *, generators: Sequence[torch.Generator]
+    ) -> Gradients:
+        self.objective = weighted_kl.beta(self.weight)
+        self.made += 1
+        return super().next(model, parameters, draw, generators=generators)
+
+    def state(self) -> dict[str, Any]:
+        return {"made": self.made}
+
+    def restore(self, state: dict[str, Any]) -> None:
+        self.made = state["made"]
 
 
 class OfChains:
@@ -174,9 +206,17 @@ def _by_estimator_a(name: str, title: str, colour: str, model: Callable[..., Tra
     return Algorithm(name, title, colour, _of_minibatches(importance.weighted(1)), model, measures, stacks=False)
 
 
-def _with(prior: Callable[..., priors.LearnedPrior]) -> Callable[..., Trained]:
-    """How a model with a learned prior is made of a VAE; the prior starts the same for all seeds of a run."""
-    return lambda vae, *_: prior(vae, COMPONENTS, generator=torch.Generator().manual_seed(0))
+def _more_than(model: Callable[..., Trained]) -> Callable[..., Trained]:
+    """How a model of more than a VAE is made of one; what is drawn for it is the same for all seeds of a run."""
+    return lambda vae, *_: model(vae, generator=torch.Generator().manual_seed(0))
+
+
+def _with_flow(family: Callable[[int, int], Flow], n_steps: int) -> Callable[..., Trained]:
+    return _more_than(lambda vae, **noise: FlowVAE(vae, family(vae.latent_dim, n_steps), **noise))
+
+
+def _with_prior(prior: Callable[..., priors.LearnedPrior]) -> Callable[..., Trained]:
+    return _more_than(lambda vae, **noise: prior(vae, COMPONENTS, **noise))
 
 
 # the algorithms, by name
@@ -214,19 +254,19 @@ ALGORITHMS = {
         _of_a_vae("dreg-5", "doubly reparameterized, k = 5", GREY, importance.doubly(5), stacks=False),
         _of_a_vae("dreg-50", "doubly reparameterized, k = 50", "#000000", importance.doubly(50), stacks=False),
         _of_a_vae("estimator-a", "AEVB by estimator A", "#1F3A5F", importance.weighted(1), stacks=False),
-        _by_estimator_a("planar-1", "planar flow, 1 step", "#8FD3C0", made_of(Planar, 1)),
-        _by_estimator_a("planar-4", "planar flow, 4 steps", "#2FAF8F", made_of(Planar, 4)),
-        _by_estimator_a("planar-16", "planar flow, 16 steps", "#00553F", made_of(Planar, 16)),
-        _by_estimator_a("iaf-1", "autoregressive flow, 1 step", "#D9A0C8", made_of(Autoregressive, 1)),
-        _by_estimator_a("iaf-4", "autoregressive flow, 4 steps", "#8A2E6C", made_of(Autoregressive, 4)),
-        _by_estimator_a("mixture", "mixture prior", "#332288", _with(priors.MixturePrior)),
-        _by_estimator_a("vamp", "VampPrior", "#882255", _with(priors.VampPrior)),
+        _by_estimator_a("planar-1", "planar flow, 1 step", "#8FD3C0", _with_flow(Planar, 1)),
+        _by_estimator_a("planar-4", "planar flow, 4 steps", "#2FAF8F", _with_flow(Planar, 4)),
+        _by_estimator_a("planar-16", "planar flow, 16 steps", "#00553F", _with_flow(Planar, 16)),
+        _by_estimator_a("iaf-1", "autoregressive flow, 1 step", "#D9A0C8", _with_flow(Autoregressive, 1)),
+        _by_estimator_a("iaf-4", "autoregressive flow, 4 steps", "#8A2E6C", _with_flow(Autoregressive, 4)),
+        _by_estimator_a("mixture", "mixture prior", "#332288", _with_prior(priors.MixturePrior)),
+        _by_estimator_a("vamp", "VampPrior", "#882255", _with_prior(priors.VampPrior)),
         _of_a_vae("beta-0.5", "beta = 0.5", "#44AA99", weighted_kl.beta(0.5)),
         _of_a_vae("beta-4", "beta = 4", "#117733", weighted_kl.beta(4.0)),
         _of_a_vae("free-bits", "free bits", "#AA4499", weighted_kl.free_bits(FREE_NATS)),
         replace(
             _of_a_vae("annealed", "annealed KL", "#999933", objectives.aevb, stacks=False),  # it counts its updates
-            updates=lambda n, latent_dim, *, generator: weighted_kl.Annealed(ANNEALED_OVER),
+            updates=lambda n, latent_dim, *, generator: Annealed(ANNEALED_OVER),
         ),
     )
 }

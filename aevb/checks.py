@@ -1,6 +1,7 @@
 """The checks of input. Each refusal is one clear line.
 
-Data must lie in the domain of their likelihood; sizes must be one or more; scales must be finite and above zero.
+Data must lie in the domain of their likelihood; sizes must be one or more; scales must be finite and above zero, prices
+finite and not negative.
 """
 
 import math
@@ -30,6 +31,13 @@ def above_zero(**values: float) -> None:
     for name, value in values.items():
         if not 0 < value < math.inf:
             raise ValueError(f"{name} must be finite and above 0, not {value}")
+
+
+def not_negative(**values: float) -> None:
+    """Raise ValueError, naming it, where one of the `values` is negative or not finite."""
+    for name, value in values.items():
+        if not 0 <= value < math.inf:
+            raise ValueError(f"{name} must be finite and not negative, not {value}")
 
 
 def name_datapoints(which: Tensor) -> str:

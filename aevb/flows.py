@@ -9,7 +9,6 @@ A flow is a value that knows its steps but not their numbers: those are `steps` 
 each of M datapoints. Log-determinants are `(L, M)`, in nats.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, ClassVar, NamedTuple, Protocol
 
@@ -222,12 +221,3 @@ class FlowVAE(Decoder):
         q = self.q(x)
         at_least(1, n_samples=n_samples, datapoints=len(q.mu))
         return push(self.flow, q, draw(torch.randn, (n_samples, *q.mu.shape), like=q.mu, generator=generator))
-
-
-def made_of(family: Callable[[int, int], Flow], n_steps: int) -> Callable[[VAE, int, float], FlowVAE]:
-    """How a model with a flow of `n_steps` is made of the VAE with which every algorithm starts."""
-
-    def model(vae: VAE, n_train: int, initial_sigma: float) -> FlowVAE:
-        return FlowVAE(vae, family(vae.latent_dim, n_steps), generator=torch.Generator("cpu").manual_seed(0))
-
-    return model

@@ -7,16 +7,13 @@ does. Calls, errors and shapes are those of `objectives`, and so is the noise: a
 `objectives.aevb` does.
 """
 
-import math
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Callable
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from aevb.backward import Gradients
 from aevb.bounds import kl_to_prior
-from aevb.checks import at_least
+from aevb.checks import not_negative
 from aevb.model import LatentVariableModel, reparameterize
 from aevb.objectives import Objective, Update
 
@@ -46,8 +43,7 @@ def beta(weight: float) -> Objective:
     without q. Where the weight is so large that no latent pays for itself, q = p(z) is its optimum: posterior collapse.
     Raises ValueError where `weight` is negative or not finite.
     """
-    if not 0 <= weight < math.inf:
-        raise ValueError(f"the weight of a divergence is finite and not negative: got {weight}")
+    not_negative(weight=weight)
     return _penalized(lambda kl: weight * kl.sum())
 
 
@@ -59,47 +55,5 @@ def free_bits(floor: float) -> Objective:
     this is at a floor of zero, up to rounding. It depends on the minibatch as a whole: its loss is no sum over
     datapoints. Raises ValueError where `floor` is negative or not finite.
     """
-    if not 0 <= floor < math.inf:
-        raise ValueError(f"the floor of a divergence is finite and not negative: got {floor}")
+    not_negative(floor=floor)
     return _penalized(lambda kl: kl.sum(-2).clamp(min=floor * kl.shape[-2]).sum())
-
-
-class Annealed:
-    """Updates by `beta` whose weight rises in a straight line from 0 to 1 over the first `over` updates, then stays.
-
-    KL annealing (Bowman et al. 2016): the decoder learns to use z before z has to pay. Updates of Adagrad's warm-up
-    count. Remembered is the number of updates made. Raises ValueError where `over` is less than one.
-    """
-
-    def __init__(self, over: int):
-        at_least(1, over=over)
-        self.over, self.made = over, 0
-
-    @property
-    def weight(self) -> float:
-        """The weight of the next update."""
-        return min(1.0, self.made / self.over)
-
-    def next(
-        self,
-        model: nn.Module,
-        parameters: Sequence[Tensor],
-        draw: Callable[[], tuple[Tensor, Tensor]],
-        *,
-        generators: Sequence[torch.Generator],
-    ) -> Gradients:
-        """The next gradients, as `algorithms.Updates` has them, for one run."""
-        assert isinstance(model, LatentVariableModel)
-        (generator,) = generators
-        _, x = draw()
-        update = beta(self.weight)(model, x, generator=generator)
-        self.made += 1
-        return Gradients(torch.autograd.grad(update.loss, parameters), update.bound)
-
-    def state(self) -> dict[str, Any]:
-        """What is remembered."""
-        return {"made": self.made}
-
-    def restore(self, state: dict[str, Any]) -> None:
-        """Take over a `state`."""
-        self.made = state["made"]

@@ -12,8 +12,8 @@ import pytest
 import torch
 from matplotlib.colors import to_hex
 
-from aevb import full_vb, mcem
-from aevb.algorithms import ALGORITHMS, Algorithm, OfMinibatches
+from aevb import full_vb, mcem, weighted_kl
+from aevb.algorithms import ALGORITHMS, Algorithm, Annealed, OfMinibatches
 from aevb.bounds import estimator_b, kl_to_prior
 from aevb.colours import BLUE, ORANGE, YELLOW
 from aevb.ensemble import Ensemble
@@ -25,6 +25,8 @@ from aevb.reproduction.curves import FIGURE_2, Curves
 from aevb.reproduction.grid import run_grid
 from aevb.trainer import DivergedError, Trainer
 from tests.runs import FULL_VB, MCEM, RUN, assert_identical, parameters, seeds, squares
+
+ANNEALED = dataclasses.replace(RUN, algorithm="annealed", warm_up=3)
 
 pytestmark = pytest.mark.usefixtures("tiny")
 
@@ -247,3 +249,42 @@ def test_two_trainers_restored_from_one_state_have_chains_of_their_own(tiny):
     second.advance(20 * MCEM.batch_size)
     assert torch.equal(third.updates.chains.z, first.updates.chains.z)
     assert not torch.equal(second.updates.chains.z, first.updates.chains.z)
+
+
+# annealing
+
+
+def test_the_weight_rises_in_a_straight_line_and_stays():
+    updates = Annealed(4)
+    weights = []
+    for updates.made in range(7):
+        weights.append(updates.weight)
+    assert weights == [0.0, 0.25, 0.5, 0.75, 1.0, 1.0, 1.0]
+    with pytest.raises(ValueError, match="over must be 1 or more"):
+        Annealed(0)
+
+
+def test_each_update_is_beta_at_its_weight(linear_gaussian, x):
+    updates, of_model = Annealed(2), list(linear_gaussian.parameters())
+    generator, again = (torch.Generator().manual_seed(3) for _ in range(2))
+    for weight in (0.0, 0.5, 1.0, 1.0):
+        found = updates.next(linear_gaussian, of_model, lambda: (None, x), generators=[generator])
+        expected = weighted_kl.beta(weight)(linear_gaussian, x, generator=again)
+        for ours, theirs in zip(found.gradients, torch.autograd.grad(expected.loss, of_model), strict=True):
+            assert torch.equal(ours, theirs)
+        assert torch.equal(found.bound, expected.bound)
+
+
+def test_annealing_goes_on_where_it_stopped_bit_for_bit():
+    whole, part, rest = (Trainer(ANNEALED, 0.05) for _ in range(3))
+    for trainer in (whole, part, rest):
+        trainer.updates.over = 10
+    for _ in range(13):
+        whole.step()
+    for _ in range(7):
+        part.step()
+    rest.restore(copy.deepcopy(part.state()))
+    assert rest.updates.weight == 0.7
+    for _ in range(6):
+        rest.step()
+    assert_identical(rest, whole)

@@ -204,6 +204,13 @@ def test_a_model_without_recognition_model_is_checked_too(generator, digits, gre
             DOORS[door](decoder, 255 * grey, generator)
 
 
+@pytest.mark.parametrize("value", [-0.1, math.inf, math.nan])
+def test_a_price_is_finite_and_not_negative(value):
+    checks.not_negative(none=0.0, one=1.0)
+    with pytest.raises(ValueError, match=f"^weight must be finite and not negative, not {value}$"):
+        checks.not_negative(one=1.0, weight=value)
+
+
 @pytest.mark.parametrize("value", [0.0, -1.0, math.inf, math.nan])
 def test_a_scale_is_finite_and_above_zero(value):
     checks.above_zero(one=1.0, tiny=5e-324)
