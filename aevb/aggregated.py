@@ -39,11 +39,6 @@ class Surgery(NamedTuple):
         """D_KL(q(z) || p(z)) for the q(z) of these N datapoints; for the population's too high."""
         return self.rate - self.information
 
-    @property
-    def at_least(self) -> float:
-        """The same, too low for the population's."""
-        return self.rate - self.at_most
-
 
 def _posteriors(model: LatentVariableModel, x: Tensor, least: int = 1) -> tuple[Tensor, Tensor]:
     """(mu, log_var) of q(z|x), each `(N, J)`, numbers, of `least` datapoints or more: else ValueError."""
