@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from aevb.checks import Domain, at_least, refuse_outside, vouch
+from aevb.checks import Domain, above_zero, at_least, refuse_outside, vouch
 from aevb.data import DataError, File, Originals, payload
 from aevb.model import VAE, bernoulli_vae, gaussian_vae
 from aevb.networks import BernoulliMLP
@@ -204,8 +204,7 @@ def add(dataset: Dataset) -> None:
     so large that nothing is left of the pixels, and where a value lies outside the likelihood's domain.
     """
     scale = dataset.scale
-    if not 0 < scale < math.inf:
-        raise ValueError(f"{dataset.title}: pixels are divided by the scale, which is above 0 and not {scale}")
+    above_zero(scale=scale)
     images = Images(dataset, *dataset.read())
     at_least(1, train=len(images.train), test=len(images.test))
     if dataset.name in DATASETS and not _alike(load(dataset.name), images):

@@ -240,7 +240,8 @@ def test_one_scale_is_one_dataset_however_it_is_written(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("scale", "words"), [(np.inf, "which is above 0 and not inf"), (1e60, "divided by 1e+60 every pixel is 0")]
+    ("scale", "words"),
+    [(np.inf, "scale must be finite and above 0, not inf"), (1e60, "divided by 1e+60 every pixel is 0")],
 )
 def test_a_scale_that_leaves_nothing_is_refused(tmp_path, scale, words):
     dataset = own_data.describe(saved(tmp_path, train=stripes(20)), scale=scale)
@@ -269,7 +270,7 @@ def test_a_value_written_by_hand_is_checked_too():
         datasets.add(described(shape=(4, 5)))
     with pytest.raises(ValueError, match="test must be 1 or more, not 0"):
         datasets.add(described(n_test=0))
-    with pytest.raises(ValueError, match="the scale, which is above 0 and not nan"):
+    with pytest.raises(ValueError, match="scale must be finite and above 0, not nan"):
         datasets.add(described(scale=float("nan")))
     with pytest.raises(ValueError, match="another dataset is called 'mnist': give yours a name of its own"):
         datasets.add(described(name="mnist"))

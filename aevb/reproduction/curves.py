@@ -45,7 +45,7 @@ class Curves:
     def __len__(self) -> int:
         return len(self.table)
 
-    def select(self, until: float = math.inf, **where: object) -> "Curves":
+    def select(self, until: float = math.inf, /, **where: object) -> "Curves":
         """The rows in which each column has the value asked for, or one of those in a list; none past `until`."""
         return Curves(select(self.table[self.table["samples"] <= until], **where), self.kind)
 
