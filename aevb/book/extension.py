@@ -19,8 +19,8 @@ from typing import Any
 from tabulate import tabulate
 
 from aevb.book import api, sources
+from aevb.reproduction.checkout import ROOT
 
-ROOT = Path(__file__).resolve().parents[2]  # the project's folder
 LOCK = ROOT / "package-lock.json"  # the versions and checksums of the npm packages
 # the files that a page can ask for, by package, with those that MathJax's menu offers
 SERVED = {

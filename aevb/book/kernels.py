@@ -16,8 +16,8 @@ from traitlets import default
 
 from aevb.book import guard
 from aevb.files import write_text
+from aevb.reproduction.checkout import ROOT
 
-ROOT = Path(__file__).resolve().parents[2]  # the project's folder
 FOLDER = ROOT / "_build" / "kernel"  # the folder of the kernels' own settings
 NAME = "python3"  # the name of the kernel
 # the variables through which the reader's own set-up would reach a kernel

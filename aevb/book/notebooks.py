@@ -14,8 +14,9 @@ from nbformat import NotebookNode
 
 from aevb.book import extension, sources
 from aevb.files import write_text
+from aevb.reproduction import checkout
 
-ROOT = Path(__file__).resolve().parents[2]  # the project's folder
+ROOT = checkout.ROOT  # the project's folder
 BOOK = ROOT / "book"  # the folder of the chapters
 DEFAULT_PROFILE = "quick"  # the one in the parameters cells
 # metadata of one execution, which are not committed

@@ -6,13 +6,13 @@ The workflow gives the repository's address; nothing that is committed names it.
 import ast
 import os
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 from docutils import nodes
 from sphinx import addnodes
 
-ROOT = Path(__file__).resolve().parents[2]  # the project's folder
+from aevb.reproduction.checkout import ROOT
+
 BRANCH = "page"  # the sources of the page, with the cell for Colab: the workflow that builds the page writes it
 
 

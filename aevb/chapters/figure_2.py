@@ -11,10 +11,10 @@ from IPython.display import Markdown
 from aevb.reproduction import claims, verdicts
 from aevb.reproduction.curves import OUTCOMES, Curves, against_points, value_at
 from aevb.reproduction.figures import COLOURS, NAMES, SOURCES
+from aevb.reproduction.leads import PAPER_END
 from aevb.reproduction.settings import FIGURE2, LATENT_DIMS
 from aevb.reproduction.tables import markdown_table
 
-PAPER_END = 1e8  # samples: where the paper's axes end
 _CLOSING = (  # the curves of the closing box: dataset, latents, algorithm, split
     ("mnist", 3, "aevb", "test"),
     ("mnist", 20, "aevb", "test"),

@@ -65,5 +65,6 @@ def curves(axis: Axes, sources: dict[str, Curves]) -> None:
         curve = source.mean()
         style = figures.SOURCES["published" if label == "the paper" else "recorded"]
         axis.plot(curve.index, curve, color=BLUE, label=label, **style)
-    axis.set(xscale="log", xlabel="training samples", ylabel="bound, nats per test digit", xlim=(1e5, 1e8))
+    axis.set(xscale="log", xlim=figures.PAPER_AXES["samples"])
+    axis.set(xlabel="training samples", ylabel="bound, nats per test digit")
     axis.legend(loc="lower right")

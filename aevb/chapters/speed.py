@@ -7,9 +7,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from aevb.colours import BLUE, GREY, ORANGE, SKY, YELLOW
-from aevb.reproduction import results, tables
+from aevb.reproduction import leads, results, tables
 
-MNIST = "MNIST, 500 hidden, 20 latents, M = 100"  # the benchmark's names of its settings
+MNIST = leads.PAPER_SIZE  # the benchmark's names of its settings
 _FACES = "Frey Face, 200 hidden, 20 latents, M = 100"
 _SMALL = "MNIST, 100 hidden, 3 latents, M = 100"
 FLOOR, AEVB, AUTOGRAD = "AEVB, products in turn", "AEVB", "AEVB by autograd"

@@ -10,9 +10,9 @@ import os
 import platform
 import subprocess
 import sys
-from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[2]  # the project's folder
+from aevb.reproduction.checkout import ROOT
+
 NATIVE, OTHER = "native", "other"  # this machine's own arithmetic, and any that has no name
 # the environment variables of each arithmetic, by its name
 SETTINGS = {

@@ -1,6 +1,5 @@
 """The figures that several pages share, in one style."""
 
-import math
 from collections.abc import Sequence
 from itertools import pairwise
 from typing import Any, Literal
@@ -23,6 +22,7 @@ from aevb.full_vb import FullVB
 from aevb.model import Decoder
 from aevb.reproduction import results
 from aevb.reproduction.curves import Curves
+from aevb.reproduction.leads import FIGURE3_END, PAPER_END
 from aevb.reproduction.settings import FIGURE2, FIGURE3_N_TRAIN, LATENT_DIMS
 
 COLOURS = {name: algorithm.colour for name, algorithm in ALGORITHMS.items()}  # the colours of algorithms, by name
@@ -44,7 +44,7 @@ DIGITS = (
     *((SKY, False), (GREEN, True), (SKY, True), (PINK, True), (ORANGE, True)),
 )
 # the limits of the paper's axes: of the samples, and of the bound of each dataset
-PAPER_AXES = {"samples": (1e5, 1e8)} | {name: panels.limits for name, panels in FIGURE2.items()}
+PAPER_AXES = {"samples": (1e5, PAPER_END)} | {name: panels.limits for name, panels in FIGURE2.items()}
 # the panels of figure 2: dataset and number of latents
 PANELS = tuple((name, dim) for name, dims in LATENT_DIMS.items() for dim in dims)
 
@@ -113,7 +113,7 @@ def figure2_alike() -> Figure:
 
 def figure3(
     sources: dict[str, Curves],
-    samples: tuple[float, float] = (0, 6e7),
+    samples: tuple[float, float] = (0, FIGURE3_END),
     scale: str = "linear",
     log_px: tuple[float, float] = (-160, -100),
 ) -> Figure:
@@ -135,7 +135,7 @@ def figure3(
 def _draw(axis: Axes, sources: dict[str, Curves], **panel: str | int) -> None:
     """The train and test curves of a panel, of every source."""
     for source, curves in sources.items():
-        chosen = curves.select(math.inf, split=["train", "test"], **panel)
+        chosen = curves.select(split=["train", "test"], **panel)
         for (algorithm, split), curve in chosen.each("algorithm", "split"):
             style: dict[str, Any] = {"color": COLOURS[algorithm], "linestyle": SPLITS[split], **SOURCES[source]}
             if split == "train":

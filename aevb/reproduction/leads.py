@@ -88,8 +88,8 @@ def lead(curves: Curves, n_train: int, algorithm: str, rival: str, split: str = 
     ours, theirs = (chosen.select(algorithm=name).mean() for name in (algorithm, rival))
     if ours.empty or theirs.empty:
         return float("nan")
-    end = min(ours.index[-1], theirs.index[-1], FIGURE3_END)
-    return value_at(ours, end) - value_at(theirs, end)
+    mine, rivals = _ends_shared(ours, theirs, until=FIGURE3_END)
+    return mine - rivals
 
 
 def cost_per_sample(entries: dict[str, dict], dataset: str) -> dict[str, float]:

@@ -11,7 +11,6 @@ Each experiment has the layout of its table (`aevb.reproduction.experiments`). I
 
 import io
 import json
-import math
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
@@ -26,13 +25,13 @@ from aevb import datasets
 from aevb.data import cache_folder
 from aevb.files import write_bytes, write_text
 from aevb.model import VAE
-from aevb.reproduction import arithmetic, experiments
+from aevb.reproduction import arithmetic, checkout, experiments
 from aevb.reproduction.curves import COMPARABLE_FROM, OUTCOMES, Curves, Kind, against_points
 from aevb.reproduction.settings import FIGURE2, FIGURE3_NATS
 from aevb.run import Run
 
-IN_CHECKOUT = (Path(__file__).resolve().parents[2] / "pyproject.toml").exists()  # not installed without it
-ROOT = Path(__file__).resolve().parents[2 if IN_CHECKOUT else 1] / "results"  # installed, `results` is in the package
+IN_CHECKOUT = (checkout.ROOT / "pyproject.toml").exists()  # not installed without it
+ROOT = checkout.ROOT / ("results" if IN_CHECKOUT else "aevb/results")  # installed, `results` is in the package
 # the columns of the recorded tables that are no experiment's: what `benchmarks.training` and `burda` measured
 TABLES = {
     "speed": ["what", "quantity", "setting", "median", "low", "high", "unit"],
@@ -259,7 +258,7 @@ def headline() -> str:
 
 
 def _count(figure: str, rows: dict[str, str]) -> str:
-    theirs = published(figure).select(math.inf, **rows)
+    theirs = published(figure).select(**rows)
     reached = against_points(recorded(figure), theirs)["outcome"].value_counts()
     counts = ", ".join(f"{reached.get(outcome, 0)} {outcome}" for outcome in OUTCOMES)
     comparable = int((theirs.table["samples"] >= COMPARABLE_FROM).sum())

@@ -195,7 +195,7 @@ def test_the_record_of_speed_has_the_size_of_figure_2():
     table, _ = results.table("speed")
     milliseconds = table.set_index(["what", "quantity", "setting"])["median"]
     for algorithm, what in (("aevb", "AEVB"), ("wake-sleep", "wake-sleep")):
-        step = milliseconds[what, "time a step", "MNIST, 500 hidden, 20 latents, M = 100"]
+        step = milliseconds[what, "time a step", leads.PAPER_SIZE]
         assert leads.recorded_cost()[algorithm] == pytest.approx(step / 1000 / 100)
 
 
