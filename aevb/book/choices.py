@@ -12,10 +12,10 @@ import numpy as np
 import traitlets
 
 from aevb.book.widgets import Widget, script, style
-from aevb.reproduction import figures, results
+from aevb.reproduction import experiments, figures, results
 from aevb.reproduction.curves import Curves
 from aevb.reproduction.readings import BASELINE
-from aevb.reproduction.settings import LATENT_DIMS, RIVALS
+from aevb.reproduction.settings import LATENT_DIMS, MINIBATCHES, RIVALS
 
 PLACE = 1_000_000  # samples at which curves are compared
 PAGE = "19_what_the_paper_does_not_say.html"  # named in links: the theme takes a bare #... for a selector
@@ -81,42 +81,34 @@ class Choices(Widget):
     latent_dim = traitlets.Int(20).tag(sync=True)
 
 
+def named(curves: Curves, question: str, answer: str) -> Curves:
+    """`curves` as those of a reading, which has these names."""
+    return Curves(curves.table.assign(question=question, answer=answer), experiments.READING)
+
+
 def recorded(base: Curves) -> list[tuple[Curves, Curves]]:
     """The recorded readings, with columns `question` and `answer`, each beside the unchanged runs to compare it with.
 
-    `base` are the unchanged runs in every panel of figure 2.
-
-    Later ones take the place of earlier ones of the same name that are no longer.
+    `base` are the unchanged runs in every panel of figure 2. The first three are the records of readings, the others
+    what else of the record answers a question. Later ones take the place of earlier ones of the same name that are no
+    longer.
     """
     record, book = results.recorded("readings"), results.recorded("figure2")
     sizes = results.recorded("figure2-minibatches")
-
-    def named(curves: Curves, question: str, answer: str) -> Curves:
-        return Curves(curves.table.assign(question=question, answer=answer), record.kind)
-
-    of_sizes = [
-        named(part, *(("warm-up", "100 steps") if size == 100 else ("size of a minibatch", f"{size}, warm-up 100")))
-        for (size,), part in sizes.each("batch_size")
-    ]
     tried = [question for question in record.table["question"].unique() if question != BASELINE]
+    others = [
+        named(results.recorded("figure2-step-sizes").select(step_size=0.01), "step size", "0.01"),
+        named(book.select(dataset="mnist", algorithm="aevb"), "warm-up", "10 steps"),
+        named(book.select(dataset="mnist", algorithm="wake-sleep"), "log-variance of q", "from zero, at a tenth"),
+        named(book.select(dataset="frey", algorithm="wake-sleep"), "weight prior", "on the decoder alone, no warm-up"),
+        named(sizes.select(batch_size=MINIBATCHES[0]), "warm-up", "100 steps"),
+        *(named(sizes.select(batch_size=m), "size of a minibatch", f"{m}, warm-up 100") for m in MINIBATCHES[1:]),
+        named(book.select(dataset="frey", algorithm="aevb"), "size of a minibatch", "300, warm-up 100"),
+    ]
     return [
         (record.select(question=tried), record.select(question=BASELINE)),
-        (results.recorded("readings-by-latents"), base),
-        (results.recorded("readings-plateau"), base),
-        (named(results.recorded("figure2-step-sizes").select(step_size=0.01), "step size", "0.01"), base),
-        (named(book.select(dataset="mnist", algorithm="aevb"), "warm-up", "10 steps"), base),
-        (
-            named(book.select(dataset="mnist", algorithm="wake-sleep"), "log-variance of q", "from zero, at a tenth"),
-            base,
-        ),
-        (
-            named(
-                book.select(dataset="frey", algorithm="wake-sleep"), "weight prior", "on the decoder alone, no warm-up"
-            ),
-            base,
-        ),
-        *((part, base) for part in of_sizes),
-        (named(book.select(dataset="frey", algorithm="aevb"), "size of a minibatch", "300, warm-up 100"), base),
+        *((results.recorded(name), base) for name in ("readings-by-latents", "readings-plateau")),
+        *((curves, base) for curves in others),
     ]
 
 

@@ -12,10 +12,11 @@ from torch import Tensor
 from aevb.chapters.where_the_gap_is import GAPS, spread
 from aevb.colours import BLUE, GREY, ORANGE
 from aevb.reproduction.figures import NAMES
+from aevb.reproduction.settings import FLOWS
 from aevb.reproduction.tables import markdown_table
 
 BELOW = [-8.0, -4.5, -2.0, -0.5]  # the contours, in nats below the highest: four, three, two deviations and one
-METHODS = ("aevb", "estimator-a", "planar-1", "planar-4", "planar-16", "iaf-1", "iaf-4")
+METHODS = ("aevb", *FLOWS)
 
 
 def contours(panels: dict[str, Callable[[Tensor], Tensor]], centre: Tensor, reach: Tensor) -> Figure:
