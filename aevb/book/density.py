@@ -75,7 +75,7 @@ def of_chapter(path: Path) -> Density:
 
 def main() -> None:
     """Print a row per chapter, and the sums."""
-    chapters = [of_chapter(path) for path in sorted(notebooks.BOOK.glob("[0-9][0-9]_*.md"))]
+    chapters = [of_chapter(path) for path in notebooks.chapters()]
     sums = sum(c.words for c in chapters), sum(c.lines for c in chapters)
     total = Density("all", *sums, max(c.longest for c in chapters), sum(c.in_all for c in chapters))
     rows = [(*chapter, f"{chapter.words_per_line:.1f}") for chapter in (*chapters, total)]

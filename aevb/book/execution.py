@@ -7,6 +7,7 @@ its ChapterOutcome has the error.
 import ast
 import contextlib
 import json
+import math
 import re
 import sys
 import threading
@@ -28,7 +29,6 @@ from aevb.book.notebooks import DEFAULT_PROFILE, normalise, to_notebook
 from aevb.files import write_text
 from aevb.reproduction import provenance, results
 
-LONG = ("14_", "15_", "20_")  # chapters that take minutes where nothing was trained before
 START_TIMEOUT = 300  # seconds a kernel may take to answer: on a busy machine a minute is too short
 MARKER = "papermill-error-cell-tag"  # of the cells that papermill adds to a notebook that fails
 
@@ -162,8 +162,16 @@ def execute_all(
 
 
 def longest_first(paths: list[Path]) -> list[Path]:
-    """The same chapters, LONG ones before the others, so that none of those is left to run alone at the end."""
-    return sorted(paths, key=lambda path: not path.name.startswith(LONG))
+    """The same chapters, those that last took longest first, so that none of them is left to run alone at the end.
+
+    A chapter of which the book has no note comes before all others: it may take long.
+    """
+
+    def seconds(path: Path) -> float:
+        kept = extension.execution(path)
+        return json.loads(kept.read_text(encoding="utf-8"))["seconds"] if kept.exists() else math.inf
+
+    return sorted(paths, key=seconds, reverse=True)
 
 
 @contextlib.contextmanager

@@ -126,6 +126,11 @@ def use_address(app: Any, config: Any) -> None:
         options.pop("launch_buttons", None)
 
 
+def chapters(folder: Path) -> list[Path]:
+    """The text of every chapter in `folder`, in the book's order."""
+    return sorted(folder.glob("[0-9][0-9]_*.md"))
+
+
 def execution(notebook: Path) -> Path:
     """The path of the file about the execution of this notebook."""
     return notebook.parent / "executions" / f"{notebook.stem}.json"
@@ -157,7 +162,7 @@ def executions(folder: Path) -> str:
     """Tables in Markdown of the chapters in `folder`: the start, seconds and profile of each; the machines."""
     headers = ["chapter", "", "started (UTC)", "seconds", "profile", "on", "commit"]
     places: dict[tuple[str, str], int] = {}  # each with its number
-    rows = [_execution(text, places) for text in sorted(folder.glob("[0-9][0-9]_*.md"))]
+    rows = [_execution(text, places) for text in chapters(folder)]
     tables = [tabulate(rows, headers, "pipe", disable_numparse=True)]
     if places:
         tables.append(

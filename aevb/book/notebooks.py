@@ -25,9 +25,9 @@ WIDGET_VIEW = "application/vnd.jupyter.widget-view+json"  # the MIME type of a w
 WIDGET_STATE = "application/vnd.jupyter.widget-state+json"  # the MIME type of the widgets' state in a notebook
 
 
-def chapters(folder: Path = BOOK) -> list[Path]:
+def chapters() -> list[Path]:
     """The text of every chapter, in the book's order."""
-    return sorted(folder.glob("[0-9][0-9]_*.md"))
+    return extension.chapters(BOOK)
 
 
 def to_notebook(text: Path) -> NotebookNode:

@@ -65,7 +65,7 @@ def quick() -> list[Step]:
 
 def committed() -> list[Path]:
     """The committed notebooks, in the order in which they are best executed."""
-    return execution.longest_first(sorted(notebooks.BOOK.glob("[0-9][0-9]_*.ipynb")))
+    return execution.longest_first([text.with_suffix(".ipynb") for text in notebooks.chapters()])
 
 
 def compared(paths: list[Path]) -> Step:

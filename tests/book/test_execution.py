@@ -135,10 +135,16 @@ def test_chapters_run_side_by_side_in_their_folder_and_are_told_in_order(tmp_pat
     assert os.getcwd() == before
 
 
-def test_the_long_chapters_come_first():
-    names = [path.stem for path in execution.longest_first(notebooks.chapters())]
-    assert names[:3] == ["14_figure_2", "15_figure_3", "20_appendix_d_estimator"]
-    assert names[3:] == [text.stem for text in notebooks.chapters() if text.stem not in names[:3]]
+def test_the_chapters_that_last_took_longest_come_first_after_those_without_a_note(tmp_path):
+    seconds = {"03_a": 1.0, "04_b": None, "05_c": 20.0, "06_d": 1.0}
+    paths = [tmp_path / f"{name}.md" for name in seconds]
+    (tmp_path / "executions").mkdir()
+    for path in paths:
+        if seconds[path.stem]:
+            extension.execution(path).write_text(json.dumps({"seconds": seconds[path.stem]}), encoding="utf-8")
+    assert [path.stem for path in execution.longest_first(paths)] == ["04_b", "05_c", "03_a", "06_d"]
+    committed = [path.stem for path in execution.longest_first(notebooks.chapters())]
+    assert sorted(committed) == [path.stem for path in notebooks.chapters()]
 
 
 def test_a_kernel_that_dies_is_a_failure_too(tmp_path):
