@@ -1,5 +1,7 @@
 """The measures that a curve can show: the lower bound of figure 2, the marginal likelihood of figure 3."""
 
+from collections.abc import Callable
+from functools import partial
 from typing import NamedTuple
 
 import torch
@@ -36,25 +38,20 @@ MEASURES = {
 
 
 @torch.no_grad()
+def _mean(estimator: Callable[[Tensor], Tensor], images: Images, pixels: Tensor) -> float:
+    return sum(estimator(images.unit(batch)).sum().item() for batch in pixels.split(EVALUATION_BATCH)) / len(pixels)
+
+
 def mean_bound(model: LatentVariableModel, images: Images, pixels: Tensor, *, generator: torch.Generator) -> float:
     """The lower bound in nats per datapoint, averaged over `pixels` `(N, D)`, by estimator B with one sample each."""
-    total = sum(
-        estimator_b(model, images.unit(batch), generator=generator).sum().item()
-        for batch in pixels.split(EVALUATION_BATCH)
-    )
-    return total / len(pixels)
+    return _mean(partial(estimator_b, model, generator=generator), images, pixels)
 
 
-@torch.no_grad()
 def mean_sampled_bound(
     model: LatentVariableModel, images: Images, pixels: Tensor, *, generator: torch.Generator
 ) -> float:
     """As `mean_bound`, by estimator A with one sample each: for any prior, and any q(z|x) that can be sampled."""
-    total = sum(
-        estimator_a(model, images.unit(batch), generator=generator).sum().item()
-        for batch in pixels.split(EVALUATION_BATCH)
-    )
-    return total / len(pixels)
+    return _mean(partial(estimator_a, model, generator=generator), images, pixels)
 
 
 def mean_held_out_bound(model: FullVB, images: Images, pixels: Tensor, *, generator: torch.Generator) -> float:

@@ -11,8 +11,8 @@ from IPython.display import Markdown
 from torch import Tensor
 
 from aevb import datasets
-from aevb.bounds import estimator_b
 from aevb.colours import BLUE
+from aevb.measures import mean_bound
 from aevb.model import VAE
 from aevb.reproduction import recording, results
 from aevb.reproduction.curves import Curves, value_at
@@ -47,9 +47,7 @@ def rounding(run: Run, model: VAE, recorded: Curves) -> float:
     if kept is None or not datasets.available(run.dataset) or curve.empty or curve.index[-1] < kept["samples"]:
         return 0.0
     images, noise = datasets.load(run.dataset), torch.Generator().manual_seed(run.seed)
-    batches = images.test.split(1000)
-    bound = sum(estimator_b(model, images.unit(x), generator=noise).sum().item() for x in batches) / len(images.test)
-    return bound / value_at(curve, kept["samples"]) - 1
+    return mean_bound(model, images, images.test, generator=noise) / value_at(curve, kept["samples"]) - 1
 
 
 def grid_figure(n: int) -> None:
