@@ -1,7 +1,5 @@
 """Figures and tables of the chapter on priors and bent objectives."""
 
-from collections.abc import Iterator
-
 import matplotlib.pyplot as plt
 import pandas as pd
 import torch
@@ -11,7 +9,7 @@ from torch import Tensor
 
 from aevb.aggregated import Surgery, log_aggregated
 from aevb.chapters import more_samples
-from aevb.chapters.where_the_gap_is import spread
+from aevb.chapters.where_the_gap_is import by_place, in_order, spread, table_of_methods
 from aevb.colours import BLUE, GREEN, GREY, ORANGE
 from aevb.model import VAE
 from aevb.reproduction import claims
@@ -71,17 +69,12 @@ def collapse(found: dict[float, Tensor], variances: Tensor, noise: float) -> Fig
     return figure
 
 
-def _in_order(accounts: pd.DataFrame) -> list[str]:
-    """The algorithms of `accounts`, in the order in which the library lists them."""
-    return [name for name in NAMES if name in accounts.index.unique("algorithm")]
-
-
 def methods_table(accounts: pd.DataFrame) -> Markdown:
     """log p(x), both gaps and the rate with its parts, of each method on test digits; means over seeds, half ranges."""
     columns = ["log p(x)", "amortization", "family", "rate", "marginal"]
     rows = [
         (*place, f"`{name}` ({_seeds(part)})", *(spread(part[column]) for column in columns))
-        for *place, name, part in _by_place(accounts)
+        for *place, name, part in by_place(accounts)
     ]
     return markdown_table(["digits", "samples", "trained by (seeds)", *columns[:-1], "q(z) to p(z)"], rows)
 
@@ -95,19 +88,7 @@ def every_method() -> Markdown:
     parts = claims.recorded_accounts()
     parts["after-priors"] = parts["after-priors"].drop(index="aevb", level="algorithm")
     accounts = pd.concat(part[columns].xs("test", level="split", drop_level=False) for part in parts.values())
-    rows = [
-        (*place, f"`{name}`", *(spread(part[column]) for column in columns))
-        for *place, name, part in _by_place(accounts)
-    ]
-    return markdown_table(["digits", "samples", "trained by", *columns], rows)
-
-
-def _by_place(accounts: pd.DataFrame) -> Iterator[tuple[str, str, str, pd.DataFrame]]:
-    """The accounts of each method at each place: its digits and samples in words, its name, its seeds."""
-    for (n_train, samples), place in accounts.groupby(["n_train", "samples"]):
-        for name in _in_order(place):
-            part = place[place.index.get_level_values("algorithm") == name]
-            yield f"{n_train:,}", f"{samples / 1e6:g}M", name, part
+    return table_of_methods(accounts, dict.fromkeys(columns, 1))
 
 
 def _seeds(part: pd.DataFrame) -> str:
@@ -119,7 +100,7 @@ def _seeds(part: pd.DataFrame) -> str:
 def rates(accounts: pd.DataFrame) -> Figure:
     """The rate of each method in its two parts, means over seeds: a panel per training set, at its first place."""
     figure, axes = plt.subplots(1, 2, figsize=(9.0, 3.2), sharex=True, sharey=True)
-    names = _in_order(accounts)[::-1]
+    names = in_order(accounts)[::-1]
     for axis, (n_train, part) in zip(axes, accounts.groupby("n_train"), strict=True):
         samples = part.index.get_level_values("samples").min()
         found = part.xs(samples, level="samples").groupby("algorithm")[["information", "marginal"]].mean()

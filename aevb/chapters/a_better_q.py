@@ -9,11 +9,10 @@ from IPython.display import Markdown
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from aevb.chapters.where_the_gap_is import GAPS, spread
+from aevb.chapters.where_the_gap_is import GAPS, table_of_methods
 from aevb.colours import BLUE, GREY, ORANGE
 from aevb.reproduction.figures import NAMES
 from aevb.reproduction.settings import FLOWS
-from aevb.reproduction.tables import markdown_table
 
 BELOW = [-8.0, -4.5, -2.0, -0.5]  # the contours, in nats below the highest: four, three, two deviations and one
 METHODS = ("aevb", *FLOWS)
@@ -75,18 +74,7 @@ def gap_bars(accounts: pd.DataFrame) -> Figure:
 
 def methods_table(accounts: pd.DataFrame) -> Markdown:
     """log p(x), the bound and the two gaps of each method on test digits, seeds' mean and half their range; nats."""
-    columns = {"log p(x)": 1, "bound": 1} | dict.fromkeys(GAPS, 2)  # and their decimals
-    parts = {place: part for place, part in accounts.groupby(["n_train", "samples", "algorithm"])}
-    rows = [
-        (
-            f"{n_train:,}",
-            f"{samples / 1e6:g}M",
-            f"`{name}`",
-            *(spread(parts[n_train, samples, name][column], decimals) for column, decimals in columns.items()),
-        )
-        for n_train, samples, name in sorted(parts, key=lambda place: (*place[:2], METHODS.index(place[2])))
-    ]
-    return markdown_table(["digits", "samples", "trained by", *columns], rows)
+    return table_of_methods(accounts, {"log p(x)": 1, "bound": 1} | dict.fromkeys(GAPS, 2))
 
 
 def between(values: pd.Series) -> str:

@@ -1,11 +1,14 @@
 """Figures and tables of the chapter on the two gaps."""
 
+from collections.abc import Iterator
+
 import matplotlib.pyplot as plt
 import pandas as pd
 from IPython.display import Markdown
 from matplotlib.figure import Figure
 
 from aevb.colours import GREEN, GREY, ORANGE
+from aevb.reproduction.figures import NAMES
 from aevb.reproduction.tables import markdown_table
 
 GAPS = {"amortization": ORANGE, "family": GREEN}  # the gaps and their colours
@@ -15,6 +18,28 @@ def spread(values: pd.Series, digits: int = 1) -> str:
     """The mean over seeds and, where there are several, half of their range."""
     half = (values.max() - values.min()) / 2
     return f"{values.mean():.{digits}f}" + (f" ± {half:.{digits}f}" if len(values) > 1 else "")
+
+
+def in_order(accounts: pd.DataFrame) -> list[str]:
+    """The algorithms of `accounts`, in the order in which the library lists them."""
+    return [name for name in NAMES if name in accounts.index.unique("algorithm")]
+
+
+def by_place(accounts: pd.DataFrame) -> Iterator[tuple[str, str, str, pd.DataFrame]]:
+    """The accounts of each method at each place: its digits and samples in words, its name, its seeds."""
+    for (n_train, samples), place in accounts.groupby(["n_train", "samples"]):
+        for name in in_order(place):
+            part = place[place.index.get_level_values("algorithm") == name]
+            yield f"{n_train:,}", f"{samples / 1e6:g}M", name, part
+
+
+def table_of_methods(accounts: pd.DataFrame, decimals: dict[str, int]) -> Markdown:
+    """Some columns of each method's account in so many `decimals`, means over seeds and half their range; nats."""
+    rows = [
+        (*place, f"`{name}`", *(spread(part[column], digits) for column, digits in decimals.items()))
+        for *place, name, part in by_place(accounts)
+    ]
+    return markdown_table(["digits", "samples", "trained by", *decimals], rows)
 
 
 def account_table(accounts: pd.DataFrame) -> Markdown:
