@@ -15,9 +15,9 @@ import torch
 from torch import Tensor
 
 from aevb.batches import refuse_nan
-from aevb.checks import above_zero, at_least
-from aevb.model import LatentVariableModel, reparameterize
-from aevb.networks import log_normal
+from aevb.checks import above_zero, at_least, refuse_latents
+from aevb.model import LatentVariableModel, draw_noise
+from aevb.networks import log_normal, log_normal_of_noise
 
 ROWS = 500  # draws at a time, each compared with every datapoint
 
@@ -54,6 +54,7 @@ def log_aggregated(model: LatentVariableModel, x: Tensor, z: Tensor) -> Tensor:
 
     Raises ValueError where `x` is empty, and, naming datapoints, where q(z|x_n) is not a number.
     """
+    refuse_latents(z, model.latent_dim)
     mu, log_var = _posteriors(model, x)
     parts = [torch.logsumexp(log_normal(some[:, None], mu, log_var), -1) for some in z.split(ROWS)]
     return torch.cat(parts) - math.log(len(x))
@@ -67,11 +68,12 @@ def surgery(model: LatentVariableModel, x: Tensor, *, generator: torch.Generator
     density is not a number.
     """
     mu, log_var = _posteriors(model, x, least=2)
-    z = reparameterize(mu, log_var, 1, generator=generator)[0]
-    log_q = log_normal(z, mu, log_var)
+    eps = draw_noise(mu, 1, generator=generator)[0]
+    z, log_q = mu + torch.exp(0.5 * log_var) * eps, log_normal_of_noise(eps, log_var)
     among_all, among_others = torch.empty_like(log_q), torch.empty_like(log_q)
     for rows in torch.arange(len(x), device=x.device).split(ROWS):
         table = log_normal(z[rows, None], mu, log_var)  # (rows, N)
+        table[torch.arange(len(rows), device=x.device), rows] = log_q[rows]
         among_all[rows] = torch.logsumexp(table, -1) - math.log(len(x))
         table[torch.arange(len(rows), device=x.device), rows] = -torch.inf
         among_others[rows] = torch.logsumexp(table, -1) - math.log(len(x) - 1)
@@ -89,6 +91,7 @@ class Rescaled(LatentVariableModel):
 
     centre: Tensor
     scale: Tensor
+    standard_prior = False
 
     def __init__(self, model: LatentVariableModel, centre: Tensor, scale: Tensor):
         super().__init__()

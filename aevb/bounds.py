@@ -23,6 +23,12 @@ def kl_to_prior(mu: Tensor, log_var: Tensor) -> Tensor:
     return -0.5 * (1 + log_var - mu.square() - torch.exp(log_var)).sum(-1)
 
 
+def refuse_other_priors(model: LatentVariableModel) -> None:
+    """Raise TypeError where p(z) is not N(0, I), the one that `kl_to_prior` is of."""
+    if not model.standard_prior:
+        raise TypeError(f"the prior of a {type(model).__name__} is not N(0, I): take estimator A, which is for any")
+
+
 def log_weights(model: LatentVariableModel, x: Tensor, n_samples: int, *, generator: torch.Generator) -> Tensor:
     """log p(x, z) - log q(z|x) at L = `n_samples` draws z ~ q(z|x), `(L, M)`, nats, differentiable. `x` is `(M, D)`.
 
@@ -45,8 +51,9 @@ def estimator_b(model: LatentVariableModel, x: Tensor, n_samples: int = 1, *, ge
     """L^B of eq. 7, which for a VAE is eq. 10: minus the exact KL plus the mean of log p(x|z), `(M,)`, nats.
 
     Unbiased for the bound of eq. 3. Right only where `kl_to_prior` is: a diagonal Gaussian q and a
-    standard normal prior. `x` is `(M, D)`.
+    standard normal prior. `x` is `(M, D)`. Raises TypeError for a model with another prior.
     """
+    refuse_other_priors(model)
     mu, log_var = model.posterior(x)
     z = reparameterize(mu, log_var, n_samples, generator=generator)
     return model.log_likelihood(x, z).mean(0) - kl_to_prior(mu, log_var)

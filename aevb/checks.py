@@ -49,8 +49,13 @@ def name_datapoints(which: Tensor) -> str:
 def vouch(x: Tensor, low: float, high: float) -> Tensor:
     """`x`, marked as lying between `low` and `high` until it is changed in place: `refuse_outside` need not look."""
     if not x.is_inference():  # inference tensors do not count their changes
-        vars(x)["known_range"] = x._version, low, high  # plain numbers: a saved tensor may carry them
+        vars(x)["known_range"] = _which(x), low, high  # plain numbers: a copied or a saved tensor carries them along
     return x
+
+
+def _which(x: Tensor) -> tuple[int, int, int]:
+    """What no copy of `x` has, nor `x` with other data or after a change."""
+    return id(x), x.data_ptr(), x._version
 
 
 def refuse_outside(x: Tensor, domain: Domain) -> None:
@@ -58,7 +63,7 @@ def refuse_outside(x: Tensor, domain: Domain) -> None:
 
     A tensor is looked at once, and again only after a change in place: a sampler that comes back to it thousands of
     times pays nothing. Minibatches of `datasets.Images.unit_of` are vouched for. A change through memory shared with
-    numpy goes unseen. Tensors of the meta device have no values and pass.
+    numpy goes unseen, and one of `x.data` in place. Tensors of the meta device have no values and pass.
     """
     if x.is_meta:
         return
@@ -76,10 +81,23 @@ def refuse_width(x: Tensor, width: int) -> None:
         raise ValueError(f"data of shape {tuple(x.shape)} are not rows of {width} values, as this model has them")
 
 
+def rows(x: Tensor) -> Tensor:
+    """`x` itself. Raises ValueError where it is no `(..., M, D)`: one datapoint without its axis would broadcast."""
+    if x.ndim < 2:
+        raise ValueError(f"data of shape {tuple(x.shape)} are not rows of values: one datapoint is x[None]")
+    return x
+
+
+def refuse_latents(z: Tensor, latent_dim: int) -> None:
+    """Raise ValueError where latents `z` `(..., J)` have not `latent_dim` values each: a single one would broadcast."""
+    if z.shape[-1:] != (latent_dim,):
+        raise ValueError(f"latents of shape {tuple(z.shape)} are not rows of {latent_dim} values, as the model has")
+
+
 def _range(x: Tensor) -> tuple[float, float]:
     """The least and the largest value; both are NaN where any value is."""
-    known: tuple[int, float, float] | None = vars(x).get("known_range")
-    if known and known[0] == x._version:
+    known: tuple[tuple[int, int, int], float, float] | None = vars(x).get("known_range")
+    if known and known[0] == _which(x):
         return known[1:]
     least, most = (end.item() for end in torch.aminmax(x.detach()))
     vouch(x, least, most)

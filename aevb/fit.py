@@ -3,6 +3,7 @@
 import io
 import math
 import time
+import zipfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -153,6 +154,9 @@ def save_checkpoint(trainer: Trainer, path: Path | None) -> None:
 def load_checkpoint(run: Run, path: Path, device: str = "cpu") -> Trainer:
     """The trainer saved at `path`. Raises ValueError where the file is damaged, of another run or of other code."""
     try:
+        with zipfile.ZipFile(path) as archive:
+            if damaged := archive.testzip():  # torch does not look at the checksums
+                raise ValueError(damaged)
         state = torch.load(path, weights_only=True, map_location="cpu")
         saved = Run(**{**state["run"], "step_sizes": tuple(state["run"]["step_sizes"])})
     except Exception as error:  # torch raises many kinds for a damaged file, all of them meaning this

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from aevb.checks import at_least
+from aevb.checks import at_least, refuse_width, rows
 from aevb.model import VAE, Decoder
 from aevb.networks import SlowAffine, draw, log_normal
 
@@ -204,6 +204,7 @@ class FlowVAE(Decoder):
 
     def q(self, x: Tensor) -> Q:
         """q(z|x) of each of `x` `(M, D)`, differentiable in phi."""
+        refuse_width(rows(x), self.encoder.hidden.weight.shape[-1])
         h = torch.tanh(self.encoder.hidden(x))
         shared = self.shared.unflatten(0, (self.flow.n_steps, -1))
         own = F.linear(h, SlowAffine.scale * self.own).unflatten(-1, (self.flow.n_steps, -1))

@@ -18,7 +18,7 @@ from aevb import batches, hmc
 from aevb.checks import at_least
 from aevb.marginal_likelihood import EDGE_MASS, Estimate
 from aevb.model import LatentVariableModel
-from aevb.networks import log_normal
+from aevb.networks import log_normal_of_noise
 
 Gaussian = tuple[Tensor, Tensor]  # of each datapoint: mu and log_var, each (M, J)
 
@@ -104,7 +104,7 @@ def bound_of(model: LatentVariableModel, x: Tensor, q: Gaussian, points: int | N
     mu, log_var = q
     eps, mass = noise_rule(mu, sizes(model.latent_dim).nodes if points is None else points)
     z = mu + torch.exp(0.5 * log_var) * eps
-    return (mass * (model.log_joint(x, z) - log_normal(z, mu, log_var))).sum(0)
+    return (mass * (model.log_joint(x, z) - log_normal_of_noise(eps, log_var))).sum(0)
 
 
 class Lattice(NamedTuple):

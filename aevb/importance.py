@@ -12,8 +12,8 @@ from torch import Tensor
 
 from aevb.bounds import log_weights
 from aevb.checks import at_least
-from aevb.model import LatentVariableModel, reparameterize
-from aevb.networks import log_normal
+from aevb.model import LatentVariableModel, draw_noise
+from aevb.networks import log_normal_of_noise
 from aevb.objectives import Objective, Update
 
 
@@ -58,8 +58,10 @@ def doubly(k: int) -> Objective:
 
     def doubly_reparameterized(model: LatentVariableModel, x: Tensor, *, generator: torch.Generator) -> Update:
         mu, log_var = model.posterior(x)
-        z = reparameterize(mu, log_var, k, generator=generator)
-        log_w = model.log_joint(x, z) - log_normal(z, mu.detach(), log_var.detach())  # phi through z alone
+        sigma, eps = torch.exp(0.5 * log_var), draw_noise(mu, k, generator=generator)
+        z = mu + sigma * eps
+        of_z = eps + (z - z.detach()) / sigma.detach()  # eps, as a function of z at fixed mu and sigma
+        log_w = model.log_joint(x, z) - log_normal_of_noise(of_z, log_var.detach())  # phi through z alone
         share = torch.softmax(log_w.detach(), 0)[..., None]
         if z.requires_grad:
             z.register_hook(lambda gradient: share * gradient)  # it carries the weight once already

@@ -13,8 +13,8 @@ from typing import TypeVar
 import torch
 from torch import Tensor, nn
 
-from aevb.checks import Domain, above_zero, at_least, refuse_outside, refuse_width
-from aevb.networks import BernoulliMLP, GaussianMLP, draw, log_normal
+from aevb.checks import Domain, above_zero, at_least, refuse_latents, refuse_outside, refuse_width, rows
+from aevb.networks import BernoulliMLP, GaussianMLP, draw, log_normal, log_normal_of_noise
 
 Model = TypeVar("Model", bound="LatentVariableModel")  # the type of models that are stacked
 
@@ -25,20 +25,26 @@ def reparameterize(mu: Tensor, log_var: Tensor, n_samples: int, *, generator: to
     `mu` and `log_var` are `(M, J)`; the result is `(n_samples, M, J)`, differentiable in both. Raises ValueError where
     there are no samples or no datapoints.
     """
+    return mu + torch.exp(0.5 * log_var) * draw_noise(mu, n_samples, generator=generator)
+
+
+def draw_noise(mu: Tensor, n_samples: int, *, generator: torch.Generator) -> Tensor:
+    """The eps ~ N(0, I) of `reparameterize`, `(n_samples, M, J)` for `mu` of shape `(M, J)`. Raises as that does."""
     at_least(1, n_samples=n_samples, datapoints=mu.shape[:-1].numel())
-    eps = draw(torch.randn, (n_samples, *mu.shape), like=mu, generator=generator)
-    return mu + torch.exp(0.5 * log_var) * eps
+    return draw(torch.randn, (n_samples, *mu.shape), like=mu, generator=generator)
 
 
 class LatentVariableModel(nn.Module):
     """p(z) = N(0, I), any p(x|z), and a diagonal Gaussian q(z|x) (section 3).
 
     A subclass supplies `latent_dim`, `log_likelihood`, `sample_likelihood` and, where it has a recognition
-    model, `posterior`; for another p(z) both `log_prior` and `sample_prior`. Its log-likelihoods raise ValueError where
-    data are empty, outside the domain of p(x|z), or not of the model's width.
+    model, `posterior`; for another p(z) `log_prior`, `sample_prior` and `standard_prior`, which is then False. Methods
+    raise ValueError where data are empty, outside the domain of p(x|z), or no rows of the model's width, and where
+    latents are no rows of `latent_dim`.
     """
 
     latent_dim: int
+    standard_prior = True  # p(z) is N(0, I), as estimator B takes for granted
     members: tuple[int, ...] | None = None  # of an ensemble: the latent dimension of each
 
     @property
@@ -71,6 +77,7 @@ class LatentVariableModel(nn.Module):
 
     def log_prior(self, z: Tensor) -> Tensor:
         """log p(z) = log N(z; 0, I), `(L, M)`, nats."""
+        refuse_latents(z, self.latent_dim)
         return -0.5 * (self.latent_dim * math.log(2 * math.pi) + z.square().sum(-1))
 
     def log_joint(self, x: Tensor, z: Tensor) -> Tensor:
@@ -78,14 +85,18 @@ class LatentVariableModel(nn.Module):
         return self.log_prior(z) + self.log_likelihood(x, z)
 
     def log_posterior(self, z: Tensor, x: Tensor) -> Tensor:
-        """log q(z|x) of eq. 9, `(L, M)`, nats (of the recognition model, not of the true posterior)."""
+        """log q(z|x) of eq. 9, `(L, M)`, nats (of the recognition model, not of the true posterior).
+
+        Where z was just drawn `sample_posterior` has it more precisely (see `networks.log_normal`).
+        """
+        refuse_latents(z, self.latent_dim)
         return log_normal(z, *self.posterior(x))
 
     def sample_posterior(self, x: Tensor, n_samples: int, *, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         """z ~ q(z|x), `(L, M, J)`, by reparameterization, and log q(z|x), `(L, M)`, nats."""
         mu, log_var = self.posterior(x)
-        z = reparameterize(mu, log_var, n_samples, generator=generator)
-        return z, log_normal(z, mu, log_var)
+        eps = draw_noise(mu, n_samples, generator=generator)
+        return mu + torch.exp(0.5 * log_var) * eps, log_normal_of_noise(eps, log_var)
 
     def sample_joint(self, n: int, *, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         """`n` draws (x, z) ~ p(x|z) p(z): `x` is `(n, D)`, `z` is `(n, J)`. The model's dreams.
@@ -110,10 +121,12 @@ class Decoder(LatentVariableModel):
         self.latent_dim = decoder.hidden.weight.shape[-1]
 
     def log_likelihood(self, x: Tensor, z: Tensor) -> Tensor:
-        return self.decoder.log_prob(x, z)
+        refuse_latents(z, self.latent_dim)
+        return self.decoder.log_prob(rows(x), z)
 
     def log_likelihood_table(self, x: Tensor, z: Tensor) -> Tensor:
-        return self.decoder.log_prob_table(x, z)
+        refuse_latents(z, self.latent_dim)
+        return self.decoder.log_prob_table(rows(x), z)
 
     def sample_likelihood(self, z: Tensor, *, generator: torch.Generator) -> Tensor:
         return self.decoder.sample(z, generator=generator)
@@ -130,6 +143,7 @@ class VAE(Decoder):
         self.encoder = encoder
 
     def posterior(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        refuse_width(rows(x), self.encoder.hidden.weight.shape[-1])
         mu, log_var = self.encoder(x)
         return mu, log_var
 
@@ -222,8 +236,7 @@ class LinearGaussian(LatentVariableModel):
     is the exact posterior when the columns of W are orthogonal, and only then. Data and latents are
     converted to the type of the weights.
 
-    Raises ValueError where `b` is not of the length of W, or `s` not finite and above zero; so does every method where
-    `x` is not of that length, and `log_likelihood` where it is empty or not finite.
+    Raises ValueError where `b` is not of the length of W, or `s` not finite and above zero.
     """
 
     domain = Domain(-math.inf, math.inf, "the linear-Gaussian model is of finite values: take out what is not")
@@ -246,10 +259,10 @@ class LinearGaussian(LatentVariableModel):
         return torch.eye(self.latent_dim, dtype=self.W.dtype, device=self.W.device) + self.W.T @ self.W / self.s**2
 
     def log_likelihood(self, x: Tensor, z: Tensor) -> Tensor:
-        refuse_outside(x, self.domain)
         return log_normal(self._data(x), self._mean(z), torch.full_like(self.b, 2 * math.log(self.s)))
 
     def _data(self, x: Tensor) -> Tensor:
+        refuse_outside(rows(x), self.domain)
         refuse_width(x, len(self.b))
         return x.to(self.W.dtype)
 

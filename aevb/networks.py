@@ -21,10 +21,19 @@ INITIAL_STD = 0.01  # the paper's N(0, 0.01), section 5, read as a standard devi
 def log_normal(v: Tensor, mu: Tensor, log_var: Tensor) -> Tensor:
     """log N(v; mu, diag(exp(log_var))), summed over the last axis: shape `(...)`, nats.
 
-    `v`, `mu` and `log_var` broadcast against each other.
+    `v`, `mu` and `log_var` broadcast against each other. Not correct for a `v` drawn from a Gaussian so narrow that its
+    rounding moves it by a part of sigma: `log_normal_of_noise` is.
     """
-    quadratic = (v - mu).square() * torch.exp(-log_var)
-    return -0.5 * (math.log(2 * math.pi) + log_var + quadratic).sum(-1)
+    standardized = (v - mu) * torch.exp(-0.5 * log_var)
+    return -0.5 * (math.log(2 * math.pi) + log_var + standardized.square()).sum(-1)
+
+
+def log_normal_of_noise(eps: Tensor, log_var: Tensor) -> Tensor:
+    """log N(z; mu, diag(exp(log_var))) at z = mu + sigma `eps`, summed over the last axis: `(...)`, nats.
+
+    It depends on z by `eps` alone, which a z rounded to the precision of mu has lost where sigma is small.
+    """
+    return -0.5 * (math.log(2 * math.pi) + log_var + eps.square()).sum(-1)
 
 
 def draw(
@@ -50,9 +59,9 @@ class Affine(nn.Module):
     """W u + b: `(..., n_out)` for `u` of shape `(..., n_in)`, with W and b drawn from N(0, INITIAL_STD^2).
 
     `weight` is `(n_out, n_in)` and `bias` `(n_out,)`; in an ensemble `(E, n_out, n_in)` and `(E, n_out)`, for
-    `u` of shape `(..., E, M, n_in)`. Both are of torch's default type, on the device of `generator`. They are drawn in
-    float32, so that a seed names the same weights whatever the type. `u` of another type is converted to theirs.
-    Raises ValueError where a size is less than one.
+    `u` of shape `(..., E, M, n_in)`. Both are of torch's default type, or of float32 where that is less precise, on the
+    device of `generator`. They are drawn in float32, so that a seed names the same weights whatever the type. `u` of
+    another type is converted to theirs. Raises ValueError where a size is less than one.
     """
 
     scale = 1.0  # of W
@@ -64,7 +73,7 @@ class Affine(nn.Module):
         def drawn(*shape: int) -> nn.Parameter:
             values = torch.empty(shape, dtype=torch.float32, device=generator.device)
             values.normal_(0.0, INITIAL_STD, generator=generator)
-            return nn.Parameter(values.to(torch.get_default_dtype()))
+            return nn.Parameter(values.to(torch.promote_types(torch.float32, torch.get_default_dtype())))
 
         self.weight, self.bias = drawn(n_out, n_in), drawn(n_out)
 
@@ -186,7 +195,7 @@ class GaussianMLP(nn.Module):
         refuse_outside(v, self.domain)
         parts: tuple[Tensor, Tensor] = self(u)
         refuse_width(v, parts[0].shape[-1])
-        return log_normal(v, *parts)
+        return log_normal(v.to(torch.promote_types(v.dtype, parts[0].dtype)), *parts)
 
     def log_prob_table(self, v: Tensor, u: Tensor) -> Tensor:
         """log p(v|u) of every `v` `(M, n_out)` given every `u` `(K, n_in)`: `(K, M)`, nats."""

@@ -61,10 +61,10 @@ def score_function(model: LatentVariableModel, x: Tensor, *, generator: torch.Ge
     log p(x, z). No gradient flows through the sample. `x` is `(M, D)`.
     """
     with torch.no_grad():
-        z, _ = model.sample_posterior(x, 1, generator=generator)
-    log_joint, log_q = model.log_joint(x, z), model.log_posterior(z, x)
+        z, log_q = model.sample_posterior(x, 1, generator=generator)
+    log_joint = model.log_joint(x, z)
     f = (log_joint - log_q).detach()
-    return Update(-(log_joint + f * log_q).sum(), f[0])
+    return Update(-(log_joint + f * model.log_posterior(z, x)).sum(), f[0])
 
 
 Objective = Callable[..., Update]  # of a model, data and, by keyword, a generator

@@ -58,7 +58,7 @@ class MapAdagrad:
         device = self.parameters[0].device
         fused = torch._C._dispatch_has_kernel_for_dispatch_key("aten::_fused_adagrad_", device.type.upper())
         # torch asks for them, a fused kernel on its device; nothing here decays
-        counts = [torch.zeros((), device=device if fused else "cpu") for _ in gradients]
+        counts = [torch.zeros((), dtype=torch.float32, device=device if fused else "cpu") for _ in gradients]
         gradients = [gradient.contiguous() for gradient in gradients]  # the fused kernel reads any other order wrongly
         n = self.n_covered
         # the prior alone moves the weights of a pixel that is always dark, until the squares of their gradients are

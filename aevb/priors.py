@@ -6,8 +6,8 @@ all priors, the aggregated posterior (see `aggregated`) makes the mean bound lar
     p(z) = sum over k of w_k N(z; mu_k, diag(sigma_k^2)),
 
 whose divergence from q(z|x) has no closed form. So estimator A (eq. 6) serves them, as `importance.weighted(1)`, and
-estimator B (eq. 7), which has the divergence from N(0, I) in it, is wrong, `measures.mean_bound` with it: measure by
-`measures.mean_sampled_bound`.
+estimator B (eq. 7), which has the divergence from N(0, I) in it, refuses them, `measures.mean_bound` with it: measure
+by `measures.mean_sampled_bound`.
 
 The parameters of the prior belong to theta, but to no weight matrix: they are kept as vectors, which `MapAdagrad`
 leaves without the weight prior of section 5, as it does biases.
@@ -20,7 +20,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from aevb.checks import at_least
+from aevb.checks import at_least, refuse_latents
 from aevb.model import VAE
 from aevb.networks import draw, log_normal
 
@@ -53,6 +53,8 @@ class LearnedPrior(VAE):
     `vae` gives its decoder and encoder, which are shared, not copied.
     """
 
+    standard_prior = False
+
     def __init__(self, vae: VAE):
         super().__init__(vae.decoder, vae.encoder)
 
@@ -62,6 +64,7 @@ class LearnedPrior(VAE):
 
     def log_prior(self, z: Tensor) -> Tensor:
         """log p(z), `(L, M)`, nats."""
+        refuse_latents(z, self.latent_dim)
         return log_mixture(z, self.components())
 
     def sample_prior(self, shape: Sequence[int], *, like: Tensor, generator: torch.Generator) -> Tensor:

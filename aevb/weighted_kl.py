@@ -12,7 +12,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from aevb.bounds import kl_to_prior
+from aevb.bounds import kl_to_prior, refuse_other_priors
 from aevb.checks import not_negative
 from aevb.model import LatentVariableModel, reparameterize
 from aevb.objectives import Objective, Update
@@ -27,10 +27,11 @@ def kl_per_latent(mu: Tensor, log_var: Tensor) -> Tensor:
 
 def _penalized(penalty: Penalty) -> Objective:
     def objective(model: LatentVariableModel, x: Tensor, *, generator: torch.Generator) -> Update:
+        refuse_other_priors(model)
         mu, log_var = model.posterior(x)
         z = reparameterize(mu, log_var, 1, generator=generator)
-        log_px, kl = model.log_likelihood(x, z)[0], kl_per_latent(mu, log_var)
-        return Update(penalty(kl) - log_px.sum(), (log_px - kl.sum(-1)).detach())
+        log_px_given_z, kl = model.log_likelihood(x, z)[0], kl_per_latent(mu, log_var)
+        return Update(penalty(kl) - log_px_given_z.sum(), (log_px_given_z - kl.sum(-1)).detach())
 
     return objective
 

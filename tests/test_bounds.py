@@ -3,9 +3,11 @@ import torch
 from conftest import assert_unbiased
 from torch.distributions import Normal, kl_divergence
 
+from aevb import aggregated, gaps, importance, objectives, weighted_kl
 from aevb.bounds import estimator_a, estimator_b, importance_weighted, kl_to_prior
-from aevb.model import LinearGaussian
+from aevb.model import VAE, LinearGaussian, bernoulli_vae
 from aevb.networks import log_normal
+from aevb.priors import MixturePrior, VampPrior
 
 ESTIMATORS = pytest.mark.parametrize("estimator", [estimator_a, estimator_b])
 
@@ -110,3 +112,55 @@ def test_importance_weighted_is_literally_its_equation(linear_gaussian, x):
     weights = linear_gaussian.log_joint(x, z).exp() / log_q.exp()
     weighted = importance_weighted(linear_gaussian, x, 7, generator=torch.Generator().manual_seed(5))
     torch.testing.assert_close(weighted, weights.mean(0).log())
+
+
+# a narrow q
+
+
+def narrow(log_var: float) -> VAE:
+    """A VAE of two latents whose q(z|x) is N(1, exp(log_var)) for every x, in float32."""
+    model = bernoulli_vae(10, 3, 2, generator=torch.Generator().manual_seed(0)).requires_grad_(False)
+    for layer, value in ((model.encoder.mu, 1.0), (model.encoder.log_var, log_var)):
+        layer.weight.zero_()
+        layer.bias.fill_(value)
+    return model.requires_grad_(True)
+
+
+BOUNDS = {  # what estimates the bound of eq. 2 at each of many x
+    "estimator A": estimator_a,
+    "weighted": lambda m, x, generator: importance.weighted(1)(m, x, generator=generator).bound,
+    "doubly": lambda m, x, generator: importance.doubly(1)(m, x, generator=generator).bound,
+    "wake-sleep": lambda m, x, generator: objectives.wake_sleep(m, x, generator=generator).bound,
+    "score function": lambda m, x, generator: objectives.score_function(m, x, generator=generator).bound,
+    "quadrature": lambda m, x, generator: gaps.bound_of(m, x, m.posterior(x)),
+}
+
+
+@pytest.mark.parametrize("log_var", [-20.0, -34.0, -40.0, -100.0])
+@pytest.mark.parametrize("bound", BOUNDS.values(), ids=BOUNDS)
+def test_a_q_narrower_than_the_rounding_of_its_mean_has_the_right_bound(bound, log_var, generator):
+    """log q is of the noise: z, in float32, has lost it. Each log q has a variance of J / 2 = 1 in eps."""
+    model, x = narrow(log_var), torch.rand(1, 10, generator=generator).repeat(10_000, 1)
+    found = bound(model, x, generator=generator).detach().double().mean()
+    exact = estimator_b(model.double(), x[:1].double(), generator=generator).item()  # z hardly moves
+    assert abs(found - exact) < 5 * 10_000**-0.5
+
+
+@pytest.mark.parametrize("log_var", [-20.0, -40.0])
+def test_the_rate_of_a_narrow_q_is_its_divergence(log_var, generator):
+    model, x = narrow(log_var), torch.rand(500, 10, generator=generator)
+    exact = kl_to_prior(*model.posterior(x[:1])).item()
+    assert abs(aggregated.surgery(model, x, generator=generator).rate - exact) < 5 * 500**-0.5
+
+
+# another prior
+
+
+@pytest.mark.parametrize("build", [MixturePrior, VampPrior, "rescaled"])
+def test_estimator_b_refuses_a_prior_that_is_not_standard(build, generator):
+    vae, x = bernoulli_vae(10, 3, 2, generator=generator), torch.rand(4, 10, generator=generator)
+    model = aggregated.rescaled(vae, x, 6.0) if build == "rescaled" else build(vae, 2, generator=generator)
+    for take in (estimator_b, objectives.aevb, weighted_kl.beta(1.0)):
+        with pytest.raises(TypeError, match=r"^the prior of a \w+ is not N\(0, I\): take estimator A"):
+            take(model, x, generator=generator)
+    assert estimator_a(model, x, generator=generator).isfinite().all()

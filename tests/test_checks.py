@@ -1,13 +1,16 @@
 """Refusals: data outside a likelihood's domain, whichever door they come through, and sizes of zero."""
 
+import copy
+import io
 import math
 
 import pytest
 import torch
 
-from aevb import bounds, checks, full_vb, gaps, hmc, mcem, objectives
+from aevb import aggregated, bounds, checks, full_vb, gaps, hmc, mcem, objectives
 from aevb import marginal_likelihood as ml
 from aevb.model import Decoder, LinearGaussian, bernoulli_vae, gaussian_vae, stack
+from aevb.priors import MixturePrior
 
 # every function with a likelihood behind it: (model, x, generator)
 DOORS = {
@@ -84,6 +87,34 @@ def test_no_datapoints_are_one_clear_line(generator, digits, grey, door):
 
 
 @ALL_DOORS
+def test_a_datapoint_without_its_axis_is_refused(generator, digits, grey, door):
+    with pytest.raises(ValueError, match=r"^data of shape \(7,\) are not rows of values: one datapoint is x\[None\]$"):
+        door(digits, grey[0], generator)
+
+
+@ALL_DOORS
+def test_rows_of_another_width_are_refused(generator, digits, grey, door):
+    with pytest.raises(ValueError, match=r"^data of shape \(.*5\) are not rows of 7 values, as this model has them$"):
+        door(digits, grey[:, :5], generator)
+
+
+@pytest.mark.parametrize("width", [1, 3])
+def test_latents_of_another_width_are_refused(generator, digits, grey, width):
+    z = torch.zeros(4, 10, width)
+    calls = [
+        lambda: digits.log_prior(z),
+        lambda: digits.log_posterior(z, grey),
+        lambda: digits.log_likelihood(grey, z),
+        lambda: digits.log_likelihood_table(grey, z[:, 0]),
+        lambda: MixturePrior(digits, 3, generator=generator).log_prior(z),
+        lambda: aggregated.log_aggregated(digits, grey, z[0]),
+    ]
+    for call in calls:
+        with pytest.raises(ValueError, match=rf"^latents of shape .*{width}\) are not rows of 2 values"):
+            call()
+
+
+@ALL_DOORS
 @pytest.mark.parametrize("kind", [torch.float32, torch.float64, torch.bool, torch.uint8, torch.int64])
 def test_zeros_and_ones_of_any_type_are_data(generator, digits, grey, door, kind):
     door(digits, grey.round().to(kind), generator)
@@ -122,6 +153,31 @@ def test_data_are_looked_at_once_until_they_change(digits, grey, monkeypatch):
         for _ in range(2):
             with pytest.raises(ValueError, match=r"from 0\.0 to 255\.0"):
                 digits.log_likelihood(other, z)
+
+
+def saved(x):
+    file = io.BytesIO()
+    torch.save(x, file)
+    file.seek(0)
+    return torch.load(file)
+
+
+def assigned(x):
+    x.data = x.data.clone()
+    return x
+
+
+@pytest.mark.parametrize("copied", [copy.deepcopy, copy.copy, saved, assigned])
+def test_a_copy_is_looked_at_anew(digits, grey, copied):
+    z = torch.zeros(1, 10, 2)
+    digits.log_likelihood(grey, z)
+    with pytest.raises(ValueError, match=r"from 0\.0 to 255\.0"):
+        digits.log_likelihood(copied(grey).mul_(255), z)
+    other = torch.rand(10, 7)
+    digits.log_likelihood(other, z)
+    other.data = 255 * grey
+    with pytest.raises(ValueError, match=r"from 0\.0 to \d"):
+        digits.log_likelihood(other, z)
 
 
 def test_a_tensor_vouched_for_for_one_domain_is_judged_by_another(digits, grey):

@@ -172,7 +172,7 @@ class Bomb:
         return Path.touch, (self.path,)
 
 
-@pytest.mark.parametrize("damage", ["empty", "truncated", "text", "pickle", "another thing"])
+@pytest.mark.parametrize("damage", ["empty", "truncated", "a bit flipped", "text", "pickle", "another thing"])
 def test_a_damaged_checkpoint_is_refused_in_one_line(tmp_path, damage):
     checkpoint = tmp_path / "run.pt"
     fit(RUN, 10_000, checkpoint)
@@ -180,7 +180,9 @@ def test_a_damaged_checkpoint_is_refused_in_one_line(tmp_path, damage):
     if damage == "another thing":
         torch.save({"model": torch.zeros(3)}, checkpoint)
     else:
-        bad = {"empty": b"", "truncated": good[:-100], "text": b"hello\n"}
+        weights = load_checkpoint(RUN, checkpoint).model.decoder.logit.weight.detach().numpy().tobytes()
+        flipped = good.replace(weights, bytes([weights[0] ^ 1]) + weights[1:])
+        bad = {"empty": b"", "truncated": good[:-100], "a bit flipped": flipped, "text": b"hello\n"}
         checkpoint.write_bytes(bad[damage] if damage in bad else pickle.dumps(Bomb(tmp_path / "opened")))
     with pytest.raises(ValueError, match="not a readable checkpoint: delete it") as caught:
         fit(RUN, 12_600, checkpoint)
