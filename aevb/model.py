@@ -85,10 +85,7 @@ class LatentVariableModel(nn.Module):
         return self.log_prior(z) + self.log_likelihood(x, z)
 
     def log_posterior(self, z: Tensor, x: Tensor) -> Tensor:
-        """log q(z|x) of eq. 9, `(L, M)`, nats (of the recognition model, not of the true posterior).
-
-        Where z was just drawn `sample_posterior` has it more precisely (see `networks.log_normal`).
-        """
+        """log q(z|x) of eq. 9, `(L, M)`, nats (of the recognition model, not of the true posterior)."""
         refuse_latents(z, self.latent_dim)
         return log_normal(z, *self.posterior(x))
 
@@ -151,10 +148,7 @@ class VAE(Decoder):
 def bernoulli_vae(
     n_pixels: int, n_hidden: int, latent_dim: int, *, generator: torch.Generator, slow_log_var: bool = False
 ) -> VAE:
-    """The MNIST model of section 5: Bernoulli decoder (eq. 11), Gaussian encoder (eq. 12).
-
-    `slow_log_var` is that of the encoder's `GaussianMLP`.
-    """
+    """The MNIST model of section 5: Bernoulli decoder (eq. 11), Gaussian encoder (eq. 12), with its `slow_log_var`."""
     decoder = BernoulliMLP(latent_dim, n_hidden, n_pixels, generator=generator)
     return VAE(decoder, GaussianMLP(n_pixels, n_hidden, latent_dim, generator=generator, slow_log_var=slow_log_var))
 

@@ -210,7 +210,7 @@ def test_evidence_is_that_of_the_marginal_gaussian(x):
     model = LinearGaussian(torch.diag(w), b, s)
     expected = MultivariateNormal(b, torch.diag(w**2 + s**2)).log_prob(x)
     torch.testing.assert_close(model.log_evidence(x), expected)
-    assert math.isclose(model.log_evidence(b).item(), -0.5 * torch.log(2 * math.pi * (w**2 + s**2)).sum().item())
+    assert math.isclose(model.log_evidence(b[None]).item(), -0.5 * torch.log(2 * math.pi * (w**2 + s**2)).sum().item())
 
 
 # refusals
