@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from aevb.checks import Domain, above_zero, at_least, refuse_outside, vouch
+from aevb.checks import Domain, above_zero, at_least, name_datapoints, refuse_outside, vouch
 from aevb.data import DataError, File, Originals, payload
 from aevb.model import VAE, bernoulli_vae, gaussian_vae
 from aevb.networks import BernoulliMLP
@@ -201,7 +201,7 @@ def add(dataset: Dataset) -> None:
     In all results its name stands for its pixels, so other pixels need another name. The same ones may be added again,
     for instance under another title. Raises ValueError where another dataset has that name, where there is nothing to
     train or to test on, where pixels are not of the image's shape, where the scale is not finite and above zero or is
-    so large that nothing is left of the pixels, and where a value lies outside the likelihood's domain.
+    so large that nothing is left of the pixels, and where a value is not finite or outside the likelihood's domain.
     """
     scale = dataset.scale
     above_zero(scale=scale)
@@ -209,9 +209,12 @@ def add(dataset: Dataset) -> None:
     at_least(1, train=len(images.train), test=len(images.test))
     if dataset.name in DATASETS and not _alike(load(dataset.name), images):
         raise ValueError(f"another dataset is called {dataset.name!r}: give yours a name of its own")
-    for pixels in (images.train, images.valid, images.test):
+    for split, pixels in (("train", images.train), ("valid", images.valid), ("test", images.test)):
         if pixels.shape[1:] != (math.prod(dataset.image_shape),):
             raise ValueError(f"{dataset.title}: {tuple(pixels.shape)} are not rows of {dataset.image_shape} pixels")
+        if (unusable := ~pixels.isfinite().all(-1)).any():
+            which = f"datapoints {name_datapoints(unusable)}: correct or remove them"
+            raise ValueError(f"{dataset.title}: the {split} pixels are not finite for {which}")
         if len(pixels):
             refuse_outside(images.unit(pixels), dataset.likelihood.domain)
     if images.train.any() and not images.unit(images.train).any():

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from PIL import Image
 
+from aevb.checks import name_datapoints
 from aevb.data import DataError
 from aevb.datasets import BERNOULLI, Dataset, Likelihood, Splits
 
@@ -54,8 +55,8 @@ def describe(
     the name of the file.
 
     A `Run` knows the dataset by its name, which ends with a hash of the pixels, their scale and the likelihood: a
-    change in one of these makes another dataset. Raises DataError where nothing can be read at `path`, and where the
-    images are not of one size and one kind.
+    change in one of these makes another dataset. Raises DataError where nothing can be read at `path`, where the images
+    are not of one size and one kind, and where a value is not finite.
     """
     path = _given(path)
     arrays = _arrays(path)
@@ -100,7 +101,7 @@ def _arrays(path: Path) -> dict[str, np.ndarray]:
         found = _of_an_npz(path)
     else:
         raise DataError(f"{path} is neither an .npz file nor a folder of images")
-    arrays = {name: _images(array, f"{path}, {name}") for name, array in found.items()}
+    arrays = {name: _images(array, f"{path}, {name}" if len(found) > 1 else str(path)) for name, array in found.items()}
     if len({array.shape[1:] for array in arrays.values()}) > 1:
         raise DataError(f"{path}: images for training and for testing are not of one size: crop or resize them alike")
     if len({array.dtype for array in arrays.values()}) > 1:
@@ -127,12 +128,24 @@ def _images(array: np.ndarray, what: str) -> np.ndarray:
     if array.ndim != 3 or not array.size:
         raise DataError(f"{what} is an array of shape {array.shape}: images are (N, height, width), in grey")
     if array.dtype.kind == "f":
-        return array.astype(np.float32)
+        return _fractions(array, what)
     if array.dtype.kind not in "biu":
         raise DataError(f"{what} holds {array.dtype}: grey levels are fractions, or whole numbers from 0 to 255")
     if array.min() < 0 or array.max() > 255:
         raise DataError(f"{what} holds whole numbers from {array.min()} to {array.max()}: they go from 0 to 255")
     return array.astype(np.uint8)
+
+
+def _fractions(array: np.ndarray, what: str) -> np.ndarray:
+    with np.errstate(over="ignore"):
+        fractions = array.astype(np.float32)
+    unusable = ~np.isfinite(fractions).all(axis=(1, 2))
+    if unusable.any():
+        rows = f"rows {name_datapoints(torch.from_numpy(unusable))} (the first is 0)"
+        raise DataError(
+            f"{what} holds NaN, infinite or too large values in {rows}: correct these images or leave them out"
+        )
+    return fractions
 
 
 def _of_an_npz(path: Path) -> dict[str, np.ndarray]:

@@ -175,6 +175,19 @@ def test_what_is_no_data_is_refused_in_one_line(tmp_path):
     assert "cannot be read (ValueError)" in refusal(tmp_path / "stripes.npz")  # it would have to be unpickled
 
 
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf, 1e300])
+def test_values_that_are_not_finite_are_named_by_their_rows_in_the_file(tmp_path, value):
+    images = stripes(20, np.float64)
+    images[[13, 19], 2, 3] = value  # 19 is held out
+    path = saved(tmp_path, anything=images)
+    end = "holds NaN, infinite or too large values in rows {} (the first is 0): correct these images or leave them out"
+    assert refusal(path) == f"{path} {end.format('13, 19')}"
+    path = saved(tmp_path, train=stripes(20, np.float64), test=images)
+    assert refusal(path) == f"{path}, test {end.format('13, 19')}"
+    path = saved(tmp_path, train=np.full((12, 4, 6), value))
+    assert refusal(path) == f"{path} {end.format('0, 1, 2, 3, 4, 5, 6, 7, 8, 9 and 2 more')}"
+
+
 def test_a_folder_without_pictures_to_train_on_is_refused(tmp_path):
     (tmp_path / "test").mkdir()
     Image.fromarray(stripes(1)[0]).save(tmp_path / "test" / "0.png")
@@ -263,6 +276,18 @@ def described(name="mine", shape=(4, 6), n_test=3, **fields) -> Dataset:
     pixels = torch.from_numpy(stripes(20)).flatten(1)
     splits = Splits(pixels, pixels[:0], pixels[:n_test], {})
     return Dataset(name, "Mine", lambda: splits, shape, BERNOULLI, **fields)
+
+
+@pytest.mark.parametrize("value", [torch.nan, torch.inf])
+def test_values_that_are_not_finite_in_a_value_written_by_hand_are_named_by_split(value):
+    pixels = torch.from_numpy(stripes(20, np.float32)).flatten(1)
+    test = pixels.clone()
+    test[[3, 8], 5] = value
+    dataset = dataclasses.replace(described(scale=1.0), read=lambda: Splits(pixels, pixels[:0], test, {}))
+    message = r"^Mine: the test pixels are not finite for datapoints 3, 8: correct or remove them$"
+    with pytest.raises(ValueError, match=message):
+        datasets.add(dataset)
+    assert "mine" not in DATASETS
 
 
 def test_a_value_written_by_hand_is_checked_too():
