@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image
+from PIL import Image, ImageOps
 
 from aevb.checks import name_datapoints
 from aevb.data import DataError
@@ -49,14 +49,14 @@ def describe(
     """The images at `path` as a dataset, to be made known by `datasets.add`.
 
     An .npz file holds arrays `(N, height, width)` called train and test, and perhaps valid, or a single one. A folder
-    holds pictures, all of one size, or folders of those names with pictures in them; colours become grey. Where nothing
-    is called test, every tenth image is for testing. Values are divided by `scale`: by default 255 for whole numbers,
-    and 1 for fractions or for zeros and ones alone. The other arguments are fields of `Dataset`; `title` is by default
-    the name of the file.
+    holds pictures, all of one size, or folders of those names with pictures in them, and no others; each picture is
+    turned as its EXIF says, and colours become grey. Where nothing is called test, every tenth image is for testing.
+    Values are divided by `scale`: by default 255 for whole numbers, and 1 for fractions or for zeros and ones alone.
+    The other arguments are fields of `Dataset`; `title` is by default the name of the file.
 
     A `Run` knows the dataset by its name, which ends with a hash of the pixels, their scale and the likelihood: a
-    change in one of these makes another dataset. Raises DataError where nothing can be read at `path`, where the images
-    are not of one size and one kind, and where a value is not finite.
+    change in one of these makes another dataset. Raises DataError where nothing can be read at `path` or only a part of
+    it, where the images are not of one size and one kind, and where a value is not finite.
     """
     path = _given(path)
     arrays = _arrays(path)
@@ -166,15 +166,42 @@ def _of_an_npz(path: Path) -> dict[str, np.ndarray]:
 
 
 def _of_a_folder(folder: Path) -> dict[str, np.ndarray]:
-    inside = {name: folder / name for name in SPLIT_NAMES if (folder / name).is_dir()}
+    folders = [path.name for path in folder.iterdir() if path.is_dir()]
+    inside = [name for name in SPLIT_NAMES if name in folders]
+    others = [name for name in _with_pictures(folder) if name not in inside]
+    beside = ["pictures"] * bool((inside or others) and _paths(folder))
+    if others or beside:
+        may = f"pictures alone, or folders of pictures called {', '.join(SPLIT_NAMES[:-1])} and {SPLIT_NAMES[-1]}"
+        raise DataError(f"{folder} has {_listed(sorted(inside + others) + beside)}: it may have {may}")
     if inside and "train" not in inside:
         raise DataError(f"{folder} has {', '.join(inside)} and no train: call the folder to train on train")
-    return {name: _pictures(place) for name, place in (inside or {"train": folder}).items()}
+    return {name: _pictures(folder / name) for name in inside} or {"train": _pictures(folder)}
+
+
+def _with_pictures(folder: Path) -> list[str]:
+    """The names of the folders in `folder` that have pictures in them, however deep, in order; none that is hidden."""
+    there = (path for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
+    return sorted(path.name for path in there if any(map(_is_picture, path.rglob("[!.]*"))))
+
+
+def _is_picture(path: Path) -> bool:
+    return path.suffix.lower() in PICTURES
+
+
+def _listed(names: list[str]) -> str:
+    return ", ".join(names[:5] + [f"and {len(names) - 5} more"] * (len(names) > 5))
+
+
+def _paths(folder: Path) -> list[Path]:
+    """The paths of all pictures in `folder`, in the order of their names."""
+    return sorted(filter(_is_picture, folder.iterdir()))
 
 
 def _pictures(folder: Path) -> np.ndarray:
     """All pictures in `folder`, in the order of their names: `(N, height, width)` bytes of grey."""
-    paths = sorted(path for path in folder.iterdir() if path.suffix.lower() in PICTURES)
+    if folders := _with_pictures(folder):
+        raise DataError(f"{folder} has folders in it ({_listed(folders)}): put their pictures beside its own")
+    paths = _paths(folder)
     if not paths:
         raise DataError(f"{folder} has no pictures ({', '.join(PICTURES)})")
     pictures = [_picture(path) for path in paths]
@@ -186,15 +213,24 @@ def _pictures(folder: Path) -> np.ndarray:
 
 
 def _picture(path: Path) -> np.ndarray:
+    """The picture at `path`, turned as its EXIF says: `(height, width)` bytes of grey."""
     try:
         with Image.open(path) as picture:
-            if picture.mode.startswith(("I", "F")):
-                raise DataError(f"{path} has more than 8 bits per pixel: save it with 8")
-            if picture.has_transparency_data:
-                white = Image.new("RGBA", picture.size, "white")
-                return np.asarray(Image.alpha_composite(white, picture.convert("RGBA")).convert("L"))
-            return np.asarray(picture.convert("L"))
+            return _grey(path, picture)
     except DataError:
         raise
     except Exception as error:  # PIL raises many kinds for a damaged file or a huge one, all of them meaning this
         raise DataError(f"{path} cannot be read as a picture: repair or remove it") from error
+
+
+def _grey(path: Path, picture: Image.Image) -> np.ndarray:
+    frames = getattr(picture, "n_frames", 1)
+    if frames > 1 and picture.format != "MPO":  # in a camera's JPEG the others are previews of the first
+        raise DataError(f"{path} has {frames} pages or frames: save each as a picture of its own")
+    if picture.mode.startswith(("I", "F")):
+        raise DataError(f"{path} has more than 8 bits per pixel: save it with 8")
+    upright = ImageOps.exif_transpose(picture)
+    if upright.has_transparency_data:
+        white = Image.new("RGBA", upright.size, "white")
+        upright = Image.alpha_composite(white, upright.convert("RGBA"))
+    return np.asarray(upright.convert("L"))

@@ -95,6 +95,28 @@ def test_folders_called_train_and_test_are_the_splits(tmp_path):
     assert [len(split) for split in splits[:3]] == [4, 0, 3]
 
 
+def pictures(folder, count=4):
+    folder.mkdir(exist_ok=True)
+    for number, image in enumerate(stripes(count)):
+        Image.fromarray(image).save(folder / f"{number}.png")
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_a_photograph_is_read_upright(tmp_path, orientation):
+    """As a camera says which side is up: a viewer shows these two alike."""
+    turned = Image.new("L", (6, 4))
+    turned.putpixel((5, 0), 255)
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    for split in ("train", "test"):
+        (tmp_path / split).mkdir()
+        turned.save(tmp_path / split / "0.png", exif=exif)
+    upright = {1: (0, 5), 2: (0, 0), 3: (3, 0), 4: (3, 5), 5: (5, 0), 6: (5, 3), 7: (0, 3), 8: (0, 0)}
+    dataset = own_data.describe(tmp_path)
+    assert dataset.image_shape == ((4, 6) if orientation < 5 else (6, 4))
+    assert np.argwhere(dataset.read().train.reshape(dataset.image_shape).numpy()).tolist() == [[*upright[orientation]]]
+
+
 def test_another_scale_or_likelihood_is_another_dataset(tmp_path):
     """Its runs are others, and must not go on from these checkpoints."""
     path = saved(tmp_path, train=stripes(20))
@@ -192,6 +214,60 @@ def test_a_folder_without_pictures_to_train_on_is_refused(tmp_path):
     (tmp_path / "test").mkdir()
     Image.fromarray(stripes(1)[0]).save(tmp_path / "test" / "0.png")
     assert refusal(tmp_path).endswith("has test and no train: call the folder to train on train")
+
+
+MAY = "it may have pictures alone, or folders of pictures called train, valid and test"
+
+
+@pytest.mark.parametrize(
+    ("folders", "beside", "found"),
+    [
+        (["train", "val"], False, "train, val"),
+        (["Test", "Train"], False, "Test, Train"),
+        (["train"], True, "train, pictures"),
+        (["cats", "dogs"], False, "cats, dogs"),
+        (["sun"], True, "sun, pictures"),
+        (list("gfedcba"), False, "a, b, c, d, e, and 2 more"),
+    ],
+)
+def test_a_folder_of_which_a_part_would_be_ignored_is_refused(tmp_path, folders, beside, found):
+    for name in folders:
+        pictures(tmp_path / name)
+    if beside:
+        pictures(tmp_path)
+    assert refusal(tmp_path) == f"{tmp_path} has {found}: {MAY}"
+
+
+def test_folders_within_a_split_are_refused(tmp_path):
+    for place in ("train", "test", "train/cats", "train/dogs"):
+        pictures(tmp_path / place)
+    assert (
+        refusal(tmp_path) == f"{tmp_path / 'train'} has folders in it (cats, dogs): put their pictures beside its own"
+    )
+
+
+def test_what_holds_no_pictures_or_is_hidden_may_lie_beside_them(tmp_path):
+    pictures(tmp_path, 10)
+    (tmp_path / "notes").mkdir()
+    (tmp_path / "notes" / "note.txt").write_text("no picture", encoding="utf-8")
+    pictures(tmp_path / ".thumbnails")
+    assert len(own_data.describe(tmp_path).read().train) == 9
+
+
+@pytest.mark.parametrize("suffix", ["tif", "gif", "webp", "png"])
+def test_a_picture_of_several_pages_or_frames_is_refused(tmp_path, suffix):
+    first, *others = [Image.fromarray(image) for image in stripes(3)]
+    first.save(tmp_path / f"0.{suffix}", save_all=True, append_images=others)
+    words = "has 3 pages or frames: save each as a picture of its own"
+    assert refusal(tmp_path) == f"{tmp_path / f'0.{suffix}'} {words}"
+
+
+def test_the_preview_within_a_photograph_is_no_second_frame(tmp_path):
+    """Cameras write JPEGs that hold a smaller copy of the picture besides."""
+    photograph, preview = Image.new("L", (6, 4), 200), Image.new("L", (3, 2), 200)
+    for number in range(10):
+        photograph.save(tmp_path / f"{number}.jpg", format="MPO", save_all=True, append_images=[preview])
+    assert own_data.describe(tmp_path).read().test.shape == (1, 24)
 
 
 def test_pictures_of_more_than_bytes_are_refused_and_transparent_ones_are_on_white(tmp_path):
