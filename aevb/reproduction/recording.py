@@ -82,8 +82,15 @@ def _is_done(experiment: Experiment, run: Run, entry: dict | None, samples: int)
     goal = evaluation_grid(samples, run.batch_size, run.measure)[-1]
     if entry is None or not (entry.get("diverged", False) or entry["samples"] >= goal):
         return False
-    has_weights = not experiment.keeps_weights or results.model_path(run).exists()
-    return has_weights and (not _has_posterior(experiment, run) or results.posterior_path(run.key).exists())
+    if experiment.keeps_weights and not _has_weights(run, min(goal, entry["samples"])):
+        return False
+    return not _has_posterior(experiment, run) or results.posterior_path(run.key).exists()
+
+
+def _has_weights(run: Run, samples: int) -> bool:
+    """True where the weights of `run` are recorded, at `samples` or further."""
+    known = results.manifest("models").get(run.key, {}).get("samples", 0)
+    return known >= samples and results.model_path(run).exists()
 
 
 def _has_posterior(experiment: Experiment, run: Run) -> bool:
@@ -101,21 +108,25 @@ def _shown(experiment: Experiment, run: Run, outcome: grid.Outcome, device: str)
 
 
 def _keep(experiment: Experiment, run: Run, outcome: grid.Outcome, device: str) -> None:
-    """Write one run to the record: its part of the table, its weights, its posterior."""
+    """Write one run to the record: its weights, its posterior and, last, its part of the table.
+
+    What the table has is not run again, so it must have all that is kept of it, wherever the process was killed.
+    """
     key, rows, entry = _shown(experiment, run, outcome, device)
-    table = results.lay_out(experiment.name, pd.DataFrame(rows))
-    if experiment.places:  # what was measured on the way stays
-        earlier = results.recorded(experiment.name).select(entry["samples"] - 1, run=key)
-        table = concat([earlier, table]) if len(earlier) else table
-    results.write_record(experiment.name, table, {key: entry})
     if experiment.keeps_weights:
         trainer = grid.trained(run, device)
         results.write_model(run, _vae(trainer), entry | {"samples": trainer.samples})
     if _has_posterior(experiment, run):
         trainer = grid.trained(run, device)
-        at_its_end = trainer.samples == results.manifest(experiment.name)[key]["samples"]
+        known = results.manifest(experiment.name).get(key, {}).get("samples", 0)
+        at_its_end = trainer.samples == max(known, entry["samples"])
         if at_its_end and isinstance(trainer.model, FullVB):
             results.write_posterior(key, trainer.model.mu, trainer.model.log_var)
+    table = results.lay_out(experiment.name, pd.DataFrame(rows))
+    if experiment.places:  # what was measured on the way stays
+        earlier = results.recorded(experiment.name).select(entry["samples"] - 1, run=key)
+        table = concat([earlier, table]) if len(earlier) else table
+    results.write_record(experiment.name, table, {key: entry})
 
 
 def drawn_model(run: Run) -> tuple[VAE, str]:

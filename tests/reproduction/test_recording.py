@@ -1,6 +1,7 @@
 """Computing an experiment for a page, recording it, and the models that come of it."""
 
 import dataclasses
+import itertools
 import json
 import os
 import shutil
@@ -170,6 +171,63 @@ def test_a_model_is_recorded_with_the_samples_it_has_seen(root, small_figure_5):
     recording.record("figure5", "smoke", samples=10_000, jobs=1)
     assert results.manifest("figure5")[ON_DIGITS.key]["samples"] == 10_000
     assert results.manifest("models")[ON_DIGITS.key]["samples"] == SAMPLES
+
+
+class Killed(BaseException):
+    """What nothing catches."""
+
+
+def kill_at(monkeypatch, write):
+    """Let the process end as `results` begins its write of this number."""
+    numbers = itertools.count(1)
+
+    def killing(through):
+        def counted(path, content):
+            if next(numbers) == write:
+                raise Killed
+            through(path, content)
+
+        return counted
+
+    for name in ("write_bytes", "write_text"):
+        monkeypatch.setattr(results, name, killing(getattr(results, name)))
+
+
+@pytest.mark.parametrize("write", range(1, 5))
+def test_weights_are_as_far_as_the_record_after_a_kill_at_any_write(root, small_figure_5, monkeypatch, write):
+    recording.record("figure5", "smoke", samples=10_000, jobs=1)
+    with monkeypatch.context() as patch, pytest.raises(Killed):
+        kill_at(patch, write)
+        recording.record("figure5", "smoke", samples=SAMPLES, jobs=1)
+    recording.record("figure5", "smoke", samples=SAMPLES, jobs=1)
+    assert results.manifest("figure5")[ON_DIGITS.key]["samples"] == SAMPLES
+    assert results.manifest("models")[ON_DIGITS.key]["samples"] == SAMPLES
+    weight = fit(ON_DIGITS, SAMPLES).model.encoder.mu.weight.half().float()
+    assert torch.equal(results.recorded_model(ON_DIGITS).encoder.mu.weight, weight)
+
+
+@pytest.mark.parametrize("write", range(1, 4))
+def test_a_posterior_is_as_far_as_the_record_after_a_kill_at_any_write(root, has, monkeypatch, write):
+    run = dataclasses.replace(ON_DIGITS, algorithm="full-vb", step_sizes=(0.1,))
+    has("full-vb", [run])
+    recording.record("full-vb", "smoke", samples=10_000, jobs=1)
+    with monkeypatch.context() as patch, pytest.raises(Killed):
+        kill_at(patch, write)
+        recording.record("full-vb", "smoke", samples=SAMPLES, jobs=1)
+    recording.record("full-vb", "smoke", samples=SAMPLES, jobs=1)
+    assert results.manifest("full-vb")[run.key]["samples"] == SAMPLES
+    mu, _ = results.recorded_posterior(run.key)
+    torch.testing.assert_close(mu, fit(run, SAMPLES).model.mu.detach(), rtol=1e-3, atol=1e-7)
+
+
+def test_weights_behind_the_record_are_recorded_anew(root, small_figure_5):
+    recording.record("figure5", "smoke", samples=10_000, jobs=1)
+    behind = results.manifest("models")
+    recording.record("figure5", "smoke", samples=SAMPLES, jobs=1)
+    (root / "recorded" / "models.json").write_text(json.dumps(behind), encoding="utf-8")
+    assert recording.record("figure5", "smoke", samples=SAMPLES, jobs=1) == 1
+    assert results.manifest("models")[ON_DIGITS.key]["samples"] == SAMPLES
+    assert recording.record("figure5", "smoke", samples=SAMPLES, jobs=1) == 0
 
 
 def test_curves_that_nothing_is_drawn_from_are_recorded_alone(root, has):
