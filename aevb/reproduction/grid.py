@@ -235,14 +235,21 @@ def _by_configuration(members: list[Member]) -> list[list[Member]]:
     return list(groups.values())
 
 
+def _noted(path: Path) -> int:
+    """The samples noted at `path`; 0 without a note or with a damaged one, which is for the bar alone."""
+    try:
+        return int(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return 0
+
+
 @contextlib.contextmanager
 def _bar(members: list[Member], goals: list[int], device: str, *, show: bool) -> Iterator[None]:
     """A bar for the whole grid: runs done, samples per second, time left, from the notes of the workers."""
     paths = [progress_path(member.key, device) for member in members]
 
     def seen() -> list[int]:
-        counts = [int(path.read_text(encoding="utf-8")) if path.exists() else 0 for path in paths]
-        return [min(pair) for pair in zip(goals, counts, strict=True)]
+        return [min(goal, _noted(path)) for goal, path in zip(goals, paths, strict=True)]
 
     with tqdm(total=sum(goals), initial=sum(seen()), unit=" samples", unit_scale=True, disable=not show) as bar:
         done = threading.Event()

@@ -7,6 +7,7 @@ q(theta) of full VB.
 
 Each experiment has the layout of its table (`aevb.reproduction.experiments`). In figure 2 ours has a third split,
 `running` (see `aevb.run.Point`); full VB has the splits `data` and `evidence` too.
+Whatever reads a damaged file raises ValueError, which names it.
 """
 
 import io
@@ -28,6 +29,7 @@ from aevb.model import VAE
 from aevb.reproduction import arithmetic, checkout, experiments
 from aevb.reproduction.curves import COMPARABLE_FROM, OUTCOMES, Curves, Kind, against_points
 from aevb.reproduction.settings import FIGURE2, FIGURE3_NATS
+from aevb.reproduction.stored import read_json, read_table
 from aevb.run import Run
 
 IN_CHECKOUT = (checkout.ROOT / "pyproject.toml").exists()  # not installed without it
@@ -44,7 +46,8 @@ def published(figure: str) -> Curves:
     path = _kept("published") / f"{figure}.csv"
     if not path.exists():
         raise ValueError(f"no published curves for {figure!r}: there are 'figure2' and 'figure3'")
-    return Curves(pd.read_csv(path), experiments.get(figure).kind)
+    kind = experiments.get(figure).kind
+    return Curves(read_table(path, [*kind.names, "samples", kind.value]), kind)
 
 
 def recorded(figure: str) -> Curves:
@@ -91,7 +94,7 @@ def _kept(part: str) -> Path:
 
 def _curves(folder: Path, figure: str) -> Curves:
     path, kind = folder / f"{figure}.csv", experiments.get(figure).kind
-    return Curves(pd.read_csv(path) if path.exists() else pd.DataFrame(columns=table_columns(kind)), kind)
+    return Curves(read_table(path, table_columns(kind)), kind)
 
 
 def table_columns(kind: Kind) -> list[str]:
@@ -101,7 +104,7 @@ def table_columns(kind: Kind) -> list[str]:
 
 def _manifest(folder: Path, figure: str) -> dict[str, dict]:
     path = folder / f"{figure}.json"
-    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    return read_json(path, dict) if path.exists() else {}
 
 
 def _write(folder: Path, figure: str, table: pd.DataFrame, entries: dict[str, dict]) -> None:
@@ -110,11 +113,14 @@ def _write(folder: Path, figure: str, table: pd.DataFrame, entries: dict[str, di
 
 
 def table(name: str) -> tuple[pd.DataFrame, dict]:
-    """The recorded table called `name`, of those in TABLES, and its provenance; both empty without a record."""
+    """The recorded table called `name` and its provenance; both empty without a record.
+
+    Raises ValueError where it is none of TABLES, and where its file is damaged.
+    """
+    if name not in TABLES:
+        raise ValueError(f"no recorded table {name!r}: there are {', '.join(TABLES)}")
     folder = _kept("recorded")
-    path = folder / f"{name}.csv"
-    found = pd.read_csv(path, keep_default_na=False) if path.exists() else pd.DataFrame(columns=TABLES[name])
-    return found, _manifest(folder, name)
+    return read_table(folder / f"{name}.csv", TABLES[name], keep_default_na=False), _manifest(folder, name)
 
 
 def write_table(name: str, table: pd.DataFrame, about: dict) -> None:
@@ -273,7 +279,7 @@ def save_measurement(profile: str, name: str, value: float) -> None:
 def measurements(profile: str) -> dict[str, float]:
     """The numbers that chapters measured at this profile on this machine, by name."""
     folder = live_folder() / profile / "measurements"
-    return {path.stem: json.loads(path.read_text(encoding="utf-8")) for path in sorted(folder.glob("*.json"))}
+    return {path.stem: read_json(path, int | float) for path in sorted(folder.glob("*.json"))}
 
 
 def record_measurements(profile: str) -> None:
@@ -286,7 +292,7 @@ def record_measurements(profile: str) -> None:
 def recorded_measurements() -> dict[str, float]:
     """The recorded measurements, by name."""
     path = _kept("recorded") / "measurements.json"
-    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    return read_json(path, dict) if path.exists() else {}
 
 
 def forget(profile: str) -> None:

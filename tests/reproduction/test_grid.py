@@ -232,6 +232,16 @@ def test_the_bar_counts_runs_samples_and_time_left(root, capsys):
     assert "2 of 2 runs done" in last
 
 
+@pytest.mark.parametrize("note", [b"", b"1e", b"\xff"])
+def test_a_damaged_note_for_the_bar_stops_no_run(root, note):
+    path = progress_path(ON_DIGITS.key)
+    path.parent.mkdir(parents=True)
+    path.write_bytes(note)
+    table, _ = run_grid([ON_DIGITS], 10_000, jobs=1, progress=True)
+    assert len(table)
+    assert path.read_text(encoding="utf-8") == "10000"
+
+
 def test_a_bar_over_a_grid_that_fails_stays_where_it_is(root, capsys):
     with pytest.raises(DivergedError):
         run_grid([EXPLOSIVE], SAMPLES, jobs=1, progress=True)

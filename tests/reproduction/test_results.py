@@ -1,5 +1,6 @@
 import dataclasses
 import json
+import re
 
 import numpy as np
 import pandas as pd
@@ -81,6 +82,50 @@ def test_measurements_come_back_and_are_added_to_the_record(root):
     results.save_measurement("smoke", "ratio-b", 4.0)
     results.record_measurements("smoke")
     assert results.recorded_measurements() == pytest.approx({"ratio-a": 1 / 3, "ratio-b": 4.0}, rel=0.005)
+
+
+DAMAGED = {
+    "empty": "",
+    "a column too few": "run,dataset,latent_dim,algorithm,split,seed,samples\na,mnist,3,aevb,test,0,10000\n",
+    "cut": '{"a": {"samples": 12',
+    "cut in a row": "run,dataset,latent_dim,algorithm,split,seed,samples,lower_bound\na,mnist,3,ae",
+    "other columns": "x,y\n1,2\n",
+    "another value": '["a"]',
+    "a row too long": "x\n1\n1,2\n",
+    "no text": "\N{LATIN SMALL LETTER E WITH ACUTE}",
+}
+
+
+@pytest.mark.parametrize("content", DAMAGED.values(), ids=DAMAGED)
+@pytest.mark.parametrize(
+    ("path", "read"),
+    [
+        ("published/figure2.csv", lambda: results.published("figure2")),
+        ("recorded/figure2.csv", lambda: results.recorded("figure2")),
+        ("recorded/figure2.json", lambda: results.manifest("figure2")),
+        ("recorded/models.json", lambda: results.manifest("models")),
+        ("recorded/speed.csv", lambda: results.table("speed")),
+        ("recorded/speed.json", lambda: results.table("speed")),
+        ("recorded/measurements.json", results.recorded_measurements),
+        ("live/quick/figure2.csv", lambda: results.live("figure2", "quick")),
+        ("live/quick/measurements/ratio.json", lambda: results.measurements("quick")),
+    ],
+)
+def test_a_damaged_file_is_named_in_one_line(root, path, read, content):
+    (root / path).parent.mkdir(parents=True)
+    (root / path).write_bytes(content.encode("latin-1"))
+    with pytest.raises(ValueError, match=rf"^{re.escape(str(root / path))} is damaged: restore it, or delete it$"):
+        read()
+
+
+def test_a_measurement_may_be_a_whole_number(root):
+    results.save_measurement("quick", "count", 3)
+    assert results.measurements("quick") == {"count": 3}
+
+
+def test_an_unknown_table_is_refused_with_the_choices(root):
+    with pytest.raises(ValueError, match=r"^no recorded table 'x': there are speed, burda$"):
+        results.table("x")
 
 
 # models
