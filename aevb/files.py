@@ -1,13 +1,17 @@
 """Files written whole or not at all."""
 
+import contextlib
 import errno
 import os
-import tempfile
+import re
+import secrets
+import time
 from collections.abc import Callable
 from pathlib import Path
 
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # errors of a full disk
 NO_RIGHT = (errno.EACCES, errno.EPERM, errno.EROFS)  # errors of a missing permission
+DAY = 86_400  # seconds; a temporary file as old as that is nobody's any more
 
 
 def remedy(error: OSError) -> str:
@@ -23,7 +27,7 @@ def write_whole(path: Path, write: Callable[[Path], object]) -> Path:
     """Let `write` fill a temporary file beside `path`, then move it into place in one step.
 
     A crash, a full disk or a second process writing the same path leaves either the old file or the
-    new one, never a mixture.
+    new one, never a mixture. What a killed process left beside `path` is removed a day later.
 
     Raises OSError with one line saying which file could not be written, why, and what to do.
     """
@@ -31,11 +35,11 @@ def write_whole(path: Path, write: Callable[[Path], object]) -> Path:
     temporary = None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-        os.close(handle)
-        temporary = Path(name)
+        _remove_leftovers(path)
+        unused = path.parent / f".{path.name}.{secrets.token_hex(4)}"
+        unused.touch(exist_ok=False)  # with the permissions that the umask leaves
+        temporary = unused
         write(temporary)
-        temporary.chmod(0o644)
         os.replace(temporary, path)
     except OSError as error:
         raise OSError(f"cannot write {path}: {error.strerror or error}; {remedy(error)}") from error
@@ -43,6 +47,15 @@ def write_whole(path: Path, write: Callable[[Path], object]) -> Path:
         if temporary is not None:
             temporary.unlink(missing_ok=True)
     return path
+
+
+def _remove_leftovers(path: Path) -> None:
+    """Remove the temporary files of `path` that are too old to be written still."""
+    leftover = re.compile(rf"\.{re.escape(path.name)}\.[0-9a-f]{{8}}")
+    with contextlib.suppress(OSError):  # another process may remove them at the same time
+        for other in path.parent.iterdir():
+            if leftover.fullmatch(other.name) and other.stat().st_mtime < time.time() - DAY:
+                other.unlink()
 
 
 def write_text(path: Path, text: str) -> Path:

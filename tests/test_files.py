@@ -1,6 +1,9 @@
 import errno
 import os
+import subprocess
+import sys
 import threading
+import time
 
 import pytest
 
@@ -33,6 +36,41 @@ def test_a_failing_writer_leaves_the_old_file_and_nothing_else(tmp_path, writer,
     with pytest.raises((OSError, KeyboardInterrupt)):
         write_whole(path, writer)
     assert [p.read_bytes() for p in tmp_path.iterdir()] == ([] if old is None else [old])
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no umask")
+@pytest.mark.parametrize(("umask", "mode"), [(0o022, 0o644), (0o077, 0o600), (0o002, 0o664)])
+def test_a_file_has_the_permissions_that_the_umask_leaves(tmp_path, umask, mode):
+    before = os.umask(umask)
+    try:
+        path = write_bytes(tmp_path / "file", b"mine")
+    finally:
+        os.umask(before)
+    assert path.stat().st_mode & 0o777 == mode
+
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+from aevb.files import write_whole
+write_whole(Path(sys.argv[1]), lambda temporary: os.kill(os.getpid(), signal.SIGKILL))
+"""
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no SIGKILL")
+def test_what_a_killed_process_left_is_removed_by_a_later_write_of_that_file(tmp_path):
+    path = write_bytes(tmp_path / "file[1].txt", b"old")
+    kept = [tmp_path / name for name in (".file[1].txt.original", ".file[1].txt.x.01234567", ".file1.txt.01234567")]
+    for other in kept:
+        other.touch()
+        os.utime(other, (0, 0))
+    subprocess.run([sys.executable, "-c", KILLED, str(path)])
+    (left,) = set(tmp_path.iterdir()) - {path, *kept}
+    write_bytes(path, b"new")
+    assert left.exists()  # it may be that of a process that still writes
+    os.utime(left, (time.time() - 90_000,) * 2)
+    write_bytes(path, b"newer")
+    assert set(tmp_path.iterdir()) == {path, *kept}
 
 
 def test_the_error_is_one_line_and_names_the_file(tmp_path):
