@@ -3,9 +3,19 @@
 import argparse
 import logging
 import os
+import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
+
+
+def _leave_at_once(number: int, _: object) -> None:
+    print("aevb: interrupted", file=sys.stderr, flush=True)
+    os._exit(128 + number)
+
+
+if __name__ == "__main__":  # until `terminal` has the signals: imports take seconds, and an exception may abort torch's
+    signal.signal(signal.SIGINT, _leave_at_once)
 
 try:
     import pandas as pd

@@ -152,6 +152,14 @@ def test_compare_needs_nothing_but_results_and_prints_the_same_bytes_in_every_pr
     assert numbers == [str(number) for table in (ours, later) for number in table["number"]]
 
 
+def test_an_interruption_of_the_imports_is_one_line(tmp_path):
+    (tmp_path / "pandas.py").write_text("import signal\nsignal.raise_signal(signal.SIGINT)\n", encoding="utf-8")
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(tmp_path), str(notebooks.ROOT)])}
+    command = [sys.executable, "-m", "aevb", "compare"]
+    result = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
+    assert (result.returncode, result.stdout, result.stderr) == (130, "", "aevb: interrupted\n")
+
+
 # everything, on a small book
 
 
