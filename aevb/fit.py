@@ -52,7 +52,7 @@ def choose_step_size(run: Run, device: str = "cpu") -> float:
     return best.step_size
 
 
-def fit(run: Run, samples: int, checkpoint: Path | None = None, *, device: str = "cpu") -> Trainer:
+def fit(run: Run, samples: int, checkpoint: str | Path | None = None, *, device: str = "cpu") -> Trainer:
     """Train `run` to the last point of the evaluation grid within `samples`, with a point at each place of it.
 
     With `checkpoint`, the run is kept in that file as it goes and taken up from it, bit for bit: at most
@@ -66,7 +66,7 @@ def fit(run: Run, samples: int, checkpoint: Path | None = None, *, device: str =
 def fit_ensemble(
     runs: list[Run],
     samples: int,
-    checkpoints: Sequence[Path | None] | None = None,
+    checkpoints: Sequence[str | Path | None] | None = None,
     *,
     device: str = "cpu",
     report: Callable[[int], None] | None = None,
@@ -79,9 +79,9 @@ def fit_ensemble(
     diverges.
     """
     shared_grid(runs, samples)  # before anything is trained
-    checkpoints = checkpoints or [None] * len(runs)
-    trainers = [begin(run, checkpoint, device) for run, checkpoint in zip(runs, checkpoints, strict=True)]
-    follow(trainers, samples, checkpoints, report)
+    paths = [None if checkpoint is None else Path(checkpoint) for checkpoint in checkpoints or [None] * len(runs)]
+    trainers = [begin(run, path, device) for run, path in zip(runs, paths, strict=True)]
+    follow(trainers, samples, paths, report)
     return trainers
 
 

@@ -56,16 +56,15 @@ def describe(
 
     A `Run` knows the dataset by its name, which ends with a hash of the pixels, their scale and the likelihood: a
     change in one of these makes another dataset. Raises DataError where nothing can be read at `path` or only a part of
-    it, where the images are not of one size and one kind, and where a value is not finite.
+    it, where the images are not of one size and one kind, and where a value is not finite, and ValueError where the
+    likelihood is none of `datasets`.
     """
+    if not isinstance(likelihood, Likelihood):
+        raise ValueError(f"{likelihood!r} is no likelihood: choose datasets.BERNOULLI or datasets.GAUSSIAN")
     path = _given(path)
     arrays = _arrays(path)
-    digest, brightest = _digest(arrays), max(array.max() for array in arrays.values())
-    if scale is None:
-        scale = 255.0 if arrays["train"].dtype == np.uint8 and brightest > 1 else 1.0
-        if scale == 255 and brightest < 128:
-            log.warning("%s: the brightest value is %d; where that is white, say scale=%d", path, brightest, brightest)
-    scale = float(scale)  # 255 and 255.0 are one scale, and must be written alike in the name
+    digest = _digest(arrays)
+    scale = float(_scale(path, arrays) if scale is None else scale)  # 255 and 255.0 are written alike in the name
     decided = sha256(f"{digest} {scale} {likelihood.name}".encode()).hexdigest()[:8]
     return Dataset(
         name=f"{re.sub(r'[^A-Za-z0-9_.-]+', '-', path.stem)[:60]}-{decided}",
@@ -83,6 +82,16 @@ def _given(path: str | Path) -> Path:
     if path == "":  # as a Path it would be the current folder
         raise DataError("the path is empty: name an .npz file or a folder of images")
     return Path(path).resolve()
+
+
+def _scale(path: Path, arrays: dict[str, np.ndarray]) -> float:
+    """The scale by default; a warning where whole numbers are so dark that it may be another."""
+    brightest = max(array.max() for array in arrays.values())
+    if arrays["train"].dtype != np.uint8 or brightest <= 1:
+        return 1.0
+    if brightest < 128:
+        log.warning("%s: the brightest value is %d; where that is white, say scale=%d", path, brightest, brightest)
+    return 255.0
 
 
 def _digest(arrays: dict[str, np.ndarray]) -> str:

@@ -143,6 +143,12 @@ def test_a_checkpoint_between_points_is_taken_up_where_it_stands(tmp_path):
     assert_identical(fit(RUN, 16_000, tmp_path / "run.pt"), fit(RUN, 16_000))
 
 
+def test_the_path_of_a_checkpoint_may_be_a_string(tmp_path):
+    once = fit(RUN, 10_000, str(tmp_path / "run.pt"))
+    assert_identical(fit(RUN, 10_000, str(tmp_path / "run.pt")), once)
+    assert_identical(load_checkpoint(RUN, tmp_path / "run.pt"), once)
+
+
 @each_algorithm
 @pytest.mark.parametrize("steps", [0, 7])  # before the first, and between two updates of one minibatch of MCEM's
 def test_a_checkpoint_has_all_that_an_algorithm_remembers(tmp_path, run, steps):

@@ -348,6 +348,13 @@ def test_values_outside_the_likelihoods_domain_are_refused(tmp_path, likelihood)
     datasets.add(own_data.describe(path, likelihood=likelihood, scale=3.0))
 
 
+def test_the_name_of_a_likelihood_is_refused_as_it_is_no_likelihood(tmp_path):
+    path = saved(tmp_path, train=stripes(20))
+    message = r"^'gaussian' is no likelihood: choose datasets.BERNOULLI or datasets.GAUSSIAN$"
+    with pytest.raises(ValueError, match=message):
+        own_data.describe(path, likelihood="gaussian")
+
+
 def described(name="mine", shape=(4, 6), n_test=3, **fields) -> Dataset:
     pixels = torch.from_numpy(stripes(20)).flatten(1)
     splits = Splits(pixels, pixels[:0], pixels[:n_test], {})
