@@ -1,13 +1,13 @@
 import itertools
 import re
 
-import numpy as np
 import pandas as pd
 import pytest
 
-from aevb.reproduction import claims, leads, results, rules, verdicts
-from aevb.reproduction.curves import FIGURE_2, FIGURE_3, Curves, concat
+from aevb.reproduction import claims, leads, results, verdicts
+from aevb.reproduction.curves import Curves, concat
 from aevb.reproduction.rules import Evidence
+from tests.curves import both, changed, likelihoods
 
 (
     FASTER,
@@ -37,17 +37,6 @@ FULL_VB_MINUS_MAP = [f"full-vb-minus-map-{what}" for what in ("1000", "50000", "
 B_OVER_A = [f"variance-ratio-b-a{what}" for what in ("-early", "", "-gradient-early", "-gradient")]
 
 
-def curve(algorithm, bounds, split="test", latent_dim=3, dataset="mnist", **more):
-    """`bounds` maps samples to the bound."""
-    name = {"dataset": dataset, "latent_dim": latent_dim, "algorithm": algorithm, "split": split, **more}
-    rows = [{**name, "samples": samples, "lower_bound": bound} for samples, bound in bounds.items()]
-    return Curves(pd.DataFrame(rows), FIGURE_2)
-
-
-def both(aevb, wake_sleep, **name):
-    return concat([curve("aevb", aevb, **name), curve("wake-sleep", wake_sleep, **name)])
-
-
 def judged(curves=PUBLISHED, cost=(), measured=(), likelihoods=LIKELIHOODS):
     """The table of claims, with the published curves in the place of ours where none are given."""
     return claims.table(Evidence((curves, PUBLISHED), (likelihoods, LIKELIHOODS), dict(cost), dict(measured)))
@@ -61,104 +50,6 @@ def judge(claim, curves=PUBLISHED, cost=(), measured=(), likelihoods=LIKELIHOODS
 def row(table, claim):
     (found,) = table[table["number"] == claim.number].itertuples()
     return found
-
-
-# the measurements
-
-
-def test_speed_up_counts_the_samples_to_wake_sleeps_last_bound():
-    slow = {1e4: -200.0, 1e5: -150.0, 1e6: -140.0}
-    assert leads.speed_up(both({1e4: -190, 1e5: -140, 1e6: -100}, slow), "mnist", 3) == 10
-    assert leads.speed_up(both({1e4: -190, 1e5: -140.1, 1e6: -139}, slow), "mnist", 3) == 1
-    assert leads.speed_up(both({1e4: -139}, slow), "mnist", 3) == 100
-
-
-def test_speed_up_is_nothing_where_the_bound_is_never_reached():
-    assert leads.speed_up(both({1e4: -200, 1e6: -141}, {1e4: -200, 1e6: -140}), "mnist", 3) == 0
-
-
-def test_speed_up_looks_at_test_curves_of_its_panel_within_the_papers_axes():
-    table = concat(
-        [
-            both({1e6: -150, 1e7: -140, 1e8: -130}, {1e6: -160, 1e8: -140, 2e8: -129}),
-            both({1e4: 0.0}, {1e8: 0.0}, split="train"),
-            both({1e4: 0.0}, {1e8: 0.0}, latent_dim=5),
-            both({1e4: 0.0}, {1e8: 0.0}, dataset="frey"),
-        ]
-    )
-    assert leads.speed_up(table, "mnist", 3) == 10
-
-
-def test_seeds_are_averaged_before_curves_are_compared():
-    table = concat([both({1e5: -10, 1e6: -2}, {1e6: -4}, seed=0), both({1e5: -4, 1e6: -1}, {1e6: -6}, seed=1)])
-    assert leads.speed_up(table, "mnist", 3) == 1  # seed 1 alone would get there at 1e5
-    assert leads.advantage(table, "mnist", 3) == 3.5
-
-
-def test_seeds_that_stop_early_leave_no_step_in_a_curve():
-    table = concat([both({1e5: -10, 1e6: -8}, {1e5: -9}, seed=0), both({1e5: -2}, {1e5: -9}, seed=1)])
-    assert leads.advantage(table, "mnist", 3) == -1.0
-    assert leads.speed_up(table, "mnist", 3) == 0.1
-
-
-def test_advantage_is_taken_where_the_shorter_curve_ends():
-    long, short = {1e4: -200, 1e6: -100, 1e8: -80}, {1e4: -220, 1e5: -160}
-    assert leads.advantage(both(long, short), "mnist", 3) == pytest.approx(-150 + 160)  # interpolated in log samples
-    assert leads.advantage(both(short, long), "mnist", 3) == pytest.approx(-160 + 150)
-
-
-def test_advantage_can_be_taken_earlier():
-    here, there = {1e4: -200.0, 1e6: -100.0}, {1e4: -210.0, 1e6: -104.0}
-    assert leads.advantage(both(here, there), "mnist", 3, until=1e4) == pytest.approx(10)
-
-
-def test_gap_growth_is_the_last_gap_at_most_latents_minus_that_at_fewest():
-    gaps = {2: 5.0, 10: 100.0, 20: 30.0}
-    panels = [
-        concat(
-            [
-                curve("aevb", {1e4: 0, 1e7: 50.0}, "train", dim),
-                curve("aevb", {1e4: 0, 1e7: 50.0 - gap, 2e8: 1e6}, "test", dim),
-                curve("wake-sleep", {1e7: 1e9}, "train", dim),
-                curve("wake-sleep", {1e7: 0.0}, "test", dim),
-            ]
-        )
-        for dim, gap in gaps.items()
-    ]
-    assert leads.gap_growth(concat(panels), "mnist") == pytest.approx(25)
-    assert leads.gap_growth(concat(panels[::-1]), "mnist") == pytest.approx(25)
-
-
-def test_gap_growth_compares_the_gaps_at_the_same_number_of_samples():
-    """Every panel has the same gap at the same time; one of them is followed for longer."""
-    panels = [
-        curve("aevb", {s: bound for s, bound in points.items() if s <= end}, split, latent_dim)
-        for latent_dim, end in ((3, 1e8), (20, 1e6))
-        for split, points in (("train", {1e4: 0.0, 1e6: 10.0, 1e8: 30.0}), ("test", {1e4: 0.0, 1e6: 8.0, 1e8: 9.0}))
-    ]
-    assert leads.gap_growth(concat(panels), "mnist") == pytest.approx(0)
-
-
-def test_the_gain_of_superfluous_latents_is_taken_where_the_paper_ends():
-    panels = [
-        curve("aevb", {1e4: 0.0, 1e8: bound, 1e10: 1e6 * latent_dim}, "test", latent_dim)
-        for latent_dim, bound in ((3, 40.0), (20, 70.0), (200, 65.0))
-    ]
-    for table in (concat(panels), concat(panels[::-1])):
-        assert leads.superfluous_gain(table, "mnist") == pytest.approx(-5)
-    short = [curve("aevb", {1e4: 0.0, 1e6: 20.0}, "test", 20), panels[2]]
-    assert leads.superfluous_gain(concat(short), "mnist") == pytest.approx(65 / 2 - 20)  # halfway in log samples
-
-
-def test_cost_is_the_median_of_seconds_a_sample_over_mnist_runs():
-    speeds = [("mnist", "aevb", 1000), ("mnist", "aevb", 250), ("mnist", "aevb", 400), ("mnist", "wake-sleep", 500)]
-    speeds += [("frey", "aevb", 1)]
-    entries = {
-        str(number): {"config": {"dataset": dataset, "algorithm": algorithm}, "samples_per_second": speed}
-        for number, (dataset, algorithm, speed) in enumerate(speeds)
-    }
-    assert leads.cost_per_sample(entries, "mnist") == pytest.approx({"aevb": 0.0025, "wake-sleep": 0.002})
-    assert leads.cost_per_sample({}, "mnist") == {}
 
 
 # the table
@@ -265,34 +156,6 @@ def test_a_figure_3_without_one_algorithm_says_so(missing):
     assert judge(NOT_ONLINE, likelihoods=curves).verdict == ("holds" if measured else "not measured")
 
 
-def likelihoods(**ends):
-    """Test curves of figure 3, straight lines in log samples, that end at the values given, `algorithm_n_train`."""
-    rows = []
-    for name, end in ends.items():
-        algorithm, n_train = name.rsplit("_", 1)
-        for samples, value in ((1e6, end - 10), (1e7, end)):
-            rows.append((int(n_train), algorithm.replace("_", "-"), "test", samples, value))
-    columns = ["n_train", "algorithm", "split", "samples", "log_likelihood"]
-    return Curves(pd.DataFrame(rows, columns=columns), FIGURE_3)
-
-
-def changed(curves, **columns):
-    """The same curves with other columns."""
-    return Curves(curves.table.assign(**columns), curves.kind)
-
-
-def test_lead_is_taken_where_the_shorter_curve_ends():
-    curves = likelihoods(aevb_1000=-140.0, mcem_1000=-143.0)
-    assert leads.lead(curves, 1000, "aevb", "mcem") == pytest.approx(3)
-    end = Curves(pd.DataFrame([(1000, "aevb", "test", 1e8, 0.0)], columns=curves.table.columns), FIGURE_3)
-    longer = concat([curves, end])
-    assert leads.lead(longer, 1000, "aevb", "mcem") == pytest.approx(3)
-    assert pd.isna(leads.lead(curves, 50_000, "aevb", "mcem"))
-    train = changed(likelihoods(aevb_1000=-110.0, mcem_1000=-109.0), split="train")
-    assert leads.lead(concat([curves, train]), 1000, "aevb", "mcem", "train") == pytest.approx(-1)
-    assert leads.lead(concat([curves, train]), 1000, "aevb", "mcem") == pytest.approx(3)
-
-
 @pytest.mark.parametrize(
     ("mcem_small", "mcem_large", "likelihood", "not_online"),
     [(-150.0, -150.0, "holds", "holds"), (-130.0, -150.0, "holds in part", "holds"),
@@ -351,35 +214,6 @@ def test_what_chapters_measured_is_judged(claim, names, values, verdict):
 
 
 # the seeds
-
-
-STUDENT_3 = 4.302653  # the quantile 0.975 of Student's distribution with two degrees of freedom, from tables
-
-
-def test_an_interval_is_students():
-    assert verdicts.interval([1.0, 2.0, 3.0]) == pytest.approx((2 - STUDENT_3 / 3**0.5, 2 + STUDENT_3 / 3**0.5))
-    assert verdicts.interval([2.0, 2.0]) == (2.0, 2.0)
-
-
-def test_an_interval_of_normal_draws_holds_their_mean_as_often_as_it_says():
-    draws = np.random.default_rng(1).normal(3.0, 2.0, (4000, 3))
-    inside = [low <= 3 <= high for low, high in map(verdicts.interval, draws)]
-    assert abs(np.mean(inside) - 0.95) < 4 * (0.95 * 0.05 / 4000) ** 0.5
-
-
-def test_a_prediction_interval_holds_one_more_normal_draw_as_often_as_it_says(monkeypatch):
-    monkeypatch.setattr(verdicts, "PREDICTED", 0.9)
-    draws = np.random.default_rng(1).normal(3.0, 2.0, size=(4000, 9))
-    limits = [verdicts.prediction_interval(eight) for eight in draws[:, :8]]
-    inside = [low <= one <= high for (low, high), one in zip(limits, draws[:, 8], strict=True)]
-    assert np.mean(inside) == pytest.approx(0.9, abs=5 * (0.9 * 0.1 / len(draws)) ** 0.5)
-
-
-def test_an_interval_of_ratios_does_not_mind_which_is_above_the_line():
-    ratios = [0.5, 2.0, 3.0]
-    low, high = verdicts.ratio_interval(ratios)
-    assert verdicts.ratio_interval([1 / ratio for ratio in ratios]) == pytest.approx((1 / high, 1 / low))
-    assert verdicts.ratio_interval([0.0, 2.0, 3.0]) == (0.0, 3.0)
 
 
 def test_intervals_over_seeds_are_shown_as_far_as_a_seed_has_every_curve():
@@ -488,52 +322,6 @@ def test_claims_of_later_papers_are_a_group_of_their_own():
     assert "17 claims" in claims.headline(judged())
 
 
-@pytest.mark.parametrize(
-    ("values", "verdict", "seeds"),
-    [
-        ({"here": [1.0, 1.1, 0.9]}, "holds", "here +0.8 to +1.2"),
-        ({"here": [1.0, 1.1, 0.9], "there": [-0.1]}, "holds in part", "here +0.8 to +1.2"),
-        ({"here": [3.0, 0.1, 0.1]}, "undecided", "here -3.1 to +5.2"),
-        ({"here": [-1.0]}, "does not hold", "one value each"),
-        ({}, "not measured", "-"),
-    ],
-)
-def test_a_rule_by_accounts_asks_the_mean_and_its_interval_over_seeds(values, verdict, seeds):
-    rule = rules.by_accounts("more", ("after-gaps",), lambda found: values)
-    figures = (PUBLISHED, PUBLISHED), (LIKELIHOODS, LIKELIHOODS)
-    found = rule(Evidence(*figures, {}, {}, {"after-gaps": pd.DataFrame()}))
-    assert (found.published, found.verdict, found.seeds) == ("more", verdict, seeds)
-    assert rule(Evidence(*figures, {}, {})).verdict == verdicts.NOT_MEASURED
-
-
-def test_a_rule_by_accounts_sees_its_own_experiments_alone():
-    """The same run in two records has two values, each of its own machine."""
-    figures = (PUBLISHED, PUBLISHED), (LIKELIHOODS, LIKELIHOODS)
-    records = {
-        name: pd.DataFrame({"gain": [value]}) for name, value in (("gaps", 1.0), ("flows", 2.0), ("priors", 9.0))
-    }
-    rule = rules.by_accounts("more", ("gaps", "flows"), lambda found: {"here": found["gain"].tolist()})
-    assert rule(Evidence(*figures, {}, {}, records)).ours == "here +1.5"
-
-
-def test_a_rule_by_accounts_judges_all_values_and_shows_those_chosen():
-    values = {"a 1,000": [-3.0, -2.0], "b 1,000": [0.5, 0.6], "a 50,000": [-0.2], "b 50,000": [-0.1]}
-    rule = rules.by_accounts("smaller", ("flows",), lambda _: values, lambda gap: gap < 0, rules.largest)
-    figures = (PUBLISHED, PUBLISHED), (LIKELIHOODS, LIKELIHOODS)
-    found = rule(Evidence(*figures, {}, {}, {"flows": pd.DataFrame()}))
-    assert (found.verdict, found.ours) == (verdicts.IN_PART, "b 1,000 +0.6; b 50,000 -0.1")
-    assert found.seeds == "b 1,000 -0.1 to +1.2"
-
-
-@pytest.mark.parametrize(
-    ("falls", "rises", "verdict"),
-    [(0.3, 4.0, "holds"), (0.99, 4.0, "holds in part"), (0.3, 1.0, "holds in part"), (1.0, 1.0, "does not hold")],
-)
-def test_a_signal_must_visibly_fall_or_rise(falls, rises, verdict):
-    assert rules.falls_and_rises(falls, rises) == verdict
-    assert (rules.visibly_above_one(rises) == verdicts.HOLDS) == (rises > 2)
-
-
 def test_of_record_and_of_profile_take_everything_from_their_own_folder(tmp_path, monkeypatch):
     root = tmp_path / "results"
     (root / "published").mkdir(parents=True)
@@ -551,8 +339,9 @@ def test_of_record_and_of_profile_take_everything_from_their_own_folder(tmp_path
         else:
             results.save_measurement("quick", "estimator-variance", 0.5)
             results.write_record("figure2", curves, entries)
-            steps = [(what, "time a step", leads.PAPER_SIZE, 100.0) for what in ("AEVB", "wake-sleep")]
-            results.write_table("speed", pd.DataFrame(steps, columns=["what", "quantity", "setting", "median"]), {})
+            of_step = "time a step", leads.PAPER_SIZE, 100.0, 99.0, 101.0, "us"
+            steps = [(what, *of_step) for what in ("AEVB", "wake-sleep")]
+            results.write_table("speed", pd.DataFrame(steps, columns=results.TABLES["speed"]), {})
             results.record_measurements("quick")
     expected = {FASTER: ("holds", "does not hold")}
     expected[VARIANCE] = ("holds", "does not hold")
