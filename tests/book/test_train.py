@@ -152,7 +152,7 @@ def pressed(panel, name: str) -> None:
 def reached(tab, samples: int) -> None:
     """Wait until the readout says at least so many samples."""
     of_readout = "Number(document.querySelector('.aevb-train [data-name=samples]').textContent.replaceAll(',', ''))"
-    tab.wait_for_function(f"{of_readout} >= {samples}", timeout=180_000)
+    tab.wait_for_function(f"{of_readout} >= {samples}", timeout=900_000)
 
 
 def test_a_run_in_the_page_ends_where_the_librarys_seeds_do(open_panel):
