@@ -12,10 +12,11 @@ import numpy as np
 import traitlets
 
 from aevb.book.widgets import Widget, script, style
+from aevb.datasets import DATASETS
 from aevb.reproduction import experiments, figures, results
 from aevb.reproduction.curves import Curves
 from aevb.reproduction.readings import BASELINE
-from aevb.reproduction.settings import LATENT_DIMS, MINIBATCHES, RIVALS
+from aevb.reproduction.settings import FIGURE2, FIGURE2_STEP_SIZE, LATENT_DIMS, MINIBATCHES, RIVALS
 
 PLACE = 1_000_000  # samples at which curves are compared
 PAGE = "19_what_the_paper_does_not_say.html"  # named in links: the theme takes a bare #... for a selector
@@ -38,12 +39,12 @@ class Choice(NamedTuple):
 
 # the questions in the order of the panel, by the names that readings have
 CHOICES = {
-    "warm-up": Choice("", "", {"mnist": "100 steps", "frey": "10 steps"},
+    "warm-up": Choice("", "", {name: f"{panel.warm_up} steps" for name, panel in FIGURE2.items()},
                       "10 steps; wake-sleep on MNIST and AEVB on the faces 100; wake-sleep on the faces none"),
     "initial weights": Choice("section 5", "were initialized by random sampling from N(0, 0.01)", "s.d. 0.01",
                               "s.d. 0.01"),
     "step size": Choice("section 5", "were chosen from {0.01, 0.02, 0.1} based on performance on the training set in "
-                        "the first few iterations", "0.02", "0.02"),
+                        "the first few iterations", f"{FIGURE2_STEP_SIZE}", f"{FIGURE2_STEP_SIZE}"),
     "weight prior": Choice("section 5", "plus a small weight decay term corresponding to a prior p(\u03b8) = N(0, I)",
                            "M/N of it, on the weights of both networks",
                            "M/N of it, on both networks; for wake-sleep on the faces on the decoder alone"),
@@ -59,7 +60,8 @@ CHOICES = {
     "log-variance of q": Choice("appendix C.2", "log \u03c3\u00b2 = W\u2085h + b\u2085", "learnt as all else is",
                                 "as all else; wake-sleep on MNIST from zero, at a tenth"),
     "dreams": Choice("", "", "drawn from p(x|z)", "drawn from p(x|z)"),
-    "hidden units": Choice("section 5", "not very sensitive to these choices", {"mnist": "500", "frey": "200"}, ""),
+    "hidden units": Choice("section 5", "not very sensitive to these choices",
+                           {name: f"{DATASETS[name].hidden}" for name in FIGURE2}, ""),
 }  # fmt: skip
 
 
