@@ -73,9 +73,10 @@ def surgery(model: LatentVariableModel, x: Tensor, *, generator: torch.Generator
     among_all, among_others = torch.empty_like(log_q), torch.empty_like(log_q)
     for rows in torch.arange(len(x), device=x.device).split(ROWS):
         table = log_normal(z[rows, None], mu, log_var)  # (rows, N)
-        table[torch.arange(len(rows), device=x.device), rows] = log_q[rows]
+        own = torch.arange(len(rows), device=x.device), rows
+        table[own] = log_q[rows]
         among_all[rows] = torch.logsumexp(table, -1) - math.log(len(x))
-        table[torch.arange(len(rows), device=x.device), rows] = -torch.inf
+        table[own] = -torch.inf
         among_others[rows] = torch.logsumexp(table, -1) - math.log(len(x) - 1)
     parts = log_q - model.log_prior(z[None])[0], log_q - among_all, log_q - among_others
     refuse_nan(parts[0])

@@ -22,6 +22,7 @@ from aevb.model import LatentVariableModel, Model
 
 LogDensity = Callable[[Tensor], Tensor]  # a function of positions `(C, M, J)`: `(C, M)`, nats
 TARGET = 0.9  # the acceptance rate of Appendix E
+FIRST_SIZE = 0.1  # the step size with which tuning begins
 DIVERGENCE = 1000.0  # nats of energy error past which a trajectory has left the target
 JITTER = 0.5  # each chain's step size varies by so much: trajectories of one length may end where they began
 PRIOR_DRAWS = 10_000  # a thousand lost the main mode of a few digits in a thousand
@@ -129,7 +130,7 @@ def step(
 
     Each chain's step size is `step_size` (a number or `(M,)`) times a uniform draw from 1 - `jitter` to
     1 + `jitter` (Neal 2011, section 3.2: a fixed one may trace a closed orbit). A proposal whose energy is not
-    a number is rejected and counts as divergent. Does not look at `step_size`, as `sample` and `tune` do: where it is
+    a number is rejected and counts as divergent. Does not look at `step_size`, as `sample` does: where it is
     not above zero and finite no chain moves. Raises ValueError where `jitter` is not from 0 to below 1.
     """
     if not 0 <= jitter < 1:
@@ -173,24 +174,16 @@ def start(model: LatentVariableModel, x: Tensor, n_chains: int, *, generator: to
 
 
 def tune(
-    log_density: LogDensity,
-    state: State,
-    n_leapfrog: int,
-    n_steps: int,
-    *,
-    generator: torch.Generator,
-    step_size: float = 0.1,
+    log_density: LogDensity, state: State, n_leapfrog: int, n_steps: int, *, generator: torch.Generator
 ) -> tuple[State, Tensor]:
     """`n_steps` transitions that double as burn-in, and the step size of each datapoint that they lead to, `(M,)`.
 
-    Stochastic approximation (Robbins and Monro 1951) on the logarithm of the step size toward a mean
-    acceptance probability of TARGET; the answer is the average over the second half. The draws made
-    on the way do not count: the step size moves with them. Raises ValueError where `step_size`, the first, is not
-    above zero and finite.
+    Stochastic approximation (Robbins and Monro 1951) on the logarithm of the step size, from FIRST_SIZE toward a mean
+    acceptance probability of TARGET; the answer is the average over the second half. The draws made on the way do not
+    count: the step size moves with them.
     """
     at_least(1, n_steps=n_steps)
-    _refuse_step_size(step_size)
-    log_size = state.z.new_full(state.log_density.shape[1:], math.log(step_size))
+    log_size = state.z.new_full(state.log_density.shape[1:], math.log(FIRST_SIZE))
     total = torch.zeros_like(log_size)
     for t in range(n_steps):
         state, info = step(log_density, state, torch.exp(log_size), n_leapfrog, generator=generator)

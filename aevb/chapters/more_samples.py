@@ -10,11 +10,10 @@ from matplotlib.figure import Figure
 from aevb.chapters.where_the_gap_is import spread
 from aevb.colours import BLUE, GREEN, GREY, ORANGE
 from aevb.reproduction import burda, results
+from aevb.reproduction.after import RIVAL
 from aevb.reproduction.figures import COLOURS, NAMES
-from aevb.reproduction.settings import RIVALS
 from aevb.reproduction.tables import markdown_table
 
-OVER = RIVALS[0]  # the method that the others lead or trail
 LINES = {"theta": (GREY, "$\\theta$"), "naive": (ORANGE, "$\\phi$, naive"), "doubly": (BLUE, "$\\phi$, doubly")}
 
 
@@ -71,16 +70,16 @@ def leads(accounts: pd.DataFrame) -> Figure:
     """
     figure, axes = plt.subplots(1, 2, figsize=(8.5, 2.8), sharey=True)
     places = accounts.index.unique("samples").sort_values()
-    others = [name for name in NAMES if name in accounts.index.unique("algorithm") and name != OVER]
+    others = [name for name in NAMES if name in accounts.index.unique("algorithm") and name != RIVAL]
     for axis, (n_train, part) in zip(axes, accounts.groupby("n_train"), strict=True):
         for samples, found in part["log p(x)"].droplevel(["n_train", "split"]).groupby("samples"):
-            by_name = found.droplevel("samples").unstack("algorithm").reindex(columns=[OVER, *others])
+            by_name = found.droplevel("samples").unstack("algorithm").reindex(columns=[RIVAL, *others])
             shift, fill = (-0.15, "none") if samples < places[-1] else (0.15, None)
             for height, name in enumerate(others):
-                lead = (by_name[name] - by_name[OVER]).dropna()
+                lead = (by_name[name] - by_name[RIVAL]).dropna()
                 axis.scatter(lead, [height + shift] * len(lead), edgecolor=COLOURS[name], color=fill or COLOURS[name])
         axis.axvline(0, color=GREY, linewidth=0.8)
         axis.set_yticks(range(len(others)), [NAMES[name] for name in others])
-        axis.set(title=f"{n_train:,} training digits", xlabel=f"log p(x) minus that of {NAMES[OVER]}, nats")
+        axis.set(title=f"{n_train:,} training digits", xlabel=f"log p(x) minus that of {NAMES[RIVAL]}, nats")
         axis.set_ylim(-0.5, len(others) - 0.5)
     return figure

@@ -13,7 +13,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
-ROOT = Path(__file__).resolve().parents[2]  # the project's folder
+from aevb.reproduction.checkout import ROOT
 
 
 def _numerical() -> tuple[str, ...]:
