@@ -32,8 +32,8 @@ class Measure(NamedTuple):
 
 # the measures, by name
 MEASURES = {
-    "bound": Measure(10_000, 10, "lower_bound", "The lower bound", ("train", "test", "running")),
-    "marginal-likelihood": Measure(100_000, 5, "log_likelihood", "log p(x)", ("train", "test")),
+    "bound": Measure(10_000, 10, "bound", "The lower bound", ("train", "test", "running")),
+    "marginal-likelihood": Measure(100_000, 5, "log_px", "log p(x)", ("train", "test")),
 }
 
 

@@ -8,7 +8,7 @@ from aevb.reproduction.curves import FIGURE_2, FIGURE_3, Curves, concat
 def curve(algorithm, bounds, split="test", latent_dim=3, dataset="mnist", **more):
     """`bounds` maps samples to the bound."""
     name = {"dataset": dataset, "latent_dim": latent_dim, "algorithm": algorithm, "split": split, **more}
-    rows = [{**name, "samples": samples, "lower_bound": bound} for samples, bound in bounds.items()]
+    rows = [{**name, "samples": samples, "bound": bound} for samples, bound in bounds.items()]
     return Curves(pd.DataFrame(rows), FIGURE_2)
 
 
@@ -23,7 +23,7 @@ def likelihoods(**ends):
         algorithm, n_train = name.rsplit("_", 1)
         for samples, value in ((1e6, end - 10), (1e7, end)):
             rows.append((int(n_train), algorithm.replace("_", "-"), "test", samples, value))
-    columns = ["n_train", "algorithm", "split", "samples", "log_likelihood"]
+    columns = ["n_train", "algorithm", "split", "samples", "log_px"]
     return Curves(pd.DataFrame(rows, columns=columns), FIGURE_3)
 
 

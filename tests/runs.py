@@ -37,13 +37,13 @@ NAME = ("mnist", 3, "aevb", "test")  # of a curve of figure 2
 def curve(samples, bounds, seed=0, name=NAME, run="a"):
     """A curve of figure 2: its `bounds` at `samples`."""
     fixed = {"run": run, **dict(zip(FIGURE_2.names, name, strict=True)), "seed": seed}
-    rows = [{**fixed, "samples": n, "lower_bound": b} for n, b in zip(samples, bounds, strict=True)]
+    rows = [{**fixed, "samples": n, "bound": b} for n, b in zip(samples, bounds, strict=True)]
     return Curves(pd.DataFrame(rows), FIGURE_2)
 
 
 def bounds(table: pd.DataFrame) -> dict[tuple[str, str, int], float]:
     """A table of curves by run, split and samples."""
-    return table.set_index(["run", "split", "samples"])["lower_bound"].to_dict()
+    return table.set_index(["run", "split", "samples"])["bound"].to_dict()
 
 
 def by_hand(run: Run, samples: int) -> dict[tuple[str, str, int], float]:

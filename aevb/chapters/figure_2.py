@@ -160,7 +160,7 @@ def _closing_row(dataset: str, latent_dim: int, algorithm: str, split: str, end:
     panel = FIGURE2[dataset]
     return (
         f"{NAMES[algorithm]}, {NAMES[dataset]}, {latent_dim} latents, {split}: "
-        f"{end['lower_bound']:.1f} at {end['samples'] / 1e6:.0f}M",
+        f"{end['bound']:.1f} at {end['samples'] / 1e6:.0f}M",
         f"{end['ours']:.1f}: {end['outcome']}",
         f"{panel.nats:.0f} nats" if panel.nats else f"{100 * panel.share:.0f} %",
     )

@@ -30,9 +30,9 @@ class Kind(NamedTuple):
 
 
 # the kind of the bounds of figure 2
-FIGURE_2 = Kind(("dataset", "latent_dim", "algorithm", "split"), "lower_bound", (1e6, 1e7, 3e7, 1e8))
+FIGURE_2 = Kind(("dataset", "latent_dim", "algorithm", "split"), "bound", (1e6, 1e7, 3e7, 1e8))
 # the kind of the marginal likelihoods of figure 3
-FIGURE_3 = Kind(("n_train", "algorithm", "split"), "log_likelihood", (1e6, 5e6, 1e7, 2e7, 6e7))
+FIGURE_3 = Kind(("n_train", "algorithm", "split"), "log_px", (1e6, 5e6, 1e7, 2e7, 6e7))
 
 
 @dataclass(frozen=True, eq=False)

@@ -108,7 +108,7 @@ def on_each_ten_thousand(trainer: Trainer) -> list[dict]:
         return trainer.algorithm.measures["bound"](trainer.model, digits, pixels, generator=noise)
 
     return [
-        {**about, "split": split, "samples": trainer.samples, "lower_bound": bound(pixels)}
+        {**about, "split": split, "samples": trainer.samples, "bound": bound(pixels)}
         for split, pixels in (parts | {"validation": digits.valid, "test": digits.test}).items()
     ]
 

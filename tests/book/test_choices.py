@@ -61,7 +61,7 @@ def test_curves_are_those_of_the_record(widget):
     ours = reading(widget, "warm-up", "10 steps", "mnist", "aevb", 5)
     assert ours["seeds"] == 3 and len(ours["samples"]) == len(ours["low"])
     assert all(low <= mean <= high for low, mean, high in zip(ours["low"], ours["mean"], ours["high"], strict=True))
-    at_end = book.select(book.shared().end).table.query(f"samples == {ours['samples'][-1]}")["lower_bound"]
+    at_end = book.select(book.shared().end).table.query(f"samples == {ours['samples'][-1]}")["bound"]
     assert ours["low"][-1] == round(at_end.min(), 2) and ours["high"][-1] == round(at_end.max(), 2)
     assert ours["tail"]["samples"][0] == ours["samples"][-1] < ours["tail"]["samples"][-1] == book.end
 

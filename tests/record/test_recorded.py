@@ -41,7 +41,7 @@ def test_every_recorded_run_has_its_provenance(record):
 
 def test_the_record_is_whole_and_anonymous(record):
     table, entries = record
-    assert table["lower_bound"].map(math.isfinite).all()
+    assert table["bound"].map(math.isfinite).all()
     assert not table.duplicated(["run", "split", "samples"]).any()
     assert_anonymous(json.dumps([{k: v for k, v in about.items() if k != "config"} for about in entries.values()]))
     for about in entries.values():  # every field, but those that the record is older than
@@ -113,7 +113,7 @@ def test_the_record_decides_every_claim_of_later_papers():
 def test_every_ten_thousand_digits_are_measured_where_a_run_of_figure_2_ends():
     """At a point of its curve, where both records have the same noise, the test digits have the same bound."""
     ends, curves = (
-        results.recorded(name).table.set_index(["run", "split", "samples"])["lower_bound"]
+        results.recorded(name).table.set_index(["run", "split", "samples"])["bound"]
         for name in ("figure2-digits", "figure2")
     )
     at_a_point = 0

@@ -48,7 +48,7 @@ def test_a_recorded_model_has_the_bound_its_curve_ends_with(figure):
 
 def test_the_recorded_posterior_costs_what_the_end_of_its_curve_says():
     """Up to half precision."""
-    table = results.recorded("full-vb").table.set_index(["run", "split", "samples"])["lower_bound"]
+    table = results.recorded("full-vb").table.set_index(["run", "split", "samples"])["bound"]
     runs = [run for run in experiments.runs("full-vb", "standard") if run.algorithm == "full-vb"]
     assert runs
     for run in runs:

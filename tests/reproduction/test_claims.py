@@ -91,7 +91,7 @@ def test_one_short_curve_of_a_dataset_leaves_overfitting_undecided():
 
 def test_a_third_algorithm_changes_no_verdict():
     table = PUBLISHED.select(algorithm="aevb").table
-    third = Curves(table.assign(algorithm="score-function", lower_bound=table["lower_bound"] + 1e4), PUBLISHED.kind)
+    third = Curves(table.assign(algorithm="score-function", bound=table["bound"] + 1e4), PUBLISHED.kind)
     pd.testing.assert_frame_equal(judged(concat([PUBLISHED, third])), judged())
 
 

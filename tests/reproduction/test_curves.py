@@ -121,7 +121,7 @@ def has_other_split(points, theirs):
 )
 def test_a_published_point_is_met_within_two_nats_or_three_percent(shift, share, outcome):
     """Both splits are moved, so that neither beats the paper."""
-    points = against_points(shifted(PUBLISHED, shift + share * PUBLISHED.table["lower_bound"].abs()), PUBLISHED)
+    points = against_points(shifted(PUBLISHED, shift + share * PUBLISHED.table["bound"].abs()), PUBLISHED)
     faces = points["dataset"] == "frey"
     chosen = points[(faces if share else ~faces) & has_other_split(points, PUBLISHED)]
     assert len(chosen) > 500
@@ -157,7 +157,7 @@ def test_points_that_our_curve_does_not_reach_are_left_out_and_counted(root):
     points = against_points(ours, PUBLISHED)
     assert points["samples"].tolist() == reached["samples"].tolist()
     assert (points["ours"] == -151).all()
-    difference = -151 - reached["lower_bound"]
+    difference = -151 - reached["bound"]
     counts = [(difference.abs() <= 2).sum(), (difference > 2).sum(), (difference < -2).sum()]
     results.write_record("figure2", ours, {"a": {"samples": 2_000_000}})
     line = results.headline().splitlines()[0]
@@ -175,7 +175,7 @@ def test_points_that_our_curve_does_not_reach_are_left_out_and_counted(root):
 @pytest.fixture
 def uneven() -> Curves:
     """A test curve that seeds 0 and 2 take to 10^6 and seed 1 to 10^5, and a train curve of seed 1 alone."""
-    curve = {"dataset": "mnist", "latent_dim": 3, "algorithm": "aevb", "split": "test", "lower_bound": -1.0}
+    curve = {"dataset": "mnist", "latent_dim": 3, "algorithm": "aevb", "split": "test", "bound": -1.0}
     ends = [(0, 5, "test"), (0, 6, "test"), (1, 5, "test"), (2, 5, "test"), (2, 6, "test"), (1, 4, "train")]
     rows = [curve | {"seed": seed, "samples": 10**end, "split": split} for seed, end, split in ends]
     return Curves(pd.DataFrame(rows), FIGURE_2)
@@ -215,10 +215,10 @@ def test_rows_are_chosen_by_one_value_or_by_several_and_end_where_asked():
 
 def test_curves_come_apart_by_columns_and_by_seeds():
     both = concat([curve([1e4], [-4], seed=3), curve([1e4], [-9], name=("frey", 2, "aevb", "train"))])
-    assert [(name, list(part.table["lower_bound"])) for name, part in both.each("dataset", "latent_dim")] == [
+    assert [(name, list(part.table["bound"])) for name, part in both.each("dataset", "latent_dim")] == [
         (("frey", 2), [-9]), (("mnist", 3), [-4]),
     ]  # fmt: skip
-    assert [(seed, list(part.table["lower_bound"])) for seed, part in both.seeds()] == [(0, [-9]), (3, [-4])]
+    assert [(seed, list(part.table["bound"])) for seed, part in both.seeds()] == [(0, [-9]), (3, [-4])]
     assert PUBLISHED.seeds() == []
 
 
@@ -241,7 +241,7 @@ def test_curves_of_several_kinds_do_not_mix():
 
 def test_two_of_our_curves_by_one_published_name_are_refused():
     """Else a number would be a mean over step sizes."""
-    kind = Kind((*FIGURE_2.names, "step_size"), "lower_bound", (1e6,))
+    kind = Kind((*FIGURE_2.names, "step_size"), "bound", (1e6,))
     tables = [curve([1e5, 1e7], [-150, -140]).table.assign(step_size=size) for size in (0.01, 0.02)]
     both = Curves(pd.concat(tables), kind)
     with pytest.raises(ValueError, match="several of our curves go by the same dataset, "):

@@ -18,7 +18,7 @@ def curve(bounds, answer="another", question="a question", seed=0, dataset="mnis
     """`bounds` maps samples to the bound."""
     name = {"question": question, "answer": answer, "dataset": dataset, "latent_dim": 3, "algorithm": algorithm}
     rows = [
-        {**name, "split": split, "seed": seed, "run": f"{answer}{seed}", "samples": samples, "lower_bound": bound}
+        {**name, "split": split, "seed": seed, "run": f"{answer}{seed}", "samples": samples, "bound": bound}
         for samples, bound in bounds.items()
     ]
     return Curves(pd.DataFrame(rows), READING)

@@ -130,7 +130,7 @@ def test_a_run_is_measured_on_each_ten_thousand_digits_where_it_ends():
     for row in rows:
         about = (row["run"], row["dataset"], row["latent_dim"], row["algorithm"], row["seed"], row["samples"])
         assert about == (ON_DIGITS.key, "mnist", 2, "aevb", 0, SAMPLES)
-    found = {row["split"]: row["lower_bound"] for row in rows}
+    found = {row["split"]: row["bound"] for row in rows}
     assert list(found) == [*(f"training {k}" for k in range(1, 6)), "validation", "test"]
     assert found["test"] == end.curve[-1].test
     for split, pixels in (("training 5", digits.train[40_000:]), ("validation", digits.valid)):

@@ -26,7 +26,7 @@ def headless():
 def curves(seeds=1, splits=("train", "test", "running"), dims=(3,)):
     rows = [
         {"dataset": "mnist", "latent_dim": dim, "algorithm": algorithm, "split": split, "seed": seed}
-        | {"samples": samples, "lower_bound": -samples / 1e4 - 10 * seed}
+        | {"samples": samples, "bound": -samples / 1e4 - 10 * seed}
         for seed in range(seeds)
         for dim in dims
         for algorithm in ("aevb", "wake-sleep")
@@ -74,8 +74,8 @@ def test_an_empty_record_draws_nothing():
 
 def test_a_line_is_its_curve_in_its_colour_and_dash():
     ours = curves()
-    ours.table.loc[ours.table["algorithm"] == "wake-sleep", "lower_bound"] -= 100
-    ours.table.loc[ours.table["split"] == "train", "lower_bound"] += 0.5
+    ours.table.loc[ours.table["algorithm"] == "wake-sleep", "bound"] -= 100
+    ours.table.loc[ours.table["split"] == "train", "bound"] += 0.5
     lines = panels(figures.figure2({"recorded": ours}))[MNIST_3].lines
     drawn = {(to_hex(line.get_color()).upper(), line.get_linestyle()): line.get_ydata() for line in lines}
     expected = {
@@ -124,7 +124,7 @@ def test_figure_3_has_a_panel_a_training_set_and_its_algorithms():
     published = results.published("figure3")
     ours = pd.DataFrame(
         [(n, "mcem", split, s, -150.0, 0) for n in (1000, 50_000) for split in ("train", "test") for s in (1e6, 2e6)],
-        columns=["n_train", "algorithm", "split", "samples", "log_likelihood", "seed"],
+        columns=["n_train", "algorithm", "split", "samples", "log_px", "seed"],
     )
     figure = figures.figure3({"published": published, "recorded": Curves(ours, FIGURE_3)})
     small, large = figure.axes
@@ -237,8 +237,8 @@ def test_the_table_of_agreement_has_a_row_a_curve_and_a_column_a_number_of_sampl
     ]
     theirs = [("aevb", 1e6, -120.0), ("aevb", 1e7, -109.5), ("wake-sleep", 1e6, -130.0)]
     curve = {"dataset": "mnist", "latent_dim": 20, "split": "test"}
-    ours = pd.DataFrame(ours, columns=["algorithm", "seed", "samples", "lower_bound"]).assign(**curve)
-    theirs = pd.DataFrame(theirs, columns=["algorithm", "samples", "lower_bound"]).assign(**curve)
+    ours = pd.DataFrame(ours, columns=["algorithm", "seed", "samples", "bound"]).assign(**curve)
+    theirs = pd.DataFrame(theirs, columns=["algorithm", "samples", "bound"]).assign(**curve)
     both = (Curves(table, FIGURE_2) for table in (ours, theirs))
     assert tables.agreement_table(agreement(*both)).data.splitlines() == [
         "| dataset | latents | algorithm | split | 1M | 10M |",

@@ -128,7 +128,7 @@ def test_other_processes_know_data_of_your_own(root, tmp_path, noise):
         f"noise = own_data.describe({str(tmp_path / 'noise.npz')!r})\n"
         "datasets.add(noise)\n"
         "runs = [Run(noise.name, 'aevb', 2, 5, seed, step_sizes=(0.02,)) for seed in (0, 1)]\n"
-        "print(grid.run_grid(runs, 10_000, jobs=2)[0]['lower_bound'].notna().sum())\n"
+        "print(grid.run_grid(runs, 10_000, jobs=2)[0]['bound'].notna().sum())\n"
     )
     command = [sys.executable, "-c", code]
     done = subprocess.run(command, cwd=copy, env=environment, capture_output=True, text=True, timeout=300)
@@ -277,7 +277,7 @@ def trained_by_hand(reading, samples):
 
 
 def bounds_of(outcome):
-    return {(row["run"], row["split"], row["samples"]): row["lower_bound"] for row in outcome.rows}
+    return {(row["run"], row["split"], row["samples"]): row["bound"] for row in outcome.rows}
 
 
 def test_the_unchanged_reading_is_the_librarys_own_run(root):

@@ -98,7 +98,7 @@ def test_unknown_experiments_and_profiles_are_refused_with_the_choices(root):
 
 
 def test_an_experiment_is_added_by_one_entry(root, monkeypatch):
-    kind = Kind(("batch_size", "step_size", "split"), "lower_bound", (1e4,))
+    kind = Kind(("batch_size", "step_size", "split"), "bound", (1e4,))
     runs = [dataclasses.replace(ON_DIGITS, batch_size=size) for size in (50, 100)]
 
     def few(n_seeds, datasets):
@@ -110,7 +110,7 @@ def test_an_experiment_is_added_by_one_entry(root, monkeypatch):
     assert main(["record", "batches", "--profile", "smoke", "--jobs", "1"]) == 0
     recorded = results.recorded("batches")
     assert recorded.kind == kind
-    assert list(recorded.table.columns) == ["run", *kind.names, "seed", "samples", "lower_bound"]
+    assert list(recorded.table.columns) == ["run", *kind.names, "seed", "samples", "bound"]
     assert set(results.manifest("batches")) == {run.key for run in runs}
     for run in runs:
         mine = recorded.select(batch_size=run.batch_size, step_size=0.02, split="test", seed=0)
@@ -122,9 +122,9 @@ def test_an_experiment_is_added_by_one_entry(root, monkeypatch):
 @pytest.mark.parametrize(
     ("kind", "lacking"),
     [
-        (Kind(("warm_up", "n_train", "slow_log_var", "split"), "lower_bound", (1e6,)), "slow_log_var, warm_up"),
-        (Kind(("question", *FIGURE_2.names), "lower_bound", (1e6,)), "question"),  # which readings have
-        (Kind(FIGURE_2.names, "log_likelihood", (1e6,)), "log_likelihood"),  # which other measures have
+        (Kind(("warm_up", "n_train", "slow_log_var", "split"), "bound", (1e6,)), "slow_log_var, warm_up"),
+        (Kind(("question", *FIGURE_2.names), "bound", (1e6,)), "question"),  # which readings have
+        (Kind(FIGURE_2.names, "log_px", (1e6,)), "log_px"),  # which other measures have
     ],
 )
 def test_a_table_with_a_column_that_the_runs_lack_is_refused_before_anything_is_trained(
@@ -242,7 +242,7 @@ def test_where_a_run_is_measured_at_its_end_the_table_has_that_and_no_curve(root
     recording.record("figure2-digits", "smoke", samples=10_000, jobs=1)
     assert results.manifest("figure2-digits")[ON_DIGITS.key]["samples"] == SAMPLES
     measured = {
-        (row["run"], row["split"], row["samples"]): row["lower_bound"]
+        (row["run"], row["split"], row["samples"]): row["bound"]
         for row in experiments.on_each_ten_thousand(fit(ON_DIGITS, SAMPLES))
     }
     assert bounds(results.recorded("figure2-digits").table) == pytest.approx(measured, abs=5e-4)

@@ -88,7 +88,7 @@ DAMAGED = {
     "empty": "",
     "a column too few": "run,dataset,latent_dim,algorithm,split,seed,samples\na,mnist,3,aevb,test,0,10000\n",
     "cut": '{"a": {"samples": 12',
-    "cut in a row": "run,dataset,latent_dim,algorithm,split,seed,samples,lower_bound\na,mnist,3,ae",
+    "cut in a row": "run,dataset,latent_dim,algorithm,split,seed,samples,bound\na,mnist,3,ae",
     "other columns": "x,y\n1,2\n",
     "another value": '["a"]',
     "a row too long": "x\n1\n1,2\n",
