@@ -1,6 +1,7 @@
 """Your own data: an .npz file or a folder of images, described as a `Dataset`."""
 
 import logging
+import mimetypes
 import re
 from dataclasses import dataclass, field
 from hashlib import sha256
@@ -16,7 +17,8 @@ from aevb.datasets import BERNOULLI, Dataset, Likelihood, Splits
 
 log = logging.getLogger("aevb")  # the library's log
 
-PICTURES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp")  # read from a folder
+TYPES = mimetypes.MimeTypes()  # of files by their suffixes, the same on every machine
+TYPES.add_type("image/webp", ".webp")  # which Python knows from 3.13 on
 SPLIT_NAMES = ("train", "valid", "test")  # of arrays in a file, or folders in a folder
 HELD_OUT = 10  # one image in so many is for testing where the data do not say which
 TILES = 10  # per side, of what a model draws
@@ -194,7 +196,7 @@ def _with_pictures(folder: Path) -> list[str]:
 
 
 def _is_picture(path: Path) -> bool:
-    return path.suffix.lower() in PICTURES
+    return (TYPES.guess_type(path.name)[0] or "").startswith("image/")
 
 
 def _listed(names: list[str]) -> str:
@@ -212,7 +214,7 @@ def _pictures(folder: Path) -> np.ndarray:
         raise DataError(f"{folder} has folders in it ({_listed(folders)}): put their pictures beside its own")
     paths = _paths(folder)
     if not paths:
-        raise DataError(f"{folder} has no pictures ({', '.join(PICTURES)})")
+        raise DataError(f"{folder} has no pictures: put .png files in it, or others that Pillow reads")
     pictures = [_picture(path) for path in paths]
     for path, picture in zip(paths, pictures, strict=True):
         if picture.shape != pictures[0].shape:
@@ -229,7 +231,7 @@ def _picture(path: Path) -> np.ndarray:
     except DataError:
         raise
     except Exception as error:  # PIL raises many kinds for a damaged file or a huge one, all of them meaning this
-        raise DataError(f"{path} cannot be read as a picture: repair or remove it") from error
+        raise DataError(f"{path} cannot be read as a picture: repair it, save it as .png or remove it") from error
 
 
 def _grey(path: Path, picture: Image.Image) -> np.ndarray:

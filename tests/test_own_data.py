@@ -18,6 +18,8 @@ from tests.runs import RUN, each_algorithm
 
 pytestmark = pytest.mark.usefixtures("forgotten")
 
+UNREADABLE = "cannot be read as a picture: repair it, save it as .png or remove it"
+
 
 def stripes(n: int, dtype: type = np.uint8) -> np.ndarray:
     """Images of 4 x 6 with one bright column each, `(n, 4, 6)`."""
@@ -84,6 +86,20 @@ def test_a_folder_of_pictures_is_read_in_the_order_of_names_as_grey(tmp_path):
     (tmp_path / "notes.txt").write_text("no picture", encoding="utf-8")
     splits = own_data.describe(tmp_path).read()
     assert np.array_equal(splits.test.numpy(), stripes(20)[9::10].reshape(2, 24))
+
+
+@pytest.mark.parametrize("suffix", ["pgm", "PPM", "bmp", "webp", "tif"])
+def test_whatever_pillow_reads_is_a_picture(tmp_path, suffix):
+    for number, image in enumerate(stripes(10)):
+        Image.fromarray(image).save(tmp_path / f"{number}.{suffix}", lossless=True)
+    assert np.array_equal(own_data.describe(tmp_path).read().test.reshape(4, 6), stripes(10)[9])
+
+
+@pytest.mark.parametrize("name", ["photograph.heic", "drawing.svg"])
+def test_a_picture_that_pillow_does_not_read_is_named(tmp_path, name):
+    pictures(tmp_path, 10)
+    (tmp_path / name).write_bytes(b"not for Pillow")
+    assert refusal(tmp_path) == f"{tmp_path / name} {UNREADABLE}"
 
 
 def test_folders_called_train_and_test_are_the_splits(tmp_path):
@@ -286,7 +302,7 @@ def test_pictures_of_two_sizes_or_damaged_are_named(tmp_path):
     Image.fromarray(np.zeros((6, 4), np.uint8)).save(tmp_path / "07.png")
     assert refusal(tmp_path).endswith("07.png is not of the size of 00.png (6 x 4 and 4 x 6): resize them all alike")
     (tmp_path / "07.png").write_bytes(b"\x89PNG\r\n\x1a\n")
-    assert refusal(tmp_path).endswith("07.png cannot be read as a picture: repair or remove it")
+    assert refusal(tmp_path).endswith(f"07.png {UNREADABLE}")
 
 
 def png(width: int, height: int, *chunks: tuple[bytes, bytes]) -> bytes:
@@ -308,7 +324,7 @@ HALVES = (b"IDAT", BLACK[:5]), (b"\x00DAT", BLACK[5:])  # the second of a name t
 def test_a_picture_that_is_huge_or_broken_is_named_whatever_is_raised(tmp_path, content):
     """PIL raises DecompressionBombError, SyntaxError, OSError, ValueError."""
     (tmp_path / "0.png").write_bytes(content)
-    assert refusal(tmp_path) == f"{tmp_path / '0.png'} cannot be read as a picture: repair or remove it"
+    assert refusal(tmp_path) == f"{tmp_path / '0.png'} {UNREADABLE}"
 
 
 def test_an_empty_path_is_refused():
