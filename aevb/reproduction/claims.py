@@ -80,7 +80,7 @@ CLAIMS = (
     Claim(11, "can't be applied efficiently for the full MNIST dataset", "fig. 3", "15_figure_3",
           "log p(x) of test digits after equally many samples, MCEM minus AEVB, 50,000 for training, nats",
           rules.by_curves("figure3", rules.mcem_lead, lambda lead: lead < 0)),
-    Claim(12, "estimated marginal likelihood, for different numbers of training points", "fig. 3", "15_figure_3",
+    Claim(12, "estimated marginal likelihood, for a different number of training points", "fig. 3", "15_figure_3",
           "log p(x) of test digits, AEVB minus each rival, 1,000 and 50,000 for training, nats",
           rules.by_curves("figure3", rules.aevb_leads, lambda lead: lead > 0)),
     Claim(13, "unreliable", "sec. 5, App. D", "20_appendix_d_estimator",

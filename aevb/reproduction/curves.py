@@ -18,6 +18,8 @@ from aevb.reproduction.settings import FIGURE2, FIGURE3_NATS
 COMPARABLE_FROM = 3e5  # samples; below, the published curves of figure 2 have too few points to compare with
 
 OUTCOMES = ("met", "beaten", "too high", "too low")  # of a published point (`against_points`)
+MISSES = OUTCOMES[2:]
+SHIFTS = np.exp(np.linspace(-math.log(2), math.log(2), 201))  # factors of samples by which a curve may be late
 OTHER_SPLIT = {"train": "test", "test": "train"}
 
 
@@ -212,6 +214,25 @@ def _is_off(ours: Curves, theirs: Curves, panel: dict, places: pd.DataFrame) -> 
     here, there = (values_at(curves.select(**panel).mean(), places["samples"]) for curves in (ours, theirs))
     allowed = tolerance(places.assign(**{theirs.kind.value: there})).to_numpy()
     return np.abs(here - there) > allowed  # false where one of them does not reach so far
+
+
+def misses(points: pd.DataFrame, ours: Curves, others: pd.DataFrame) -> pd.DataFrame:
+    """Those of `points` that `ours` misses, with two more columns.
+
+    `late` is the factor by which our curve would have to be shrunk in samples to meet the point: the one nearest to 1
+    within SHIFTS, NaN where there is none. `other` is the outcome of the same point among `others`, NaN where those do
+    not reach it. `points` and `others` are of `against_points`, for `ours` and for other curves of the same kind.
+    """
+    point = [*ours.kind.names, "samples", ours.kind.value]
+    missed = points[points["outcome"].isin(MISSES)].assign(allowed=tolerance)
+    missed["late"] = [_late(row, ours) for _, row in missed.iterrows()]
+    return missed.merge(others[[*point, "outcome"]].rename(columns={"outcome": "other"}), "left", point)
+
+
+def _late(point: pd.Series, ours: Curves) -> float:
+    curve, published = ours.select(**point[list(ours.kind.names)]).mean(), point[ours.kind.value]
+    met = SHIFTS[np.abs(values_at(curve, point["samples"] * SHIFTS) - published) <= point["allowed"]]
+    return float(min(met, key=lambda factor: abs(math.log(factor)), default=math.nan))
 
 
 def tolerance(points: pd.DataFrame) -> pd.Series:
