@@ -132,6 +132,17 @@ def faces_table(published: Curves, ours: dict[str, Curves]) -> Markdown:
     return markdown_table(["latents", *heads, *(f"{name} minus published, {end}" for name, end in ends.items())], rows)
 
 
+def rms(points: pd.DataFrame) -> float:
+    """The root mean square of ours minus published at `points`, which are of `curves.against_points`."""
+    return float((points["ours"] - points["bound"]).pow(2).mean() ** 0.5)
+
+
+def distance(points: pd.DataFrame) -> str:
+    """How near we come to `points`, which are of `curves.against_points`: how many are met or beaten, and the `rms`."""
+    met = (~points["outcome"].isin(MISSES)).sum()
+    return f"{met} of {len(points)} met or beaten, {rms(points):.1f} nats"
+
+
 def share_met(ours: Curves, theirs: Curves) -> float:
     """The share of the published points that ours meets or beats."""
     return 1 - float(against_points(ours, theirs)["outcome"].isin(MISSES).mean())
