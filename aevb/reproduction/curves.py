@@ -216,23 +216,45 @@ def _is_off(ours: Curves, theirs: Curves, panel: dict, places: pd.DataFrame) -> 
     return np.abs(here - there) > allowed  # false where one of them does not reach so far
 
 
-def misses(points: pd.DataFrame, ours: Curves, others: pd.DataFrame) -> pd.DataFrame:
-    """Those of `points` that `ours` misses, with two more columns.
+def misses(ours: Curves, theirs: Curves) -> pd.DataFrame:
+    """The points of `against_points` that are missed, with three more columns.
 
     `late` is the factor by which our curve would have to be shrunk in samples to meet the point: the one nearest to 1
-    within SHIFTS, NaN where there is none. `other` is the outcome of the same point among `others`, NaN where those do
-    not reach it. `points` and `others` are of `against_points`, for `ours` and for other curves of the same kind.
+    within SHIFTS, NaN where there is none. `seeds` of our runs go as far, and `met_by` so many of them.
     """
-    point = [*ours.kind.names, "samples", ours.kind.value]
+    point = [*ours.kind.names, "samples"]
+    points = against_points(ours, theirs)
     missed = points[points["outcome"].isin(MISSES)].assign(allowed=tolerance)
     missed["late"] = [_late(row, ours) for _, row in missed.iterrows()]
-    return missed.merge(others[[*point, "outcome"]].rename(columns={"outcome": "other"}), "left", point)
+    of_seeds = [against_points(part, theirs).set_index(point)["outcome"] for _, part in ours.seeds()]
+    outcomes = pd.concat(of_seeds, axis=1).reindex(pd.MultiIndex.from_frame(missed[point]))
+    is_met = outcomes.notna() & ~outcomes.isin(MISSES)
+    return missed.assign(seeds=outcomes.notna().sum(axis=1).to_numpy(), met_by=is_met.sum(axis=1).to_numpy())
 
 
 def _late(point: pd.Series, ours: Curves) -> float:
     curve, published = ours.select(**point[list(ours.kind.names)]).mean(), point[ours.kind.value]
     met = SHIFTS[np.abs(values_at(curve, point["samples"] * SHIFTS) - published) <= point["allowed"]]
     return float(min(met, key=lambda factor: abs(math.log(factor)), default=math.nan))
+
+
+def met_by_seeds(records: dict[str, Curves], theirs: Curves) -> pd.DataFrame:
+    """How many points of figure 2 each seed meets or beats in each of `records`, as far as it goes in all of them.
+
+    A row per dataset, algorithm and seed; the columns are those of `records`, by name, and "points", all there are.
+    """
+    rows = []
+    for panel, of_panel in theirs.each("dataset", "algorithm", "latent_dim"):
+        where = dict(zip(("dataset", "algorithm", "latent_dim"), panel, strict=True))
+        ours = [dict(curves.select(**where).seeds()) for curves in records.values()]
+        for seed in set.intersection(*map(set, ours)):
+            runs = [by_seed[seed] for by_seed in ours]
+            reached = of_panel.select(min(run.end for run in runs))
+            points = [against_points(run, reached) for run in runs]
+            met = [(~of_record["outcome"].isin(MISSES)).sum() for of_record in points]
+            rows.append((*panel[:2], seed, *met, len(points[0])))
+    table = pd.DataFrame(rows, columns=["dataset", "algorithm", "seed", *records, "points"])
+    return table.groupby(["dataset", "algorithm", "seed"]).sum()
 
 
 def tolerance(points: pd.DataFrame) -> pd.Series:

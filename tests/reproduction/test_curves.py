@@ -15,6 +15,7 @@ from aevb.reproduction.curves import (
     concat,
     distinct,
     first_above,
+    met_by_seeds,
     misses,
     value_at,
     values_at,
@@ -130,27 +131,40 @@ def test_a_published_point_is_met_within_two_nats_or_three_percent(shift, share,
     assert len(points) == (PUBLISHED.table["samples"] >= 3e5).sum()
 
 
+def both_splits(samples, bounds, **more):
+    return concat([curve(samples, bounds, name=(*NAME[:3], split), **more) for split in ("train", "test")])
+
+
 @pytest.mark.parametrize("factor", [1.2, 1 / 1.2])
 def test_a_curve_that_is_late_or_early_is_met_in_time(factor):
     """The curves climb 20 nats where samples grow e-fold, so two nats are a factor of exp(1/10)."""
     samples = np.array([4e5, 1e6, 4e6])
-    theirs, ours = (
-        concat([curve(by * samples, 20 * np.log(samples), name=(*NAME[:3], split)) for split in ("train", "test")])
-        for by in (1, factor)
-    )
-    missed = misses(against_points(ours, theirs), ours, against_points(theirs, theirs))
+    theirs, ours = (both_splits(by * samples, 20 * np.log(samples)) for by in (1, factor))
+    missed = misses(ours, theirs)
     assert missed["outcome"].tolist() == ["too low" if factor > 1 else "too high"] * 4  # one end is not reached
     nearest = np.exp(np.sign(factor - 1) * (np.log(1.2) - 0.1))
     assert missed["late"].tolist() == pytest.approx([nearest] * 4, rel=0.007)  # the step between two of SHIFTS
-    assert (missed["other"] == "met").all()
 
 
 def test_what_is_too_low_for_good_is_not_met_in_time():
-    samples = [4e5, 1e6, 4e6]
-    theirs, ours = curve(samples, [-100] * 3), curve(samples, [-103] * 3)
-    missed = misses(against_points(ours, theirs), ours, against_points(ours.select(1e6), theirs))
-    assert missed["late"].isna().all()
-    assert missed["other"].fillna("not reached").tolist() == ["too low", "too low", "not reached"]
+    theirs, ours = (curve([4e5, 1e6, 4e6], [bound] * 3) for bound in (-100, -103))
+    assert misses(ours, theirs)["late"].isna().tolist() == [True] * 3
+
+
+def test_a_miss_says_how_many_seeds_meet_the_point():
+    theirs = curve([4e5, 1e6, 4e6], [-100] * 3)
+    ours = concat([curve([4e5, 4e6], [-103] * 2), curve([4e5, 1e6], [-101, -99], seed=1)])
+    missed = misses(ours, theirs)
+    assert missed[["seeds", "met_by"]].values.tolist() == [[2, 1], [2, 1], [1, 0]]
+
+
+def test_two_records_are_compared_seed_by_seed_as_far_as_both_go():
+    theirs = curve([2e5, 4e5, 1e6, 4e6], [-100] * 4)
+    one = concat([curve([2e5, 4e6], [-101] * 2), curve([2e5, 4e6], [-101] * 2, seed=2)])
+    other = concat([curve([2e5, 1e6], [-104] * 2), curve([2e5, 4e6], [-100, -110], seed=1)])
+    assert met_by_seeds({"one": one, "other": other}, theirs).reset_index().values.tolist() == [
+        [NAME[0], NAME[2], 0, 2, 0, 2],
+    ]
 
 
 def test_a_point_is_beaten_only_where_the_other_split_is_met():
