@@ -1,5 +1,6 @@
 """Your own data: an .npz file or a folder of images, described as a `Dataset`."""
 
+import functools
 import logging
 import mimetypes
 import re
@@ -18,7 +19,6 @@ from aevb.datasets import BERNOULLI, Dataset, Likelihood, Splits
 log = logging.getLogger("aevb")  # the library's log
 
 TYPES = mimetypes.MimeTypes()  # of files by their suffixes, the same on every machine
-TYPES.add_type("image/webp", ".webp")  # which Python knows from 3.13 on
 SPLIT_NAMES = ("train", "valid", "test")  # of arrays in a file, or folders in a folder
 HELD_OUT = 10  # one image in so many is for testing where the data do not say which
 TILES = 10  # per side, of what a model draws
@@ -195,8 +195,15 @@ def _with_pictures(folder: Path) -> list[str]:
     return sorted(path.name for path in there if any(map(_is_picture, path.rglob("[!.]*"))))
 
 
+@functools.cache
+def _is_picture_suffix(suffix: str) -> bool:
+    """Whether files of this suffix are pictures to Pillow, or to Python, which knows some that Pillow cannot read."""
+    pillows = Image.MIME.get(Image.registered_extensions().get(suffix, ""), "")
+    return any(kind.startswith("image/") for kind in (pillows, TYPES.guess_type(f"name{suffix}")[0] or ""))
+
+
 def _is_picture(path: Path) -> bool:
-    return (TYPES.guess_type(path.name)[0] or "").startswith("image/")
+    return _is_picture_suffix(path.suffix.lower())
 
 
 def _listed(names: list[str]) -> str:

@@ -88,7 +88,7 @@ def test_a_folder_of_pictures_is_read_in_the_order_of_names_as_grey(tmp_path):
     assert np.array_equal(splits.test.numpy(), stripes(20)[9::10].reshape(2, 24))
 
 
-@pytest.mark.parametrize("suffix", ["pgm", "PPM", "bmp", "webp", "tif"])
+@pytest.mark.parametrize("suffix", ["pgm", "PPM", "bmp", "webp", "tif", "tga", "jp2"])
 def test_whatever_pillow_reads_is_a_picture(tmp_path, suffix):
     for number, image in enumerate(stripes(10)):
         Image.fromarray(image).save(tmp_path / f"{number}.{suffix}", lossless=True)

@@ -6,6 +6,7 @@ It shows what is recorded and nothing else; what was not run says so.
 import html
 import math
 import re
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -37,35 +38,35 @@ class Choice(NamedTuple):
     note: str = ""
 
 
-def _of_figure_2(setting: str, words: dict[Any, str] | str) -> str:
+def _of_figure_2(setting: str, words: Callable[[Any], str]) -> str:
     """What figure 2's runs have for one `setting`: the values that few have, with their curves, and then the usual one.
 
-    `words` has the words of each value, or is a format of all.
+    `words` are those of a value.
     """
     curves: dict[Any, list[str]] = {}
     for run in settings.figure2(1, tuple(FIGURE2)):
         if run.algorithm in RIVALS and run.latent_dim == min(LATENT_DIMS[run.dataset]):
-            curve = f"{figures.NAMES[run.algorithm]}, {figures.NAMES[run.dataset]}"
-            curves.setdefault(getattr(run, setting), []).append(curve)
-    said = {value: words.format(value) if isinstance(words, str) else words[value] for value in curves}
+            title = figures.title(run.dataset, run.algorithm)
+            curves.setdefault(getattr(run, setting), []).append(title)
     usual = max(curves, key=lambda value: len(curves[value]))
-    others = [f"{said[value]} ({'; '.join(of)})" for value, of in curves.items() if value != usual]
-    return "; ".join([*others, f"otherwise {said[usual]}" if others else said[usual]])
+    others = [f"{words(value)} ({'; '.join(of)})" for value, of in curves.items() if value != usual]
+    return "; ".join([*others, f"otherwise {words(usual)}" if others else words(usual)])
 
 
 # the questions in the order of the panel, by the names that readings have
 CHOICES = {
     "warm-up": Choice("", "", {name: f"{panel.warm_up} steps" for name, panel in FIGURE2.items()},
-                      _of_figure_2("warm_up", "{} steps")),
+                      _of_figure_2("warm_up", "{} steps".format)),
     "initial weights": Choice("section 5", "were initialized by random sampling from N(0, 0.01)", "s.d. 0.01",
                               "s.d. 0.01"),
     "step size": Choice("section 5", "were chosen from {0.01, 0.02, 0.1} based on performance on the training set in "
-                        "the first few iterations", f"{FIGURE2_STEP_SIZE}", _of_figure_2("step_sizes", "{0[0]}")),
+                        "the first few iterations", f"{FIGURE2_STEP_SIZE}",
+                        _of_figure_2("step_sizes", "{0[0]}".format)),
     "weight prior": Choice("section 5", "plus a small weight decay term corresponding to a prior p(\u03b8) = N(0, I)",
                            "M/N of it, on the weights of both networks",
-                           _of_figure_2("prior_on_encoder", {True: "on both networks", False: "on the decoder alone"})),
+                           _of_figure_2("prior_on_encoder", ("on the decoder alone", "on both networks").__getitem__)),
     "size of a minibatch": Choice("section 5", "Minibatches of size M = 100 were used", "100",
-                                  _of_figure_2("batch_size", "{}")),
+                                  _of_figure_2("batch_size", str)),
     "samples and minibatch": Choice("section 2.3", "the number of samples L per datapoint can be set to 1 as long as "
                                     "the minibatch size M was large enough, e.g. M = 100", "L = 1, M = 100", ""),
     "minibatches": Choice("algorithm 1", "Random minibatch of M datapoints", "with replacement", "with replacement"),
@@ -74,7 +75,7 @@ CHOICES = {
     "grey scale": Choice("", "", "divided by 256", "divided by 256 (faces)", "Each scale has a density of its own."),
     "training digits": Choice("", "", "50,000", "50,000"),
     "log-variance of q": Choice("appendix C.2", "log \u03c3\u00b2 = W\u2085h + b\u2085", "learnt as all else is",
-                                _of_figure_2("slow_log_var", {False: "as all else", True: "from zero, at a tenth"})),
+                                _of_figure_2("slow_log_var", ("as all else", "from zero, at a tenth").__getitem__)),
     "dreams": Choice("", "", "drawn from p(x|z)", "drawn from p(x|z)"),
     "hidden units": Choice("section 5", "not very sensitive to these choices",
                            {name: f"{DATASETS[name].hidden}" for name in FIGURE2}, ""),

@@ -10,7 +10,7 @@ from IPython.display import Markdown
 
 from aevb.reproduction import claims, verdicts
 from aevb.reproduction.curves import MISSES, OUTCOMES, Curves, value_at
-from aevb.reproduction.figures import COLOURS, NAMES, SOURCES
+from aevb.reproduction.figures import COLOURS, NAMES, SOURCES, title
 from aevb.reproduction.leads import PAPER_END
 from aevb.reproduction.settings import FIGURE2, LATENT_DIMS
 from aevb.reproduction.tables import markdown_table
@@ -54,7 +54,7 @@ def misses_table(missed: pd.DataFrame) -> Markdown:
             _in_time(part["late"].dropna()),
             f"{(reached['met_by'] > 0).sum()} of {len(reached)}" if len(reached) else "",
         )
-        rows.append((f"{NAMES[algorithm]}, {NAMES[dataset]}, {latent_dim}", outcome, len(part), *cells))
+        rows.append((f"{title(dataset, algorithm)}, {latent_dim}", outcome, len(part), *cells))
     titles = ["curves", "ours", "points", "between", "furthest", "met in time", "met by another seed"]
     return markdown_table(titles, rows)
 
@@ -188,7 +188,7 @@ def closing_rows(points: pd.DataFrame) -> list[tuple[str, str, str]]:
 def _closing_row(dataset: str, latent_dim: int, algorithm: str, split: str, end: pd.Series) -> tuple[str, str, str]:
     panel = FIGURE2[dataset]
     return (
-        f"{NAMES[algorithm]}, {NAMES[dataset]}, {latent_dim} latents, {split}: "
+        f"{title(dataset, algorithm)}, {latent_dim} latents, {split}: "
         f"{end['bound']:.1f} at {end['samples'] / 1e6:.0f}M",
         f"{end['ours']:.1f}: {end['outcome']}",
         f"{panel.nats:.0f} nats" if panel.nats else f"{100 * panel.share:.0f} %",

@@ -31,11 +31,6 @@ AT_REST = "mnist", readings.BASELINE_LATENT_DIM["mnist"]  # the panel of choices
 COLOURS = (BLUE, ORANGE, GREEN, PINK)  # of the answers to one question
 
 
-def panel(dataset: str, algorithm: str) -> str:
-    """The title of the curves of an algorithm on a dataset."""
-    return f"{figures.NAMES[algorithm]}, {figures.NAMES[dataset]}"
-
-
 def comparisons() -> list[tuple[Curves, Curves]]:
     """The recorded readings, record by record, each beside the unchanged runs that it is compared with.
 
@@ -74,7 +69,7 @@ def ranking(ranked: pd.DataFrame, nearness: pd.DataFrame) -> Markdown:
         at = ranked[ranked["question"] == question].set_index("samples")
         cells = [_times(at.loc[samples]) if samples in at.index else "" for samples in moments]
         last = at.iloc[-1]
-        made_by = f"{last['answer']}: {last['change']:+.0f} ({panel(last['dataset'], last['algorithm'])})"
+        made_by = f"{last['answer']}: {last['change']:+.0f} ({figures.title(last['dataset'], last['algorithm'])})"
         wanted = _wanted(nearness[nearness["question"] == question], choice.baseline)
         rows.append((choices.link(question), *cells, made_by, wanted, choice.ours))
     titles = [f"{samples / 1e6:.1f}M" if samples < 1e6 else f"{samples / 1e6:.0f}M" for samples in moments]
@@ -96,7 +91,7 @@ def _wanted(nearness: pd.DataFrame, baseline: str | dict[str, str]) -> str:
             answer = baseline if isinstance(baseline, str) else baseline[name[0]]
         else:
             continue
-        wanted.setdefault(answer, []).append(panel(*name))
+        wanted.setdefault(answer, []).append(figures.title(*name))
     return "; ".join(f"{answer} ({'; '.join(of)})" for answer, of in wanted.items()) or "not told apart"
 
 
@@ -121,7 +116,7 @@ def changes(effects: pd.DataFrame, baseline: Curves, samples: float) -> Markdown
             text = f"{row.change:+.1f}" if abs(row.change) < 1e4 else f"{row.change:+.0e}"
             cells[row.dataset, row.algorithm] = f"**{text}**" if row.visible else text
         rows.append((question, answer, *cells.values()))
-    return tables.markdown_table(["question", "reading", *(panel(*column) for column in columns)], rows)
+    return tables.markdown_table(["question", "reading", *(figures.title(*column) for column in columns)], rows)
 
 
 def curves(record: Curves, published: Curves, dataset: str, algorithms: tuple[str, ...]) -> Figure:

@@ -224,18 +224,25 @@ def misses(ours: Curves, theirs: Curves) -> pd.DataFrame:
     """
     point = [*ours.kind.names, "samples"]
     points = against_points(ours, theirs)
-    missed = points[points["outcome"].isin(MISSES)].assign(allowed=tolerance)
-    missed["late"] = [_late(row, ours) for _, row in missed.iterrows()]
+    missed = points[points["outcome"].isin(MISSES)]
     of_seeds = [against_points(part, theirs).set_index(point)["outcome"] for _, part in ours.seeds()]
     outcomes = pd.concat(of_seeds, axis=1).reindex(pd.MultiIndex.from_frame(missed[point]))
     is_met = outcomes.notna() & ~outcomes.isin(MISSES)
-    return missed.assign(seeds=outcomes.notna().sum(axis=1).to_numpy(), met_by=is_met.sum(axis=1).to_numpy())
+    counts = {"seeds": outcomes.notna().sum(axis=1).to_numpy(), "met_by": is_met.sum(axis=1).to_numpy()}
+    return missed.assign(late=_late(Curves(missed, theirs.kind), ours), **counts)
 
 
-def _late(point: pd.Series, ours: Curves) -> float:
-    curve, published = ours.select(**point[list(ours.kind.names)]).mean(), point[ours.kind.value]
-    met = SHIFTS[np.abs(values_at(curve, point["samples"] * SHIFTS) - published) <= point["allowed"]]
-    return float(min(met, key=lambda factor: abs(math.log(factor)), default=math.nan))
+def _late(missed: Curves, ours: Curves) -> pd.Series:
+    """The column `late` of `misses`, by the index of the points missed."""
+    columns = []
+    for name, part in missed.each(*missed.kind.names):
+        points, curve = part.table, ours.select(**dict(zip(missed.kind.names, name, strict=True))).mean()
+        shifted = values_at(curve, np.outer(points["samples"], SHIFTS))
+        off = np.abs(shifted - points[[missed.kind.value]].to_numpy())
+        is_met = off <= tolerance(points).to_numpy()[:, None]
+        nearest = np.where(is_met, np.abs(np.log(SHIFTS)), np.inf).argmin(axis=1)
+        columns.append(pd.Series(np.where(is_met.any(axis=1), SHIFTS[nearest], np.nan), points.index))
+    return pd.concat(columns) if columns else pd.Series(dtype=float)
 
 
 def met_by_seeds(records: dict[str, Curves], theirs: Curves) -> pd.DataFrame:

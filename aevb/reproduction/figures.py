@@ -101,6 +101,11 @@ def figure2(sources: dict[str, Curves], axes: dict[str, tuple[float, float]] = P
     return figure
 
 
+def title(dataset: str, algorithm: str) -> str:
+    """The title of the curves of an algorithm on a dataset."""
+    return f"{NAMES[algorithm]}, {NAMES[dataset]}"
+
+
 def trained_alike() -> Curves:
     """The record of figure 2 with both algorithms trained alike, at the settings of `settings.baseline`."""
     return results.recorded("figure2-alike")

@@ -7,7 +7,7 @@ import re
 import pytest
 
 from aevb.book import choices
-from aevb.reproduction import figures, readings, results
+from aevb.reproduction import figures, readings, results, settings
 from aevb.reproduction.curves import value_at
 from tests.browser import frames, shown
 
@@ -47,6 +47,15 @@ def test_every_question_has_words_and_an_answer_of_the_baseline(widget):
         assert bool(choice.says) == bool(choice.where)
         assert choice.baseline
     assert all(q["answers"] for q in widget.questions)
+
+
+def test_what_figure_2_has_is_said_with_the_curves_that_differ(monkeypatch):
+    """By settings of the test's own, with one step size for all."""
+    panels = {name: panel._replace(warm_up=7, apart={}) for name, panel in settings.FIGURE2.items()}
+    monkeypatch.setattr(settings, "FIGURE2", panels)
+    assert choices._of_figure_2("warm_up", "{} steps".format) == "7 steps"
+    panels["frey"] = panels["frey"]._replace(apart={"aevb": {"warm_up": 8}})
+    assert choices._of_figure_2("warm_up", str) == "8 (AEVB, Frey Face); otherwise 7"
 
 
 def test_curves_are_those_of_the_record(widget):

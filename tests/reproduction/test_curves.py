@@ -131,8 +131,8 @@ def test_a_published_point_is_met_within_two_nats_or_three_percent(shift, share,
     assert len(points) == (PUBLISHED.table["samples"] >= 3e5).sum()
 
 
-def both_splits(samples, bounds, **more):
-    return concat([curve(samples, bounds, name=(*NAME[:3], split), **more) for split in ("train", "test")])
+def both_splits(samples, bounds):
+    return concat([curve(samples, bounds, name=(*NAME[:3], split)) for split in ("train", "test")])
 
 
 @pytest.mark.parametrize("factor", [1.2, 1 / 1.2])
